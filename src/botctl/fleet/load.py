@@ -1,0 +1,254 @@
+"""Reading a fleet file: YAML with places, `${VAR}`, `token_file`, defaults, and errors that name file, line and key.
+
+Reads files and the mapping it is given; never the process's environment by itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from botctl.errors import InvalidFileError, Problem
+from botctl.fleet.model import BotSpec, Fleet
+
+_VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_MERGED = ("assistant", "access", "limits", "restart")
+
+Path_ = tuple[str | int, ...]
+
+
+class _Places:
+    """Lines (from 1) of every key and item of a YAML document, by their path."""
+
+    def __init__(self) -> None:
+        self.lines: dict[Path_, int] = {}
+
+    def line(self, path: Path_) -> int | None:
+        """The line of the path, or of the nearest enclosing one that stands in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path)
+
+
+def load_fleet(path: Path, env: Mapping[str, str]) -> Fleet:
+    """Read and check a fleet file. Raises InvalidFileError with every problem found."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidFileError(
+            [Problem(str(path), None, "", f"cannot be read: {error.strerror}")],
+            hint="Name a fleet file with --fleet, or copy config/fleet.example.yaml and edit it.",
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InvalidFileError([Problem(str(path), None, "", f"is not UTF-8: {error.reason}")]) from error
+    return parse_fleet(text, file=str(path), folder=path.resolve().parent, env=env)
+
+
+def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -> Fleet:
+    """Check the text of a fleet file; `folder` resolves `token_file` and handler packages.
+
+    Raises InvalidFileError with every problem found, not only the first.
+    """
+    places = _Places()
+    document = _compose(text, file, places)
+    problems: list[Problem] = []
+
+    def problem(path: Path_, message: str) -> None:
+        problems.append(Problem(file, places.line(path), _dotted(path), message))
+
+    if not isinstance(document, dict):
+        raise InvalidFileError([Problem(file, 1, "", "must be a mapping with the keys defaults and bots")])
+    for key in document:
+        if key not in ("defaults", "bots"):
+            problem((key,), "unknown key; a fleet file has defaults and bots")
+    document = _substitute(document, (), env, problem)
+    defaults = document.get("defaults") or {}
+    if not isinstance(defaults, dict):
+        problem(("defaults",), "must be a mapping")
+        defaults = {}
+    for key in defaults:
+        if key not in BotSpec.model_fields or key in ("name", "token"):
+            problem(("defaults", key), "unknown key" if key not in BotSpec.model_fields else "belongs to a bot")
+    entries = document.get("bots")
+    if not isinstance(entries, list) or not entries:
+        problem(("bots",), "must be a list with at least one bot")
+        entries = []
+
+    bots: list[BotSpec] = []
+    for index, entry in enumerate(entries):
+        bot = _bot(entry, index, defaults, folder, problem)
+        if bot is not None:
+            bots.append(bot)
+    _refuse_duplicates(entries, bots, problem)
+    if problems:
+        unique = sorted(set(problems), key=lambda item: (item.line or 0, item.key))
+        raise InvalidFileError(unique, hint="Nothing was changed. Correct the file and run the command again.")
+    return Fleet(bots=tuple(bots), folder=str(folder))
+
+
+def referenced_variables(text: str) -> frozenset[str]:
+    """Names of the variables a fleet file asks for."""
+    return frozenset(match["name"] for match in _VARIABLE.finditer(text) if match["name"])
+
+
+def _compose(text: str, file: str, places: _Places) -> Any:
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark is not None else None
+        raise InvalidFileError([Problem(file, line, "", f"is not YAML: {error.problem or error.context}")]) from error
+    except yaml.YAMLError as error:
+        raise InvalidFileError([Problem(file, None, "", f"is not YAML: {error}")]) from error
+    if node is None:
+        raise InvalidFileError([Problem(file, 1, "", "is empty")], hint="See config/fleet.example.yaml.")
+    loader = yaml.SafeLoader("")
+    duplicates: list[Problem] = []
+    try:
+        value = _construct(node, (), places, loader, file, duplicates)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        raise InvalidFileError([Problem(file, mark.line + 1 if mark else None, "", str(error.problem))]) from error
+    finally:
+        loader.dispose()
+    if duplicates:
+        raise InvalidFileError(duplicates)
+    return value
+
+
+def _construct(
+    node: yaml.Node, path: Path_, places: _Places, loader: yaml.SafeLoader, file: str, duplicates: list[Problem]
+) -> Any:
+    places.lines.setdefault(path, node.start_mark.line + 1)
+    if isinstance(node, yaml.MappingNode):
+        loader.flatten_mapping(node)
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            here = (*path, key if isinstance(key, str | int) else str(key))
+            if key in mapping:
+                duplicates.append(Problem(file, key_node.start_mark.line + 1, _dotted(here), "stands twice"))
+            places.lines[here] = key_node.start_mark.line + 1
+            mapping[key] = _construct(value_node, here, places, loader, file, duplicates)
+        return mapping
+    if isinstance(node, yaml.SequenceNode):
+        return [
+            _construct(item, (*path, index), places, loader, file, duplicates) for index, item in enumerate(node.value)
+        ]
+    return loader.construct_object(node, deep=True)
+
+
+def _substitute(value: Any, path: Path_, env: Mapping[str, str], problem: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _substitute(item, (*path, key), env, problem) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_substitute(item, (*path, index), env, problem) for index, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name = match["name"]
+        if name is None:
+            return "$"
+        found = env.get(name) or match["default"]
+        if found is None:
+            state = "is empty" if name in env else "is not set"
+            problem(path, f"the environment variable {name} {state}")
+            return ""
+        return found
+
+    return _VARIABLE.sub(replace, value)
+
+
+def _bot(entry: Any, index: int, defaults: dict[str, Any], folder: Path, problem: Any) -> BotSpec | None:
+    here: Path_ = ("bots", index)
+    if not isinstance(entry, dict):
+        problem(here, "must be a mapping with at least name and token")
+        return None
+    merged = dict(defaults)
+    for key, value in entry.items():
+        base = defaults.get(key)
+        merged[key] = {**base, **value} if key in _MERGED and isinstance(base, dict) and isinstance(value, dict) else value
+    if "token_file" in merged:
+        token_file = merged.pop("token_file")
+        if "token" in entry:
+            problem((*here, "token_file"), "give token or token_file, not both")
+            return None
+        token = _read_token(folder, token_file, (*here, "token_file"), problem)
+        if token is None:
+            return None
+        merged["token"] = token
+    if merged.get("token") == "":
+        if "token" in entry:
+            # An unset variable has been reported with its own message; an empty literal has not.
+            problem((*here, "token"), "is empty")
+        return None
+    try:
+        return BotSpec.model_validate(merged)
+    except ValidationError as error:
+        for fault in error.errors():
+            inner = tuple(part for part in fault["loc"])
+            own = entry.get(inner[0]) is not None if inner else True
+            path = (*here, *inner) if own else ("defaults", *inner)
+            message = _wording(fault["type"], fault["msg"])
+            if fault["type"] == "missing":
+                path = (*here, *inner)
+                if inner == ("token",):
+                    message = "is missing; give token: ${VARIABLE} or token_file: PATH"
+            problem(path, message)
+        return None
+
+
+def _wording(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "missing":
+        return "is missing"
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
+
+
+def _read_token(folder: Path, value: Any, path: Path_, problem: Any) -> str | None:
+    if not isinstance(value, str) or not value:
+        problem(path, "must be the path of a file")
+        return None
+    file = folder / Path(value).expanduser()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        problem(path, f"{file} cannot be read: {reason}")
+        return None
+
+
+def _refuse_duplicates(entries: list[Any], bots: list[BotSpec], problem: Any) -> None:
+    names: dict[str, int] = {}
+    for index, entry in enumerate(entries):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        if isinstance(name, str):
+            if name in names:
+                problem(("bots", index, "name"), f"{name!r} is the name of another bot already")
+            names.setdefault(name, index)
+    ids: dict[int, str] = {}
+    positions = {id(bot): index for index, bot in enumerate(bots)}
+    for bot in bots:
+        other = ids.get(bot.bot_id)
+        if other is not None and other != bot.name:
+            index = next(
+                (i for i, entry in enumerate(entries) if isinstance(entry, dict) and entry.get("name") == bot.name),
+                positions[id(bot)],
+            )
+            problem(("bots", index, "token"), f"belongs to bot {bot.bot_id}, which is {other!r} already")
+        ids.setdefault(bot.bot_id, bot.name)
+
+
+def _dotted(path: Path_) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
+    return text

@@ -1,0 +1,163 @@
+"""What a fleet is: bots with their tokens, assistants, limits and restart policies. Frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator, model_validator
+
+from botctl.fleet.units import Duration, Size
+
+TOKEN_FORMAT = re.compile(r"(?P<bot_id>[1-9]\d{0,17}):[A-Za-z0-9_-]{3,}")
+"""Telegram's own form of a bot token: the bot's id, a colon, and a secret (35 characters today, no length promised).
+
+Whether the secret is right only Telegram can say (401); a wrong one costs its own bot, not the fleet.
+"""
+
+NAME_FORMAT = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+HANDLERS_FORMAT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CompletionApi(StrEnum):
+    """Which of the two completion APIs a server speaks; `responses` is OpenAI's current one."""
+
+    RESPONSES = "responses"
+    CHAT = "chat"
+
+
+class OnUncertain(StrEnum):
+    """What to do with a send whose outcome a crash hid: send again (perhaps twice) or not (perhaps never)."""
+
+    RESEND = "resend"
+    SKIP = "skip"
+
+
+class Assistant(_Model):
+    """The completion API behind a bot's answers to plain text."""
+
+    instructions: str = "You are a helpful assistant. Answer briefly."
+    model: str = "gpt-5-mini"
+    api: CompletionApi = CompletionApi.RESPONSES
+    api_key: SecretStr | None = Field(default=None, description="Falls back to OPENAI_API_KEY.")
+    base_url: str | None = Field(default=None, description="Falls back to OPENAI_BASE_URL, then to OpenAI's.")
+    history: Annotated[int, Field(ge=0, le=500)] = Field(
+        default=40, description="How many earlier messages of the conversation the model is shown."
+    )
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    timeout: Duration = Field(default=60.0, description="Seconds for one completion call.")
+    retries: Annotated[int, Field(ge=0, le=10)] = 2
+    apology: str = "Sorry, I can't think right now. Please try again in a minute."
+
+    @field_serializer("api_key", when_used="json")
+    def _reveal(self, value: SecretStr | None) -> str | None:
+        return value.get_secret_value() if value is not None else None
+
+
+class Access(_Model):
+    """Who may talk to the bot, by Telegram user id; an empty `allow` admits everybody but `deny`."""
+
+    allow: frozenset[int] = frozenset()
+    deny: frozenset[int] = frozenset()
+    refusal: str | None = Field(default=None, description="Answer to those who may not; none when empty.")
+
+    def admits(self, user_id: int | None) -> bool:
+        """Whether an update of this user is handled. Updates without a user pass."""
+        if user_id is None:
+            return True
+        return user_id not in self.deny and (not self.allow or user_id in self.allow)
+
+
+class Limits(_Model):
+    """What one bot may use."""
+
+    memory: Size = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Bytes of data the process may hold.")
+    open_files: Annotated[int, Field(ge=64)] = 1024
+    concurrent_chats: Annotated[int, Field(ge=1, le=1000)] = 32
+    attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=5, description="How often an update is tried before it becomes a dead letter."
+    )
+
+
+class Restart(_Model):
+    """When a failed bot is started again, and when it is not."""
+
+    intensity: Annotated[int, Field(ge=1)] = Field(
+        default=5, description="Failures within `period` after which the bot is quarantined."
+    )
+    period: Duration = Field(default=60.0, gt=0)
+    first_delay: Duration = Field(default=0.1, ge=0)
+    max_delay: Duration = Field(default=30.0, ge=0)
+    stop_timeout: Duration = Field(default=10.0, gt=0, description="Seconds to drain before TERM, then KILL.")
+    ready_timeout: Duration = Field(default=60.0, gt=0, description="Seconds from start to the first getUpdates.")
+    heartbeat_timeout: Duration = Field(
+        default=10.0, ge=1.0, description="Silence of the event loop after which the bot counts as hung."
+    )
+
+    @model_validator(mode="after")
+    def _delays_in_order(self) -> Self:
+        if self.first_delay > self.max_delay:
+            raise ValueError("first_delay is longer than max_delay")
+        return self
+
+
+class BotSpec(_Model):
+    """One bot of the fleet, complete: defaults applied, variables replaced, token read."""
+
+    name: Annotated[str, Field(pattern=NAME_FORMAT)]
+    token: SecretStr
+    enabled: bool = True
+    assistant: Assistant | None = Field(default_factory=Assistant)
+    handlers: Annotated[str, Field(pattern=HANDLERS_FORMAT)] | None = Field(
+        default=None, description="package.module:register, imported with the fleet file's folder on the path."
+    )
+    proxy: str | None = Field(default=None, description="URL of an HTTP proxy for Telegram.")
+    access: Access = Access()
+    limits: Limits = Limits()
+    restart: Restart = Restart()
+    subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
+    share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
+    on_uncertain: OnUncertain = OnUncertain.RESEND
+    log_level: str = "INFO"
+
+    @field_validator("token")
+    @classmethod
+    def _token_has_telegrams_form(cls, value: SecretStr) -> SecretStr:
+        if TOKEN_FORMAT.fullmatch(value.get_secret_value()) is None:
+            raise ValueError("this is no bot token; @BotFather gives one of the form 123456789:AA…")
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _known_level(cls, value: Any) -> Any:
+        level = str(value).upper()
+        if level not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+            raise ValueError("must be debug, info, warning or error")
+        return level
+
+    @field_serializer("token", when_used="json")
+    def _reveal(self, value: SecretStr) -> str:
+        return value.get_secret_value()
+
+    @property
+    def bot_id(self) -> int:
+        """Telegram's own id of the bot: the number before the colon of its token."""
+        match = TOKEN_FORMAT.fullmatch(self.token.get_secret_value())
+        assert match is not None
+        return int(match["bot_id"])
+
+
+class Fleet(_Model):
+    """All bots of a fleet file, in its order. `folder` is where handler packages are looked for."""
+
+    bots: tuple[BotSpec, ...] = ()
+    folder: str | None = None
+
+    def by_name(self, name: str) -> BotSpec | None:
+        """The bot of this name, if the fleet has it."""
+        return next((bot for bot in self.bots if bot.name == name), None)

@@ -1,0 +1,303 @@
+"""The closed schema of what the supervisor and its children say to each other.
+
+Every message is a frozen msgspec struct, tagged by its class name; an unknown tag, a missing field or a wrong type is a
+`ProtocolError` at the border. Secrets travel only in `Configure`, `Desired` and `Rotate`, and those only downwards or
+from `control`; they are never logged.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from botctl.errors import ProtocolError
+
+MAX_FRAME = 1 << 20
+"""Bytes of one frame from a bot. `control`, which sends whole fleets, has `MAX_CONTROL_FRAME`."""
+
+MAX_CONTROL_FRAME = 64 << 20
+
+
+class FailureClass(StrEnum):
+    """Why an incarnation failed; each has its own policy (design §6)."""
+
+    CRASH = "crash"
+    BAD_TOKEN = "bad_token"
+    CONFLICT = "conflict"
+    CODE = "code"
+    HANG = "hang"
+    MEMORY = "memory"
+    NOT_READY = "not_ready"
+    SIGNAL = "signal"
+    EXIT = "exit"
+    SPAWN = "spawn"
+
+
+class Health(StrEnum):
+    """What a bot says of itself. `paused`: it can't work because the database or Redis is away; no restart helps."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    PAUSED = "paused"
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
+    """Base of all messages."""
+
+
+# --- supervisor -> any child ---------------------------------------------------------------------------------------
+
+
+class Configure(Message, frozen=True):
+    """First frame of an incarnation: all the child may know. `config` is JSON for the child's own entry."""
+
+    name: str
+    incarnation: int
+    config: msgspec.Raw
+    credentials: Credentials | None = None
+
+
+class Stop(Message, frozen=True):
+    """Drain and exit with 0 within `timeout` seconds; afterwards the supervisor sends TERM, then KILL."""
+
+    timeout: float
+
+
+class Rotate(Message, frozen=True):
+    """New credentials for a running bot; the previous ones stay valid until it has answered `Rotated`."""
+
+    credentials: Credentials
+
+
+class Adjust(Message, frozen=True):
+    """Settings that can change without a restart, as JSON; today `log_level`."""
+
+    settings: dict[str, Any]
+
+
+# --- any child -> supervisor ---------------------------------------------------------------------------------------
+
+
+class Ready(Message, frozen=True):
+    """The child does its job: for a bot, its first getUpdates has succeeded; for `control`, its API is served."""
+
+
+class Heartbeat(Message, frozen=True):
+    """Sent from the child's own event loop about once a second.
+
+    `gauges` and `counters` are numbers for status and metrics: `inbox_depth`, `outbox_depth`, `pss_mb`,
+    `last_poll_age_s`, … Counters only grow within an incarnation.
+    """
+
+    health: Health = Health.OK
+    reason: str = ""
+    gauges: dict[str, float] = {}
+    counters: dict[str, float] = {}
+
+
+class Failing(Message, frozen=True):
+    """The child's last words: it will exit because of this. `failure` is a `FailureClass` value."""
+
+    failure: FailureClass
+    detail: str
+
+
+class Rotated(Message, frozen=True):
+    """The child uses the credentials of this generation."""
+
+    generation: int
+
+
+class SetupDone(Message, frozen=True):
+    """Last word of the set-up child: the JSON of `handover.SetupResult`."""
+
+    result: msgspec.Raw
+
+
+# --- control <-> supervisor ----------------------------------------------------------------------------------------
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """Passwords of one bot. The previous ones are kept because an altered password may not have taken effect yet."""
+
+    generation: int
+    database: str
+    redis: str
+    previous_database: str = ""
+    previous_redis: str = ""
+
+
+class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds and counts of `restart:` in the fleet file, plus the heartbeat's."""
+
+    intensity: int = 5
+    period: float = 60.0
+    first_delay: float = 0.1
+    max_delay: float = 30.0
+    stop_timeout: float = 10.0
+    ready_timeout: float = 60.0
+    heartbeat_timeout: float = 10.0
+
+
+class BotChild(msgspec.Struct, frozen=True, kw_only=True):
+    """One wanted bot. It is restarted when `digest` changes; `live` settings are sent without a restart."""
+
+    name: str
+    bot_id: int
+    digest: str
+    config: msgspec.Raw
+    policy: RestartPolicy = RestartPolicy()
+    live: dict[str, Any] = {}
+    memory: int = 0
+    open_files: int = 0
+    enabled: bool = True
+    credentials: Credentials | None = None
+
+
+class Desired(Message, frozen=True):
+    """The whole wanted fleet. Bots not in it are stopped and forgotten.
+
+    A bot whose `credentials` are None keeps those the supervisor has. `applied` is `control`'s own note of what it
+    applied; the supervisor gives it back, unread, in the `Configure` of the next `control`.
+    """
+
+    generation: int
+    bots: list[BotChild]
+    applied: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class Command(Message, frozen=True):
+    """An operator's wish for one bot (`name`), for all bots (`name` empty), or for the daemon (`shutdown`)."""
+
+    id: int
+    verb: str  # start | stop | restart | release | quarantine | shutdown
+    name: str = ""
+    reason: str = ""
+
+
+class CommandResult(Message, frozen=True):
+    """The command has been accepted and will be performed, or says why not."""
+
+    id: int
+    ok: bool
+    message: str = ""
+
+
+class GetSnapshot(Message, frozen=True):
+    """Ask for a `Snapshot`."""
+
+    id: int
+
+
+class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One bot as the supervisor sees it. Times are seconds since the epoch."""
+
+    name: str
+    bot_id: int
+    state: str
+    reason: str = ""
+    pid: int | None = None
+    incarnation: int = 0
+    restarts: int = 0
+    last_failure: str | None = None
+    since: float = 0.0
+    started_at: float | None = None
+    heartbeat_age: float | None = None
+    wanted: bool = True
+    credentials_generation: int = 0
+    gauges: dict[str, float] = {}
+    counters: dict[str, float] = {}
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A supervised server or `control` itself."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    restarts: int = 0
+
+
+class Snapshot(Message, frozen=True):
+    """The supervisor's whole view, `id` of the request or 0 when pushed after a change."""
+
+    id: int
+    pid: int
+    state: str
+    started_at: float
+    generation: int
+    bots: list[BotStatus]
+    services: list[ServiceStatus] = []
+
+
+class Lifecycle(Message, frozen=True):
+    """One transition of one bot, in order of `seq`; repeated to a new `control` until acknowledged by `Recorded`.
+
+    `at` is seconds since the epoch. On the end of an incarnation `exit` (e.g. `signal 9`, `exit 1`), `failure`,
+    `duration` and `log_tail` are filled.
+    """
+
+    seq: int
+    at: float
+    name: str
+    bot_id: int
+    incarnation: int
+    from_state: str
+    to_state: str
+    reason: str
+    pid: int | None = None
+    exit: str | None = None
+    failure: str | None = None
+    duration: float | None = None
+    log_tail: list[str] = []
+
+
+class Recorded(Message, frozen=True):
+    """`control` has stored all lifecycle records up to and including `seq`."""
+
+    seq: int
+
+
+class Reload(Message, frozen=True):
+    """SIGHUP reached the daemon: read the fleet file again and apply it."""
+
+
+Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifecycle | Reload
+Upward = Ready | Heartbeat | Failing | Rotated | SetupDone
+ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate
+
+_T = TypeVar("_T")
+
+_encoder = msgspec.json.Encoder()
+_downward = msgspec.json.Decoder(Downward)
+_upward = msgspec.json.Decoder(Upward)
+_control_upward = msgspec.json.Decoder(ControlUpward)
+
+
+def encode(message: Message) -> bytes:
+    """The body of a frame."""
+    return _encoder.encode(message)
+
+
+def decode_downward(body: bytes) -> Downward:
+    """A message from the supervisor. Raises ProtocolError."""
+    return _decode(_downward, body)
+
+
+def decode_upward(body: bytes) -> Upward:
+    """A message from a bot. Raises ProtocolError."""
+    return _decode(_upward, body)
+
+
+def decode_control(body: bytes) -> ControlUpward:
+    """A message from `control`. Raises ProtocolError."""
+    return _decode(_control_upward, body)
+
+
+def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ProtocolError(f"frame of {len(body)} bytes refused: {error}") from error
