@@ -17,18 +17,20 @@ from botctl.errors import InvalidFileError, Problem
 from botctl.fleet.model import BotSpec, Fleet
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
+_UNSET = "\0unset"
+"""Stands for a variable that has been reported as missing, so that what lacks it isn't reported again."""
 _MERGED = ("assistant", "access", "limits", "restart")
 
-Path_ = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 class _Places:
     """Lines (from 1) of every key and item of a YAML document, by their path."""
 
     def __init__(self) -> None:
-        self.lines: dict[Path_, int] = {}
+        self.lines: dict[KeyPath, int] = {}
 
-    def line(self, path: Path_) -> int | None:
+    def line(self, path: KeyPath) -> int | None:
         """The line of the path, or of the nearest enclosing one that stands in the file."""
         while path and path not in self.lines:
             path = path[:-1]
@@ -58,7 +60,7 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
     document = _compose(text, file, places)
     problems: list[Problem] = []
 
-    def problem(path: Path_, message: str) -> None:
+    def problem(path: KeyPath, message: str) -> None:
         problems.append(Problem(file, places.line(path), _dotted(path), message))
 
     if not isinstance(document, dict):
@@ -80,11 +82,13 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
         entries = []
 
     bots: list[BotSpec] = []
+    positions: list[int] = []
     for index, entry in enumerate(entries):
-        bot = _bot(entry, index, defaults, folder, problem)
+        bot = _bot(entry, index, defaults, folder, places, problem)
         if bot is not None:
             bots.append(bot)
-    _refuse_duplicates(entries, bots, problem)
+            positions.append(index)
+    _refuse_duplicates(entries, bots, positions, problem)
     if problems:
         unique = sorted(set(problems), key=lambda item: (item.line or 0, item.key))
         raise InvalidFileError(unique, hint="Nothing was changed. Correct the file and run the command again.")
@@ -103,7 +107,7 @@ def _compose(text: str, file: str, places: _Places) -> Any:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else None
         raise InvalidFileError([Problem(file, line, "", f"is not YAML: {error.problem or error.context}")]) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise InvalidFileError([Problem(file, None, "", f"is not YAML: {error}")]) from error
     if node is None:
         raise InvalidFileError([Problem(file, 1, "", "is empty")], hint="See config/fleet.example.yaml.")
@@ -114,6 +118,10 @@ def _compose(text: str, file: str, places: _Places) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise InvalidFileError([Problem(file, mark.line + 1 if mark else None, "", str(error.problem))]) from error
+    except RecursionError as error:
+        raise InvalidFileError(
+            [Problem(file, None, "", "an alias contains itself, or the nesting is too deep")]
+        ) from error
     finally:
         loader.dispose()
     if duplicates:
@@ -122,17 +130,18 @@ def _compose(text: str, file: str, places: _Places) -> Any:
 
 
 def _construct(
-    node: yaml.Node, path: Path_, places: _Places, loader: yaml.SafeLoader, file: str, duplicates: list[Problem]
+    node: yaml.Node, path: KeyPath, places: _Places, loader: yaml.SafeLoader, file: str, duplicates: list[Problem]
 ) -> Any:
     places.lines.setdefault(path, node.start_mark.line + 1)
     if isinstance(node, yaml.MappingNode):
+        _refuse_keys_twice(node, path, file, duplicates)
         loader.flatten_mapping(node)
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
             key = loader.construct_object(key_node, deep=True)
             here = (*path, key if isinstance(key, str | int) else str(key))
-            if key in mapping:
-                duplicates.append(Problem(file, key_node.start_mark.line + 1, _dotted(here), "stands twice"))
             places.lines[here] = key_node.start_mark.line + 1
             mapping[key] = _construct(value_node, here, places, loader, file, duplicates)
         return mapping
@@ -143,7 +152,18 @@ def _construct(
     return loader.construct_object(node, deep=True)
 
 
-def _substitute(value: Any, path: Path_, env: Mapping[str, str], problem: Any) -> Any:
+def _refuse_keys_twice(node: yaml.MappingNode, path: KeyPath, file: str, duplicates: list[Problem]) -> None:
+    # Before merge keys are resolved: a key may stand in a merged mapping and, to override it, beside it.
+    seen: set[str] = set()
+    for key_node, _ in node.value:
+        if isinstance(key_node, yaml.ScalarNode):
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                duplicates.append(Problem(file, line, _dotted((*path, key_node.value)), "stands twice"))
+            seen.add(key_node.value)
+
+
+def _substitute(value: Any, path: KeyPath, env: Mapping[str, str], problem: Any) -> Any:
     if isinstance(value, dict):
         return {key: _substitute(item, (*path, key), env, problem) for key, item in value.items()}
     if isinstance(value, list):
@@ -159,21 +179,25 @@ def _substitute(value: Any, path: Path_, env: Mapping[str, str], problem: Any) -
         if found is None:
             state = "is empty" if name in env else "is not set"
             problem(path, f"the environment variable {name} {state}")
-            return ""
+            return _UNSET
         return found
 
     return _VARIABLE.sub(replace, value)
 
 
-def _bot(entry: Any, index: int, defaults: dict[str, Any], folder: Path, problem: Any) -> BotSpec | None:
-    here: Path_ = ("bots", index)
+def _bot(
+    entry: Any, index: int, defaults: dict[str, Any], folder: Path, places: _Places, problem: Any
+) -> BotSpec | None:
+    here: KeyPath = ("bots", index)
     if not isinstance(entry, dict):
         problem(here, "must be a mapping with at least name and token")
         return None
     merged = dict(defaults)
     for key, value in entry.items():
         base = defaults.get(key)
-        merged[key] = {**base, **value} if key in _MERGED and isinstance(base, dict) and isinstance(value, dict) else value
+        merged[key] = (
+            {**base, **value} if key in _MERGED and isinstance(base, dict) and isinstance(value, dict) else value
+        )
     if "token_file" in merged:
         token_file = merged.pop("token_file")
         if "token" in entry:
@@ -183,24 +207,21 @@ def _bot(entry: Any, index: int, defaults: dict[str, Any], folder: Path, problem
         if token is None:
             return None
         merged["token"] = token
-    if merged.get("token") == "":
-        if "token" in entry:
-            # An unset variable has been reported with its own message; an empty literal has not.
-            problem((*here, "token"), "is empty")
+    if merged.get("token") == _UNSET:
         return None
     try:
         return BotSpec.model_validate(merged)
     except ValidationError as error:
         for fault in error.errors():
-            inner = tuple(part for part in fault["loc"])
-            own = entry.get(inner[0]) is not None if inner else True
-            path = (*here, *inner) if own else ("defaults", *inner)
+            inner = fault["loc"]
+            path: KeyPath = (*here, *inner)
             message = _wording(fault["type"], fault["msg"])
-            if fault["type"] == "missing":
-                path = (*here, *inner)
-                if inner == ("token",):
-                    message = "is missing; give token: ${VARIABLE} or token_file: PATH"
-            problem(path, message)
+            if fault["type"] == "missing" and inner == ("token",):
+                message = "is missing; give token: ${VARIABLE} or token_file: PATH"
+            elif path not in places.lines and ("defaults", *inner) in places.lines:
+                path = ("defaults", *inner)
+            if _UNSET not in str(fault["input"]):
+                problem(path, message)
         return None
 
 
@@ -213,7 +234,7 @@ def _wording(kind: str, message: str) -> str:
     return message[:1].lower() + message[1:]
 
 
-def _read_token(folder: Path, value: Any, path: Path_, problem: Any) -> str | None:
+def _read_token(folder: Path, value: Any, path: KeyPath, problem: Any) -> str | None:
     if not isinstance(value, str) or not value:
         problem(path, "must be the path of a file")
         return None
@@ -226,28 +247,23 @@ def _read_token(folder: Path, value: Any, path: Path_, problem: Any) -> str | No
         return None
 
 
-def _refuse_duplicates(entries: list[Any], bots: list[BotSpec], problem: Any) -> None:
-    names: dict[str, int] = {}
+def _refuse_duplicates(entries: list[Any], bots: list[BotSpec], positions: list[int], problem: Any) -> None:
+    names: set[str] = set()
     for index, entry in enumerate(entries):
         name = entry.get("name") if isinstance(entry, dict) else None
         if isinstance(name, str):
             if name in names:
                 problem(("bots", index, "name"), f"{name!r} is the name of another bot already")
-            names.setdefault(name, index)
-    ids: dict[int, str] = {}
-    positions = {id(bot): index for index, bot in enumerate(bots)}
-    for bot in bots:
-        other = ids.get(bot.bot_id)
-        if other is not None and other != bot.name:
-            index = next(
-                (i for i, entry in enumerate(entries) if isinstance(entry, dict) and entry.get("name") == bot.name),
-                positions[id(bot)],
-            )
-            problem(("bots", index, "token"), f"belongs to bot {bot.bot_id}, which is {other!r} already")
-        ids.setdefault(bot.bot_id, bot.name)
+            names.add(name)
+    owners: dict[int, str] = {}
+    for bot, index in zip(bots, positions, strict=True):
+        owner = owners.get(bot.bot_id)
+        if owner is not None:
+            problem(("bots", index, "token"), f"belongs to bot {bot.bot_id}, which is {owner!r} already")
+        owners.setdefault(bot.bot_id, bot.name)
 
 
-def _dotted(path: Path_) -> str:
+def _dotted(path: KeyPath) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))

@@ -1,0 +1,82 @@
+"""`run/daemon.json`: what a daemon says of itself, and whether that daemon still lives.
+
+Slim: the daemon writes this file, every command reads it first.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from botctl.errors import NoDaemonError
+from botctl.settings.places import DataFolder
+
+_START_TIME_FIELD = 22
+"""Of /proc/PID/stat: clock ticks from boot to the start of the process; with the pid it names a process for good."""
+
+
+class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
+    """The file's content. `process_started` is field 22 of /proc/PID/stat; `socket` is where the API is served."""
+
+    pid: int
+    started_at: float
+    process_started: int
+    version: str
+    state: str  # starting | serving | stopping
+    socket: str
+    data_dir: str
+    telegram_base_url: str
+    database_url_kind: str = "embedded"  # or external
+    services: dict[str, Any] = {}
+
+
+def read_note(folder: DataFolder) -> DaemonNote | None:
+    """The note, or None when there is none that can be read."""
+    try:
+        body = folder.daemon_note.read_bytes()
+    except OSError:
+        return None
+    try:
+        return msgspec.json.decode(body, type=DaemonNote)
+    except msgspec.DecodeError:
+        return None
+
+
+def live_note(folder: DataFolder) -> DaemonNote | None:
+    """The note of a daemon that is alive, else None; a note left by a killed daemon doesn't count."""
+    note = read_note(folder)
+    if note is None or process_started(note.pid) != note.process_started:
+        return None
+    return note
+
+
+def require_note(folder: DataFolder) -> DaemonNote:
+    """As `live_note`. Raises NoDaemonError, and says what was found where."""
+    note = live_note(folder)
+    if note is None:
+        raise NoDaemonError(
+            f"no daemon runs on {folder.root}", hint="Start it with `botctl start`, or name its folder with --data-dir."
+        )
+    return note
+
+
+def process_started(pid: int) -> int | None:
+    """Clock ticks from boot at which the process began; None when it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    fields = text.rpartition(")")[2].split()
+    if not fields or fields[0] in ("Z", "X"):
+        return None
+    return int(fields[_START_TIME_FIELD - 3])
+
+
+def own_process_started() -> int:
+    """`process_started` of the calling process."""
+    started = process_started(os.getpid())
+    assert started is not None
+    return started

@@ -1,0 +1,83 @@
+"""Reading the settings: command line over environment over file, with errors that say which of them is wrong."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+
+from botctl.errors import InvalidFileError, Problem
+from botctl.settings.model import Settings
+from botctl.settings.places import read_settings_file, settings_file
+
+_HINT = "Nothing was changed. config/botctl.example.toml shows every setting."
+_ONLY_VARIABLES = ("openai_api_key", "openai_base_url")
+
+
+def load_settings(**flags: Any) -> Settings:
+    """The settings in force; `flags` are the command line's and win when not None.
+
+    Raises InvalidFileError naming the file, line and key, the environment variable, or the option.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    file = settings_file(os.environ)
+    written = read_settings_file(file) if file is not None else {}
+    for key in _ONLY_VARIABLES:
+        if key in written:
+            raise InvalidFileError(
+                [_in_file(file, key, f"is read from the environment variable {key.upper()} only")], hint=_HINT
+            )
+
+    class _Sources(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, written)
+
+    try:
+        return _Sources(**given)
+    except ValidationError as error:
+        problems = [_problem(fault, given, os.environ, file) for fault in error.errors(include_input=False)]
+        raise InvalidFileError(problems, hint=_HINT) from None
+
+
+def _problem(fault: Any, given: Mapping[str, Any], env: Mapping[str, str], file: Path | None) -> Problem:
+    key = str(fault["loc"][0]) if fault["loc"] else ""
+    message = _wording(fault["type"], fault["msg"])
+    field = key.lower()
+    if field in given:
+        return Problem("command line", None, f"--{field.replace('_', '-')}", message)
+    for variable in (f"BOTCTL_{key}".upper(), key.upper()):
+        if env.get(variable):
+            return Problem("environment", None, variable, message)
+    return _in_file(file, key, message)
+
+
+def _in_file(file: Path | None, key: str, message: str) -> Problem:
+    return Problem(str(file) if file is not None else "settings", _line_of(file, key), key, message)
+
+
+def _line_of(file: Path | None, key: str) -> int | None:
+    if file is None:
+        return None
+    wanted = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(key)}["']?\s*(?:[=.\]]|$)""")
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, start=1) if wanted.match(line)), None)
+
+
+def _wording(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key"
+    message = message.removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,37 @@
+"""The model of a bot: its token, its access list, its restart policy."""
+
+import pytest
+from pydantic import ValidationError
+
+from botctl.fleet import Access, BotSpec, Restart
+
+
+@pytest.mark.parametrize("token", ["1:abc", "123456789:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw_-"])
+def test_the_bot_id_is_the_number_before_the_colon(token: str) -> None:
+    assert BotSpec.model_validate({"name": "a", "token": token}).bot_id == int(token.split(":")[0])
+
+
+@pytest.mark.parametrize("token", ["", "abc", "0:abc", "1:", "1:a b", "-1:abc", "1:abc\n", "9999999999999999999:abc"])
+def test_what_has_not_the_form_of_a_token_is_refused(token: str) -> None:
+    with pytest.raises(ValidationError, match="BotFather"):
+        BotSpec.model_validate({"name": "a", "token": token})
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "-a", "a" * 33, "../a", "a.b"])
+def test_a_name_that_is_no_safe_file_name_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError):
+        BotSpec.model_validate({"name": name, "token": "1:abc"})
+
+
+def test_access_admits_everybody_but_the_denied_unless_some_are_allowed() -> None:
+    assert Access().admits(5)
+    assert Access().admits(None)
+    assert not Access(deny=frozenset({5})).admits(5)
+    assert Access(allow=frozenset({5})).admits(5)
+    assert not Access(allow=frozenset({5})).admits(6)
+    assert not Access(allow=frozenset({5}), deny=frozenset({5})).admits(5)
+
+
+def test_a_first_delay_above_the_greatest_is_refused() -> None:
+    with pytest.raises(ValidationError, match="longer than max_delay"):
+        Restart(first_delay=60.0, max_delay=30.0)
