@@ -27,13 +27,13 @@ def diff_fleets(old: Fleet, new: Fleet) -> FleetDiff:
     before: dict[int, BotSpec] = {bot.bot_id: bot for bot in old.bots}
     after: dict[int, BotSpec] = {bot.bot_id: bot for bot in new.bots}
     moved = old.folder != new.folder
+    kept = [bot for bot in new.bots if bot.bot_id in before]
+    changed = [bot for bot in kept if _differs(before[bot.bot_id], bot, moved)]
     return FleetDiff(
         added=tuple(bot.name for bot in new.bots if bot.bot_id not in before),
         removed=tuple(bot.name for bot in old.bots if bot.bot_id not in after),
-        changed=tuple(bot.name for bot in new.bots if bot.bot_id in before and _differs(before[bot.bot_id], bot, moved)),
-        unchanged=tuple(
-            bot.name for bot in new.bots if bot.bot_id in before and not _differs(before[bot.bot_id], bot, moved)
-        ),
+        changed=tuple(bot.name for bot in changed),
+        unchanged=tuple(bot.name for bot in kept if bot not in changed),
     )
 
 

@@ -8,7 +8,7 @@ from `control`; they are never logged.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -66,9 +66,13 @@ class Stop(Message, frozen=True):
 
 
 class Rotate(Message, frozen=True):
-    """New credentials for a running bot; the previous ones stay valid until it has answered `Rotated`."""
+    """New credentials for a running bot; the previous ones stay valid until it has answered `Rotated`.
+
+    From `control`, `bot_id` names the bot; on its way to the bot it is 0.
+    """
 
     credentials: Credentials
+    bot_id: int = 0
 
 
 class Adjust(Message, frozen=True):
@@ -154,6 +158,8 @@ class BotChild(msgspec.Struct, frozen=True, kw_only=True):
     open_files: int = 0
     enabled: bool = True
     credentials: Credentials | None = None
+    secrets: list[str] = []
+    """What must never stand in a log: its token, its completion key."""
 
 
 class Desired(Message, frozen=True):
@@ -268,12 +274,12 @@ Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifec
 Upward = Ready | Heartbeat | Failing | Rotated | SetupDone
 ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate
 
-_T = TypeVar("_T")
-
 _encoder = msgspec.json.Encoder()
-_downward = msgspec.json.Decoder(Downward)
-_upward = msgspec.json.Decoder(Upward)
-_control_upward = msgspec.json.Decoder(ControlUpward)
+_downward: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)
+_upward: msgspec.json.Decoder[Upward] = msgspec.json.Decoder(Upward)
+_control_upward: msgspec.json.Decoder[ControlUpward] = msgspec.json.Decoder(ControlUpward)
+
+_REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 def encode(message: Message) -> bytes:
@@ -283,21 +289,30 @@ def encode(message: Message) -> bytes:
 
 def decode_downward(body: bytes) -> Downward:
     """A message from the supervisor. Raises ProtocolError."""
-    return _decode(_downward, body)
+    try:
+        message: Downward = _downward.decode(body)
+    except _REFUSED as error:
+        raise _refusal(body, error) from error
+    return message
 
 
 def decode_upward(body: bytes) -> Upward:
     """A message from a bot. Raises ProtocolError."""
-    return _decode(_upward, body)
+    try:
+        message: Upward = _upward.decode(body)
+    except _REFUSED as error:
+        raise _refusal(body, error) from error
+    return message
 
 
 def decode_control(body: bytes) -> ControlUpward:
     """A message from `control`. Raises ProtocolError."""
-    return _decode(_control_upward, body)
-
-
-def _decode(decoder: msgspec.json.Decoder[_T], body: bytes) -> _T:
     try:
-        return decoder.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(f"frame of {len(body)} bytes refused: {error}") from error
+        message: ControlUpward = _control_upward.decode(body)
+    except _REFUSED as error:
+        raise _refusal(body, error) from error
+    return message
+
+
+def _refusal(body: bytes, error: Exception) -> ProtocolError:
+    return ProtocolError(f"frame of {len(body)} bytes refused: {error}")

@@ -1,0 +1,158 @@
+"""The nouns of supervision: states, failures, policies, and the record kept of one supervised child. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a child is. Only `starting` to `failed` may have a process; see `HAS_PROCESS`."""
+
+    CONFIGURED = "configured"
+    """Known, nothing decided yet."""
+    STARTING = "starting"
+    """A process was asked for; it has not said that it is ready."""
+    RUNNING = "running"
+    """Ready and well."""
+    DEGRADED = "degraded"
+    """Works, but says that something it uses does not."""
+    PAUSED = "paused"
+    """Alive and waiting for the database or Redis; a restart would not help, so there is none."""
+    STOPPING = "stopping"
+    """Asked to end on purpose; `after_stop` says what follows."""
+    FAILED = "failed"
+    """Judged to have failed (hung, never ready, broke the protocol); its process is being ended."""
+    STOPPED = "stopped"
+    """Has no process, because nobody wants it to."""
+    BACKOFF = "backoff"
+    """Failed and will be started again when its delay is over."""
+    QUARANTINED = "quarantined"
+    """Failed in a way that restarts don't mend; only `release` starts it again."""
+
+
+HAS_PROCESS = frozenset({State.STARTING, State.RUNNING, State.DEGRADED, State.PAUSED, State.STOPPING, State.FAILED})
+"""States in which a process exists or has been asked for."""
+
+SERVING = frozenset({State.RUNNING, State.DEGRADED})
+"""States in which a bot answers its users."""
+
+
+class Failure(StrEnum):
+    """Why an incarnation failed. The words are those of `runtime.messages.FailureClass`."""
+
+    CRASH = "crash"
+    BAD_TOKEN = "bad_token"
+    CONFLICT = "conflict"
+    CODE = "code"
+    HANG = "hang"
+    MEMORY = "memory"
+    NOT_READY = "not_ready"
+    SIGNAL = "signal"
+    EXIT = "exit"
+    SPAWN = "spawn"
+    PROTOCOL = "protocol"
+
+
+HOPELESS = frozenset({Failure.BAD_TOKEN, Failure.CODE})
+"""Failures that a restart can't mend: quarantine at once (design §6)."""
+
+NOT_COUNTED = frozenset({Failure.SIGNAL, Failure.CONFLICT})
+"""Failures that are not the bot's own doing, so that they don't count towards its intensity (design §6)."""
+
+
+class Health(StrEnum):
+    """What a child says of itself in its heartbeats."""
+
+    OK = "ok"
+    DEGRADED = "degraded"
+    PAUSED = "paused"
+
+
+class AfterStop(StrEnum):
+    """What follows when a stopping child has gone."""
+
+    STAY = "stay"
+    START = "start"
+    QUARANTINE = "quarantine"
+
+
+class Escalation(StrEnum):
+    """How hard a process has been asked to end."""
+
+    NONE = "none"
+    ASKED = "asked"
+    TERM = "term"
+    KILL = "kill"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Restart policy of one child. Durations in seconds.
+
+    More than `intensity` counted failures within `period` end in quarantine, as in OTP's supervisors; None never does.
+    A child that was ready for `period` has its backoff reset. `heartbeat_timeout` None: the child has no heartbeat.
+    """
+
+    intensity: int | None = 5
+    period: float = 60.0
+    first_delay: float = 0.1
+    max_delay: float = 30.0
+    stop_timeout: float = 10.0
+    term_timeout: float = 2.0
+    kill_timeout: float = 1.0
+    dump_timeout: float = 0.2
+    ready_timeout: float = 60.0
+    heartbeat_timeout: float | None = 10.0
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: by `signal`, or with `code`; both None when its exit was never seen."""
+
+    code: int | None = None
+    signal: int | None = None
+
+    def __str__(self) -> str:
+        if self.signal is not None:
+            return f"signal {self.signal}"
+        return f"exit {self.code}" if self.code is not None else "vanished"
+
+
+@dataclass(frozen=True)
+class Record:
+    """All that supervision knows of one child. Times are of the caller's monotonic clock, in seconds."""
+
+    key: int
+    """Identity of the child, for bots the bot_id; also the seed of its jitter."""
+    policy: Policy = Policy()
+    state: State = State.CONFIGURED
+    since: float = 0.0
+    wanted: bool = False
+    incarnation: int = 0
+    pid: int | None = None
+    deadline: float | None = None
+    """When `Due` is to be reported; what it means depends on the state."""
+    ready: bool = False
+    ready_at: float | None = None
+    started_at: float | None = None
+    escalation: Escalation = Escalation.NONE
+    after_stop: AfterStop = AfterStop.STAY
+    failures: tuple[float, ...] = ()
+    """Times of the counted failures within the period."""
+    consecutive: int = 0
+    """Failures since the child was last stable; the exponent of the backoff."""
+    restarts: int = 0
+    last_failure: Failure | None = None
+    last_words: Failure | None = None
+    """What the child said it would die of; beats what its exit code suggests."""
+    reason: str = ""
+
+    def but(self, **changes: Any) -> Record:
+        """The record with some fields changed."""
+        return replace(self, **changes)
+
+    def enter(self, state: State, now: float, reason: str = "", **changes: Any) -> Record:
+        """The record in another state."""
+        return replace(self, state=state, since=now, reason=reason, **changes)
