@@ -1,0 +1,260 @@
+"""The daemon: composition root of the supervisor with its embedded servers. `python -m botctl.cli.daemon`.
+
+Slim on purpose (design §9: at most 25 MB): no asyncio, no pydantic, no database or network library is imported here.
+Reads one boot document from standard input, takes the data folder, starts servers, set-up, `control`, and then only
+supervises.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import setproctitle
+
+from botctl import __version__
+from botctl.cli.boot import BootPayload, decode
+from botctl.errors import BotctlError, ExitCode
+from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
+from botctl.observability.redaction import Redactor
+from botctl.runtime import linux, messages
+from botctl.runtime.children import CONTROL_POLICY, SETUP_POLICY, Child, Kind, service_policy
+from botctl.runtime.folder import DataFolder
+from botctl.runtime.launcher import Launcher
+from botctl.runtime.logs import LogKeeper
+from botctl.runtime.notify import notify
+from botctl.runtime.supervisor import ProcessSupervisor
+from botctl.supervision.model import Record
+
+PRELOAD = ("botctl.bot.preload", "botctl.control.preload")
+"""Imported once by the forkserver; each may have a `warm()` that touches code paths before the heap is frozen."""
+
+MAX_CONNECTIONS_BASE = 40
+CONNECTIONS_PER_BOT = 6
+"""CONNECTION LIMIT of a bot's role: 2 × pool + 2 (design §4.2)."""
+
+
+class Daemon:
+    """Owns the supervisor and gives it what it must not know: configuration, servers, words for the operator."""
+
+    def __init__(self, payload: BootPayload, folder: DataFolder) -> None:
+        self._payload = payload
+        self._folder = folder
+        self._redactor = Redactor()
+        for secret in (payload.openai_api_key, *payload.fleet_env.values()):
+            if len(secret) >= 8:
+                self._redactor.add(secret)
+        self._logs = LogKeeper(folder.path / "logs", redact=self._redact)
+        self._started = time.time()
+        self._socket = folder.socket_path()
+        self._control_config: ControlConfig | None = None
+        self._boot_error: str | None = None
+        self._services: list[str] = []
+        self._database_url = payload.database_url
+        self._redis_url = payload.redis_url
+        self._serving = False
+        self.supervisor = ProcessSupervisor(
+            self, lambda report: Launcher(PRELOAD, lambda: self._logs.open("forkserver")[1], report), self._logs
+        )
+
+    def run(self) -> int:
+        """Until told to stop. Returns the exit code."""
+        linux.adopt_orphans()
+        linux.undumpable()
+        self._logs.start()
+        self.supervisor.install_signals()
+        self._note("starting")
+        self.log("info", "daemon starting", version=__version__, data_dir=str(self._folder.path))
+        try:
+            self._start_servers()
+        except BotctlError as error:
+            self.boot_failed(error.message + (f"\n{error.hint}" if error.hint else ""))
+        else:
+            self._start_setup()
+        self.supervisor.run()
+        notify("STOPPING=1")
+        self.log("info", "daemon ended")
+        self._logs.stop(2.0)
+        if self._boot_error is not None:
+            self._folder.write_boot_error(self._boot_error)
+            self._say(f"error: {self._boot_error}")
+            return int(ExitCode.FAILED)
+        return int(ExitCode.DONE)
+
+    # --- starting --------------------------------------------------------------------------------------------------
+
+    def _start_servers(self) -> None:
+        payload = self._payload
+        if payload.sandbox is not None:
+            self._add_service(payload.sandbox)
+        if not self._database_url:
+            from botctl.embedded.postgres import prepare_postgres
+
+            self._say("starting the embedded PostgreSQL")
+            bots = len(json.loads(bytes(payload.fleet)).get("bots", ()))
+            connections = MAX_CONNECTIONS_BASE + CONNECTIONS_PER_BOT * max(bots, 10)
+            postgres = prepare_postgres(self._folder.path / "postgres", max_connections=connections)
+            self._database_url = postgres.admin_url
+            self._add_service(postgres.spec)
+        if not self._redis_url:
+            from botctl.embedded.valkey import prepare_valkey
+
+            self._say("starting the embedded Valkey")
+            valkey = prepare_valkey(self._folder.path / "valkey")
+            self._redis_url = valkey.admin_url
+            self._add_service(valkey.spec)
+
+    def _add_service(self, spec: ExecSpec) -> None:
+        key = -10 - len(self._services)
+        self._services.append(spec.name)
+        child = Child(key, spec.name, Kind.SERVICE, Record(key, service_policy(spec)), exec=spec)
+        self.supervisor.add(child)
+        self.supervisor.want(child)
+
+    def _start_setup(self) -> None:
+        config = SetupConfig(
+            database_url=self._database_url, redis_url=self._redis_url, namespace=self._payload.namespace
+        )
+        child = Child(
+            -2,
+            "setup",
+            Kind.SETUP,
+            Record(-2, SETUP_POLICY),
+            entry="botctl.control.setup:main",
+            config=msgspec.Raw(msgspec.json.encode(config)),
+        )
+        self._say("preparing the database")
+        self.supervisor.add(child)
+        self.supervisor.want(child)
+
+    # --- what the supervisor asks (runtime.supervisor.Owner) ---------------------------------------------------------
+
+    def setup_done(self, result: bytes) -> None:
+        """The database is at its newest revision: start `control`."""
+        setup = msgspec.json.decode(result, type=SetupResult)
+        self.log(
+            "info",
+            "set-up done",
+            postgres=setup.postgres_version,
+            redis=setup.redis_version,
+            migrated_from=setup.migrated_from,
+            migrated_to=setup.migrated_to,
+        )
+        payload = self._payload
+        self._control_config = ControlConfig(
+            database=setup.control,
+            redis_url=self._redis_url,
+            namespace=payload.namespace,
+            data_dir=str(self._folder.path),
+            socket=str(self._socket),
+            version=__version__,
+            fleet=payload.fleet,
+            fleet_path=payload.fleet_path,
+            fleet_env=payload.fleet_env,
+            telegram_base_url=payload.telegram_base_url,
+            openai_api_key=payload.openai_api_key,
+            openai_base_url=payload.openai_base_url,
+            api_listen=payload.api_listen,
+            log_format=payload.log_format,
+            log_level=payload.log_level,
+        )
+        control = Child(-1, "control", Kind.CONTROL, Record(-1, CONTROL_POLICY), entry="botctl.control.process:main")
+        self.supervisor.add(control)
+        self.supervisor.want(control)
+
+    def configure(self, child: Child) -> messages.Configure:
+        """The first frame of an incarnation; a new `control` learns what the last one had applied."""
+        config = child.config
+        if child.kind is Kind.CONTROL and self._control_config is not None:
+            desk = self.supervisor.desk
+            config = msgspec.Raw(
+                msgspec.json.encode(
+                    msgspec.structs.replace(
+                        self._control_config, applied=desk.applied, credentials=desk.held_credentials()
+                    )
+                )
+            )
+        return messages.Configure(
+            name=child.name, incarnation=child.record.incarnation, config=config, credentials=child.credentials
+        )
+
+    def keep_secret(self, secrets: list[str]) -> None:
+        """Never write these into a log."""
+        for secret in secrets:
+            self._redactor.add(secret)
+
+    def serving(self) -> None:
+        """`control` answers commands."""
+        self._note("serving")
+        if not self._serving:
+            self._serving = True
+            self._say(f"serving; `botctl status --data-dir {self._folder.path}` shows the bots")
+            notify("READY=1", "STATUS=serving")
+
+    def boot_failed(self, message: str) -> None:
+        """Come down again, leaving word of why."""
+        if self._boot_error is None:
+            self._boot_error = message
+            self.log("error", "start failed", error=message)
+        self.supervisor.shut_down()
+
+    def log(self, level: str, event: str, **fields: object) -> None:
+        """A line in `logs/daemon.log`, as JSON."""
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        line = {"timestamp": now, "level": level, "event": event, "process": "supervisor", **fields}
+        self._logs.write("daemon", json.dumps({key: value for key, value in line.items() if value not in (None, "")}))
+        if event == "shutting down":
+            self._note("stopping")
+            self._say("stopping")
+            notify("STOPPING=1")
+
+    # --- notes and words -------------------------------------------------------------------------------------------
+
+    def _redact(self, line: bytes) -> bytes:
+        return self._redactor.redact(line)
+
+    def _note(self, state: str) -> None:
+        self._folder.write_note(
+            started_at=self._started,
+            version=__version__,
+            state=state,
+            socket=str(self._socket),
+            data_dir=str(self._folder.path),
+            telegram_base_url=self._payload.telegram_base_url,
+            database_url_kind="external" if self._payload.database_url else "embedded",
+            services=self._services,
+        )
+
+    def _say(self, text: str) -> None:
+        if self._payload.foreground:
+            sys.stderr.write(f"botctl: {text}\n")
+            sys.stderr.flush()
+
+
+def main() -> int:
+    """Read the boot document, be the daemon."""
+    setproctitle.setproctitle("botctl: supervisor")
+    # A terminal's Ctrl-C reaches the whole foreground group; children have sessions of their own.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.umask(0o022)
+    try:
+        payload = decode(sys.stdin.buffer.read())
+        folder = DataFolder(Path(payload.data_dir).resolve())
+        folder.acquire()
+    except BotctlError as error:
+        sys.stderr.write(f"botctl: error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return int(error.exit_code)
+    try:
+        return Daemon(payload, folder).run()
+    finally:
+        folder.release()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
