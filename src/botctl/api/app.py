@@ -1,0 +1,158 @@
+"""The FastAPI application. Knows how to speak HTTP; what is asked of it is done by a `ControlService`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
+
+from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest
+from botctl.api.service import ControlService, Verb
+from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunsBody, StatusBody
+from botctl.errors import BotctlError, ExitCode
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_STATUS = {
+    ExitCode.FAILED: 503,
+    ExitCode.USAGE: 422,
+    ExitCode.NO_DAEMON: 503,
+    ExitCode.NO_SUCH_BOT: 404,
+    ExitCode.REFUSED: 403,
+}
+
+
+def create_app(service: ControlService, *, version: str = "0", commands: bool = True) -> FastAPI:
+    """The application; `commands=False` leaves only what reads: status, health, metrics.
+
+    An application with commands belongs on a socket that only the operator can open: it asks nobody who they are.
+    """
+    app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    app.include_router(_reading(service))
+    if commands:
+        app.include_router(_commanding(service))
+    app.add_exception_handler(BotctlError, _botctl_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _internal_error)
+    return app
+
+
+def _reading(service: ControlService) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/v1/status")
+    async def status() -> StatusBody:
+        """The fleet as the supervisor sees it."""
+        return await service.status()
+
+    @router.get("/healthz")
+    async def healthz(response: Response) -> HealthBody:
+        """200 when `control` can do its work, else 503 and what is missing."""
+        body = await service.health()
+        response.status_code = 200 if body.ok else 503
+        return body
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """The Prometheus exposition."""
+        return Response(await service.metrics(), media_type=METRICS_TYPE)
+
+    return router
+
+
+def _commanding(service: ControlService) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/apply")
+    async def apply(request: ApplyRequest) -> AppliedBody:
+        """Make this the wanted fleet."""
+        return await service.apply(
+            request.fleet, fleet_path=request.fleet_path, fleet_env=request.fleet_env, dry_run=request.dry_run
+        )
+
+    @router.post("/reload")
+    async def reload() -> AppliedBody:
+        """Read the fleet file again and apply it."""
+        return await service.reload()
+
+    @router.post("/bots/{name}/{verb}", status_code=202)
+    async def command(name: str, verb: Verb) -> CommandBody:
+        """Command one bot."""
+        return await service.command(verb, name)
+
+    @router.post("/shutdown", status_code=202)
+    async def shutdown() -> CommandBody:
+        """End the daemon."""
+        return await service.shutdown()
+
+    @router.post("/psql-login")
+    async def psql_login(request: LoginRequest) -> LoginBody:
+        """Make a short-lived read-only login with one bot's rights."""
+        return await service.psql_login(request.bot)
+
+    @router.get("/runs")
+    async def runs(
+        bot: Annotated[str | None, Query()] = None, limit: Annotated[int, Query(ge=1, le=1000)] = 50
+    ) -> RunsBody:
+        """The latest incarnations, newest first."""
+        return RunsBody(runs=await service.runs(bot, limit))
+
+    @router.get("/events")
+    async def events(
+        log: Annotated[str, Query(pattern="^(all|bot|system|user)$")] = "all",
+        after: Annotated[str, Query(pattern=r"^(0|\$|\d+(-\d+)?)$")] = "0",
+        follow: Annotated[bool, Query()] = False,
+    ) -> StreamingResponse:
+        """Entries of the logs as lines of JSON; `after` is the id of an entry."""
+        entries = await service.open_events(log, after, follow)
+        return StreamingResponse(_lines(entries), media_type="application/x-ndjson")
+
+    @router.post("/{verb}", status_code=202)
+    async def command_all(verb: Verb) -> CommandBody:
+        """Command every bot."""
+        return await service.command(verb, "")
+
+    return router
+
+
+async def _lines(entries: AsyncIterator[EventBody]) -> AsyncIterator[bytes]:
+    with contextlib.suppress(asyncio.CancelledError):
+        async for entry in entries:
+            yield entry.model_dump_json().encode() + b"\n"
+
+
+def _answer(status: int, error: str, code: ExitCode, hint: str | None = None) -> JSONResponse:
+    return JSONResponse(ErrorBody(error=error, hint=hint, code=int(code)).model_dump(), status_code=status)
+
+
+async def _botctl_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, BotctlError)
+    return _answer(_STATUS.get(error.exit_code, 500), error.message, error.exit_code, error.hint)
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    # The rejected input isn't repeated: it may be a whole fleet with its tokens.
+    faults = [f"{_dotted(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+    return _answer(422, "\n".join(faults), ExitCode.USAGE)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = ExitCode.USAGE if error.status_code in (404, 405) else ExitCode.FAILED
+    return _answer(error.status_code, f"{request.method} {request.url.path}: {error.detail}", code)
+
+
+async def _internal_error(request: Request, error: Exception) -> JSONResponse:
+    return _answer(500, f"internal error: {type(error).__name__}", ExitCode.FAILED, "See `botctl logs control`.")
+
+
+def _dotted(location: Any) -> str:
+    return ".".join(str(part) for part in location if part != "body") or "body"

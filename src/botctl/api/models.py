@@ -1,0 +1,34 @@
+"""Bodies of requests, and of errors. The bodies of answers are `control.views`."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from botctl.fleet import Fleet
+
+
+class ApplyRequest(BaseModel):
+    """Body of `POST /v1/apply`: a whole fleet, and how to read its file again at a reload."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    fleet: Fleet
+    fleet_path: str | None = None
+    fleet_env: dict[str, str] = Field(default_factory=dict, repr=False)
+    dry_run: bool = False
+
+
+class LoginRequest(BaseModel):
+    """Body of `POST /v1/psql-login`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bot: str
+
+
+class ErrorBody(BaseModel):
+    """Body of every error. `code` is the exit code that the command line ends with."""
+
+    error: str
+    hint: str | None = None
+    code: int

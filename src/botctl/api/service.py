@@ -1,0 +1,65 @@
+"""What the API needs of `control`: a port, so that routes can be tested without servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from enum import StrEnum
+from typing import Protocol
+
+from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunBody, StatusBody
+from botctl.fleet import Fleet
+
+
+class Verb(StrEnum):
+    """What can be asked of one bot, or of all."""
+
+    START = "start"
+    STOP = "stop"
+    RESTART = "restart"
+    RELEASE = "release"
+
+
+class ControlService(Protocol):
+    """Every method may raise a BotctlError; its exit code decides the HTTP status."""
+
+    async def status(self) -> StatusBody:
+        """The fleet as the supervisor sees it; works without database and Redis."""
+        ...
+
+    async def apply(
+        self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
+    ) -> AppliedBody:
+        """Make this the wanted fleet. Raises when the database is away; nothing is changed then."""
+        ...
+
+    async def reload(self) -> AppliedBody:
+        """Read the fleet file again and apply it."""
+        ...
+
+    async def command(self, verb: Verb, name: str) -> CommandBody:
+        """Pass a command to the supervisor; an empty name means every bot. Raises NoSuchBotError."""
+        ...
+
+    async def shutdown(self) -> CommandBody:
+        """End the daemon."""
+        ...
+
+    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[EventBody]:
+        """Entries of one log or, for `all`, of the three. Raises before the first entry if Redis is away."""
+        ...
+
+    async def runs(self, name: str | None, limit: int) -> list[RunBody]:
+        """The latest incarnations of a bot or of all. Raises NoSuchBotError."""
+        ...
+
+    async def psql_login(self, name: str) -> LoginBody:
+        """Make a read-only login that sees this bot's rows only. Raises NoSuchBotError."""
+        ...
+
+    async def health(self) -> HealthBody:
+        """Whether `control` can do its work."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """The Prometheus exposition."""
+        ...

@@ -1,0 +1,133 @@
+"""What `control` tells an operator: the bodies of the API's answers, which the command line reads too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class View(BaseModel):
+    """Base of all bodies; a newer daemon's extra keys don't trouble an older command line."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class DaemonView(View):
+    """The daemon. `pid` is the supervisor's; `problems` is empty when all is well."""
+
+    pid: int
+    state: str
+    version: str
+    uptime_s: float
+    control_pid: int | None = None
+    generation: int = 0
+    problems: list[str] = Field(default_factory=list)
+
+
+class BotView(View):
+    """One bot. `memory_mb` is its PSS; depths are rows that wait. Null means that the bot has not said yet."""
+
+    name: str
+    bot_id: int
+    state: str
+    reason: str = ""
+    pid: int | None = None
+    restarts: int = 0
+    last_failure: str | None = None
+    memory_mb: float | None = None
+    inbox_depth: int | None = None
+    outbox_depth: int | None = None
+    incarnation: int = 0
+    uptime_s: float | None = None
+    since_s: float | None = None
+    heartbeat_age_s: float | None = None
+    last_poll_age_s: float | None = None
+    enabled: bool = True
+    wanted: bool = True
+    counters: dict[str, float] = Field(default_factory=dict)
+
+
+class ServiceView(View):
+    """A server that the daemon runs, or `control` itself."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    restarts: int = 0
+
+
+class StatusBody(View):
+    """Answer of `GET /v1/status` and of `botctl status --json`."""
+
+    daemon: DaemonView
+    bots: list[BotView]
+    services: list[ServiceView] = Field(default_factory=list)
+
+
+class AppliedBody(View):
+    """What applying a fleet did, or would do. `failed` maps bots whose credentials could not be made to the reason."""
+
+    dry_run: bool = False
+    added: list[str]
+    removed: list[str]
+    changed: list[str]
+    unchanged: list[str]
+    failed: dict[str, str] = Field(default_factory=dict)
+
+
+class CommandBody(View):
+    """Answer to a command that was accepted; it may still be under way."""
+
+    accepted: bool = True
+    message: str = ""
+
+
+class RunBody(View):
+    """One incarnation of a bot."""
+
+    bot_id: int
+    name: str
+    incarnation: int
+    pid: int | None
+    started_at: float
+    ready_at: float | None
+    ended_at: float | None
+    failure: str | None
+    exit: str | None
+    detail: str | None
+
+
+class RunsBody(View):
+    """Answer of `GET /v1/runs`, newest first."""
+
+    runs: list[RunBody]
+
+
+class LoginBody(View):
+    """A short-lived, read-only database login with one bot's eyes."""
+
+    url: str
+    valid_until: float
+
+
+class HealthBody(View):
+    """Answer of `GET /healthz`: 200 when `ok`, else 503."""
+
+    ok: bool
+    problems: list[str] = Field(default_factory=list)
+
+
+class EventBody(View):
+    """One entry of a log: a line of `GET /v1/events`."""
+
+    entry: str
+    log: str
+    id: str
+    type: str
+    version: int
+    source: str
+    occurred_at: float
+    correlation_id: str = ""
+    causation_id: str = ""
+    data: dict[str, Any] = Field(default_factory=dict)
