@@ -1,0 +1,142 @@
+"""Connections to Redis, set up the one way that streams need.
+
+No client retries (a lost reply would append an entry twice), no health check, a read timeout above BLOCK, uniform
+replies, and no command on connecting that a bot's user may not send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import UnixDomainSocketConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import AuthenticationError, ConnectionError, DataError, RedisError
+from redis.maint_notifications import MaintNotificationsConfig
+
+from botctl.errors import UsageError
+
+BLOCK_MS = 5_000
+"""How long a blocking read waits on the server, in milliseconds."""
+
+_TIMEOUT = 5.0
+_BLOCKING_TIMEOUT = BLOCK_MS / 1000 + 5.0
+
+AWAY = (RedisError, OSError, TimeoutError)
+"""What a call raises while Redis can't be used: not reachable, loading, out of memory, user not made yet."""
+
+
+class _Passwords(CredentialProvider):
+    """Gives the password that worked last, or the next candidate after it was refused."""
+
+    def __init__(self, username: str, passwords: Callable[[], tuple[str, ...]]) -> None:
+        self.username = username
+        self._passwords = passwords
+        self._choice = 0
+
+    @property
+    def candidates(self) -> int:
+        return len(self._passwords())
+
+    def refused(self) -> None:
+        self._choice += 1
+
+    def get_credentials(self) -> tuple[str, str]:
+        passwords = self._passwords()
+        if not passwords:
+            raise DataError("no password is known for this Redis user")
+        return self.username, passwords[self._choice % len(passwords)]
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        return self.get_credentials()
+
+
+class _UnixConnection(UnixDomainSocketConnection):
+    """Logs in through `redis_connect_func`, as connections over TCP do, and not already while connecting."""
+
+    async def _connect(self) -> None:
+        log_in, self.on_connect = self.on_connect, _nothing  # type: ignore[method-assign]
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.on_connect = log_in  # type: ignore[method-assign]
+
+
+async def _nothing() -> None:
+    return None
+
+
+def connect(
+    url: str,
+    *,
+    username: str | None = None,
+    passwords: Callable[[], tuple[str, ...]] | None = None,
+    blocking: bool = False,
+    max_connections: int = 8,
+    name: str | None = None,
+) -> Redis:
+    """A client; it connects at its first command. Raises UsageError for an unusable URL.
+
+    `passwords` is asked at every connect and gives the candidates, the most likely first; userinfo in the URL is then
+    ignored. `blocking=True` is for a client whose commands wait on the server up to `BLOCK_MS`. `name` sets the
+    client's name, which needs a right that bots don't have.
+    """
+    options: dict[str, Any] = {
+        "protocol": 3,
+        "legacy_responses": False,
+        "decode_responses": False,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_connect_timeout": _TIMEOUT,
+        "socket_timeout": _BLOCKING_TIMEOUT if blocking else _TIMEOUT,
+        "socket_read_size": 65_536,
+        "health_check_interval": 0,
+        "max_connections": max_connections,
+        "driver_info": None,
+        "client_name": name,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    try:
+        pool = ConnectionPool.from_url(url, **options)
+    except ValueError as error:
+        raise UsageError(f"the Redis URL is unusable: {error}", hint="Expected redis://[user:password@]host:port[/db], "
+                         "rediss://… or unix:///path.") from error  # fmt: skip
+    if issubclass(pool.connection_class, UnixDomainSocketConnection):
+        pool.connection_class = _UnixConnection
+        pool.connection_kwargs.pop("maint_notifications_config", None)
+    if username is not None and passwords is not None:
+        _log_in_with(pool, _Passwords(username, passwords))
+    return Redis.from_pool(pool)
+
+
+def _log_in_with(pool: Any, provider: _Passwords) -> None:
+    async def log_in(connection: Any) -> None:
+        for _ in range(max(1, provider.candidates) - 1):
+            try:
+                await connection.on_connect()
+            except AuthenticationError:
+                provider.refused()
+            else:
+                return
+        try:
+            await connection.on_connect()
+        except AuthenticationError:
+            provider.refused()
+            raise
+
+    for key in ("username", "password"):
+        pool.connection_kwargs.pop(key, None)
+    pool.connection_kwargs["credential_provider"] = provider
+    pool.connection_kwargs["redis_connect_func"] = log_in
+
+
+def reason(error: BaseException) -> str:
+    """Why Redis can't be used, in few words without addresses' credentials."""
+    if isinstance(error, AuthenticationError):
+        return "redis refuses the login"
+    if isinstance(error, ConnectionError | OSError | TimeoutError):
+        return "redis is not reachable"
+    text = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+    return f"redis: {text}"

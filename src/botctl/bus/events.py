@@ -1,0 +1,94 @@
+"""What an event is, and how it is written as bytes.
+
+Pure: no clock, no network, no catalogue. Whether an event's type and data are allowed is `catalogue`'s business.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+
+from botctl.errors import ProtocolError
+
+MAX_EVENT_BYTES = 64 * 1024
+"""Size limit of one encoded event. Events tell that something happened; they don't carry files."""
+
+FLEET = "fleet"
+"""Source of events that the fleet's own control process publishes."""
+
+TYPE_FORMAT = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$"
+
+_NAMESPACE = uuid.UUID("9f0e4c8e-5d0b-5b0c-9c35-0b8d2d1b7a11")
+_TYPE = re.compile(TYPE_FORMAT[1:-1])
+
+
+class Log(StrEnum):
+    """The three logs: bots and their lifecycle, the system as a whole, users and their messages."""
+
+    BOT = "bot"
+    SYSTEM = "system"
+    USER = "user"
+
+
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+_Type = Annotated[str, msgspec.Meta(pattern=TYPE_FORMAT, max_length=100)]
+_Version = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_Label = Annotated[str, msgspec.Meta(max_length=200)]
+_Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened. `occurred_at` is in seconds since the epoch.
+
+    `id` is the same however often the event is delivered; consumers keep it to work each event off once. `source` is
+    `bot:<bot_id>` or `fleet`, stamped by the router from the stream the event came from: what a publisher writes there
+    is ignored. `correlation_id` is the trace of the update that began it all, `causation_id` the cause right before.
+    """
+
+    id: _Id
+    type: _Type
+    version: _Version = 1
+    source: _Label = ""
+    occurred_at: _Moment
+    correlation_id: _Label = ""
+    causation_id: _Label = ""
+    data: dict[str, Any] = {}
+
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Event)
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as JSON. Raises ProtocolError for one too large, unencodable, or of an impossible type name."""
+    if _TYPE.fullmatch(event.type) is None or len(event.type) > 100:
+        raise ProtocolError(f"event type {event.type[:100]!r} is not of the form name.name, lower case")
+    try:
+        body = _encoder.encode(event)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"event {event.type} can't be encoded: {error}") from error
+    if len(body) > MAX_EVENT_BYTES:
+        raise ProtocolError(f"event {event.type} has {len(body)} bytes; {MAX_EVENT_BYTES} are allowed")
+    return body
+
+
+def decode_event(body: bytes) -> Event:
+    """The event in these bytes. Raises ProtocolError. Unknown envelope keys are left out: later versions may add."""
+    if len(body) > MAX_EVENT_BYTES:
+        raise ProtocolError(f"event has {len(body)} bytes; {MAX_EVENT_BYTES} are allowed")
+    try:
+        return _decoder.decode(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"no event: {error}") from error
+
+
+def event_id(bot_id: int, cause: str, n: int) -> str:
+    """The id of the n-th event that `cause` (an update, a job, another event) leads to in this bot.
+
+    Deterministic: when a crash makes a bot handle the cause again, the same events have the same ids.
+    """
+    return str(uuid.uuid5(_NAMESPACE, f"{bot_id}|{cause}|{n}"))
