@@ -1,0 +1,129 @@
+"""What `control` knows of the supervisor: its view of the fleet, its records, and the wishes it takes.
+
+Values and one protocol; the composition root translates them to the messages on the pipe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Passwords:
+    """One bot's credentials, on their way to the supervisor."""
+
+    generation: int
+    database: str = field(repr=False)
+    redis: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class WantedBot:
+    """One bot as the supervisor shall run it. It is restarted when `digest` changes."""
+
+    name: str
+    bot_id: int
+    digest: str
+    config: bytes = field(repr=False)
+    restart: dict[str, Any]
+    live: dict[str, Any]
+    memory: int
+    open_files: int
+    enabled: bool
+    secrets: tuple[str, ...] = field(repr=False)
+    passwords: Passwords | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WantedFleet:
+    """The whole wanted fleet; `applied` comes back, unread, to the next `control`."""
+
+    generation: int
+    bots: tuple[WantedBot, ...]
+    applied: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BotSight:
+    """One bot as the supervisor sees it. Times are seconds since the epoch."""
+
+    name: str
+    bot_id: int
+    state: str
+    reason: str = ""
+    pid: int | None = None
+    incarnation: int = 0
+    restarts: int = 0
+    last_failure: str | None = None
+    since: float = 0.0
+    started_at: float | None = None
+    heartbeat_age: float | None = None
+    wanted: bool = True
+    gauges: dict[str, float] = field(default_factory=dict)
+    counters: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceSight:
+    """A supervised server, or `control` itself."""
+
+    name: str
+    state: str
+    pid: int | None = None
+    restarts: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FleetSight:
+    """The supervisor's whole view."""
+
+    pid: int
+    state: str
+    started_at: float
+    generation: int
+    bots: tuple[BotSight, ...] = ()
+    services: tuple[ServiceSight, ...] = ()
+
+    def bot(self, bot_id: int) -> BotSight | None:
+        """The bot of this id, if the supervisor has it."""
+        return next((bot for bot in self.bots if bot.bot_id == bot_id), None)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Transition:
+    """One change of one bot's state, in order of `seq`; `exit` is filled when it is the end of an incarnation."""
+
+    seq: int
+    at: float
+    name: str
+    bot_id: int
+    incarnation: int
+    from_state: str
+    to_state: str
+    reason: str
+    pid: int | None = None
+    exit: str | None = None
+    failure: str | None = None
+    duration: float | None = None
+    log_tail: tuple[str, ...] = ()
+
+
+class SupervisorPort(Protocol):
+    """The supervisor, as `control` speaks to it."""
+
+    def desire(self, fleet: WantedFleet) -> None:
+        """Make this the wanted fleet."""
+        ...
+
+    def recorded(self, seq: int) -> None:
+        """Every transition up to this one is stored."""
+        ...
+
+    async def sight(self) -> FleetSight:
+        """The supervisor's view now. Raises TimeoutError when it doesn't answer."""
+        ...
+
+    async def command(self, verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:
+        """Whether the command was accepted, and what there is to say."""
+        ...

@@ -1,0 +1,107 @@
+"""From a bot's entry in the fleet to what its supervisor and its process are given. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from botctl.control.ports import Passwords, WantedBot
+from botctl.fleet import BotSpec, Fleet
+from botctl.handover import BotConfig, DatabaseTarget
+
+_LIVE = ("log_level",)
+"""Keys that a running bot adopts without a restart."""
+
+_SUPERVISORS = ("restart", "enabled")
+"""Keys that concern the supervisor only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every bot of this daemon is told alike. `redis_url` has no userinfo."""
+
+    database: DatabaseTarget
+    redis_url: str
+    namespace: str
+    telegram_base_url: str
+    openai_api_key: str
+    openai_base_url: str
+    log_format: str
+
+
+def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Passwords | None) -> WantedBot:
+    """One bot for the supervisor; `passwords` None keeps those it has."""
+    config = BotConfig(
+        spec=msgspec.Raw(spec.model_dump_json().encode()),
+        bot_id=spec.bot_id,
+        folder=fleet.folder if spec.handlers is not None else None,
+        database=around.database,
+        redis_url=around.redis_url,
+        namespace=around.namespace,
+        telegram_base_url=around.telegram_base_url,
+        openai_api_key=around.openai_api_key,
+        openai_base_url=around.openai_base_url,
+        log_format=around.log_format,
+    )
+    encoded = msgspec.json.encode(config)
+    return WantedBot(
+        name=spec.name,
+        bot_id=spec.bot_id,
+        digest=digest(encoded),
+        config=encoded,
+        restart=spec.restart.model_dump(),
+        live={key: getattr(spec, key) for key in _LIVE},
+        memory=spec.limits.memory,
+        open_files=spec.limits.open_files,
+        enabled=spec.enabled,
+        secrets=_secrets(spec, around),
+        passwords=passwords,
+    )
+
+
+def digest(config: bytes) -> str:
+    """Changes exactly when the bot must be restarted to follow its configuration; the order of a set is no change."""
+    document = json.loads(config)
+    spec = document["spec"]
+    for key in (*_LIVE, *_SUPERVISORS):
+        spec.pop(key, None)
+    for key in ("allow", "deny"):
+        spec["access"][key] = sorted(spec["access"][key])
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def public_config(spec: BotSpec) -> dict[str, Any]:
+    """The bot's entry without any secret, for the registry and for people."""
+    document: dict[str, Any] = json.loads(spec.model_dump_json(exclude={"token": True, "assistant": {"api_key"}}))
+    if spec.proxy is not None:
+        document["proxy"] = without_userinfo(spec.proxy)
+    if spec.assistant is not None and spec.assistant.base_url is not None:
+        document["assistant"]["base_url"] = without_userinfo(spec.assistant.base_url)
+    for key in ("allow", "deny"):
+        document["access"][key] = sorted(document["access"][key])
+    return document
+
+
+def fingerprint(token: str) -> str:
+    """Tells whether a token has changed, and nothing of the token."""
+    return hashlib.sha256(token.encode()).hexdigest()[:16]
+
+
+def without_userinfo(url: str) -> str:
+    """The URL with user and password taken out."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _secrets(spec: BotSpec, around: Surroundings) -> tuple[str, ...]:
+    found = [spec.token.get_secret_value(), around.openai_api_key]
+    if spec.assistant is not None and spec.assistant.api_key is not None:
+        found.append(spec.assistant.api_key.get_secret_value())
+    if spec.proxy is not None and (password := urlsplit(spec.proxy).password):
+        found.append(password)
+    return tuple(secret for secret in found if secret)
