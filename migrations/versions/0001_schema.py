@@ -1,0 +1,18 @@
+"""The first schema: roles, tables, rights, audit log, logins. Its SQL is in the folder of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    """Run the scripts in order of their names, each in one message."""
+    connection = op.get_bind()
+    adapted = connection.connection.dbapi_connection
+    for script in sorted(Path(__file__).with_suffix("").glob("*.sql")):
+        adapted.run_async(lambda driver, sql=script.read_text("utf-8"): driver.execute(sql))

@@ -1,0 +1,199 @@
+"""The embedded PostgreSQL: makes the data folder when it is new, and says how the server is to be run.
+
+`<folder>/data` is PGDATA, `<folder>/admin.password` the superuser's password, `<folder>/port` the port. The caller holds
+the lock of the data folder. Never starts the server: that is the supervisor's.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from botctl.embedded.accounts import Account, check_reachable, server_account
+from botctl.embedded.binaries import PostgresBinaries, find_postgres, readable_postgres
+from botctl.embedded.leftovers import end_leftover_postgres
+from botctl.embedded.ports import kept_port
+from botctl.embedded.secrets_file import read_password, write_password
+from botctl.errors import DataFolderError
+from botctl.handover import ExecSpec
+
+SUPERUSER = "postgres"
+DATABASE = "botctl"
+MARK = "cluster_name=botctl"
+"""In the server's command line: tells a leftover of ours from somebody else's server."""
+
+DATA_LIMIT = 1 << 30
+"""RLIMIT_DATA of each server process: one greedy query gets an error instead of the machine's memory (design §4)."""
+
+TEMP_FILE_LIMIT_KB = 1 << 20
+SOCKET_PATH_LIMIT = 80
+"""Longest socket folder; the socket's own name follows and all must fit into the 108 bytes of sun_path."""
+
+INITDB_TIMEOUT = 120.0
+_ACCOUNTS = ("postgres", "nobody")
+
+
+@dataclass(frozen=True)
+class EmbeddedPostgres:
+    """How to run it, and the superuser's URL once it answers."""
+
+    spec: ExecSpec
+    admin_url: str
+    bin: Path
+    """Where psql, pg_dump and the others of the same version are."""
+
+
+def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
+    """Make `folder` ready for a server with room for `max_connections`.
+
+    Raises DataFolderError, RefusedError or ServerUnsupportedError, each saying what to do.
+    """
+    folder = Path(os.path.abspath(folder))
+    data = folder / "data"
+    account = server_account(_ACCOUNTS, data)
+    folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+    if account.uid is not None and folder.stat().st_uid == 0:
+        folder.chmod(0o711)
+    check_reachable(folder, account)
+    found = find_postgres(_major_of(data))
+    run = readable_postgres(found, account, folder / "binaries")
+    password = _password(folder, data, run, account)
+    end_leftover_postgres(data, MARK)
+    port = kept_port(folder / "port")
+    spec = ExecSpec(
+        name="postgres",
+        argv=[str(run.bin / "postgres"), "-D", str(data), *_settings(folder, account, port, max_connections)],
+        env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"},
+        cwd="/",
+        uid=account.uid,
+        gid=account.gid,
+        stop_signal=int(signal.SIGINT),
+        death_signal=int(signal.SIGQUIT),
+        stop_timeout=30.0,
+        data_limit=DATA_LIMIT,
+    )
+    url = f"postgresql://{SUPERUSER}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}?sslmode=disable"
+    return EmbeddedPostgres(spec, url, found.bin)
+
+
+def _major_of(data: Path) -> int | None:
+    if not data.exists():
+        return None
+    try:
+        return int((data / "PG_VERSION").read_text("ascii").split(".")[0])
+    except (OSError, ValueError) as error:
+        raise DataFolderError(
+            f"{data} is not a PostgreSQL data folder: {error}", hint="Move it away, or choose another --data-dir."
+        ) from None
+
+
+def _password(folder: Path, data: Path, binaries: PostgresBinaries, account: Account) -> str:
+    path = folder / "admin.password"
+    if data.exists():
+        password = read_password(path)
+        if password is None:
+            raise DataFolderError(
+                f"{path} is missing: without it nobody can administer the database in {data}",
+                hint="Restore the file from a backup, or choose another --data-dir.",
+            )
+        return password
+    password = write_password(path)
+    _initdb(folder, data, binaries, account, password)
+    return password
+
+
+def _initdb(folder: Path, data: Path, binaries: PostgresBinaries, account: Account, password: str) -> None:
+    """Make a data folder under another name and rename it, so that a half-made one is never taken for a real one."""
+    workshop = folder / "data.new"
+    shutil.rmtree(workshop, ignore_errors=True)
+    workshop.mkdir(mode=0o700)
+    account.give(workshop)
+    secret = workshop / "password"
+    secret.touch(mode=0o600)
+    secret.write_text(password, "ascii")
+    account.give(secret)
+    locale = (
+        ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+        if binaries.major >= 17
+        else ["--locale=C.UTF-8"]
+    )
+    argv = [
+        str(binaries.bin / "initdb"),
+        f"--pgdata={workshop / 'data'}",
+        f"--username={SUPERUSER}",
+        f"--pwfile={secret}",
+        "--auth-local=scram-sha-256",
+        "--auth-host=scram-sha-256",
+        "--encoding=UTF8",
+        "--data-checksums",
+        "--no-instructions",
+        *locale,
+    ]
+    try:
+        done = subprocess.run(
+            argv,
+            env={"PATH": "/usr/bin:/bin", "LANG": "C", "TZ": "UTC"},
+            cwd="/",
+            user=account.uid,
+            group=account.gid,
+            extra_groups=None if account.uid is None else [],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=INITDB_TIMEOUT,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DataFolderError(f"initdb did not run: {error}", hint="Is there room and is it allowed there?") from None
+    if done.returncode != 0:
+        last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-5:]
+        raise DataFolderError(f"initdb failed in {folder}:\n" + "\n".join(last), hint="Is there room on the disk?")
+    (workshop / "data").rename(data)
+    shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _settings(folder: Path, account: Account, port: int, max_connections: int) -> list[str]:
+    settings = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": _socket_folder(folder, account),
+        "unix_socket_permissions": "0700",
+        "max_connections": str(max_connections),
+        "shared_buffers": f"{_shared_buffers_mb()}MB",
+        "temp_file_limit": str(TEMP_FILE_LIMIT_KB),
+        "fsync": "on",
+        "password_encryption": "scram-sha-256",
+        "logging_collector": "off",
+        "log_destination": "stderr",
+        "log_line_prefix": "%m [%p] %q%u@%d ",
+        "log_timezone": "UTC",
+        "timezone": "UTC",
+        "log_parameter_max_length": "0",
+        "log_parameter_max_length_on_error": "0",
+        "max_parallel_workers_per_gather": "0",
+        "max_wal_size": "512MB",
+    }
+    argv = ["-c", MARK]
+    for name, value in settings.items():
+        argv += ["-c", f"{name}={value}"]
+    return argv
+
+
+def _socket_folder(folder: Path, account: Account) -> str:
+    """A folder for the server's Unix socket that only its account enters; none where the path would be too long."""
+    socket = folder / "socket"
+    if len(os.fsencode(socket)) > SOCKET_PATH_LIMIT or any(mark in str(socket) for mark in ',"\\'):
+        return ""
+    socket.mkdir(mode=0o700, exist_ok=True)
+    account.give(socket)
+    return str(socket)
+
+
+def _shared_buffers_mb() -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(32, min(256, memory // (1 << 20) // 16))
