@@ -217,7 +217,7 @@ class Daemon:
     # --- notes and words -------------------------------------------------------------------------------------------
 
     def _redact(self, line: bytes) -> bytes:
-        return self._redactor.redact(line)
+        return self._redactor.redact_bytes(line)
 
     def _note(self, state: str) -> None:
         self._folder.write_note(

@@ -17,11 +17,9 @@ from collections.abc import Callable
 
 from botctl.runtime import linux, messages
 from botctl.runtime.channel import Channel, ChannelClosedError
+from botctl.runtime.spawn import STACKS_SIGNAL
 
 Entry = Callable[[Channel], int]
-
-STACKS_SIGNAL = signal.SIGUSR2
-"""On this signal a child writes the stacks of all its threads into its log, also while Python code is stuck."""
 
 
 def run(*, name: str, entry: str, commands: int, reports: int, log: int, open_files: int = 0, memory: int = 0) -> int:

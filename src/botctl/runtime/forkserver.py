@@ -1,5 +1,7 @@
 """The forkserver: imports everything once, freezes it, and forks children on request.
 
+When the supervisor ends without a word, it ends what the bots' own subprocesses left, and itself.
+
 It has one thread, no secret and no socket but the one to the supervisor's launcher. A child is forked twice, the
 process between ends at once, and the supervisor, as subreaper, becomes the child's parent: it sees every exit itself,
 the kernel ends the child with it, and a forkserver that dies takes no bot with it.
@@ -22,32 +24,14 @@ import traceback
 import msgspec
 
 from botctl.runtime import child, linux
-
-REQUEST_LIMIT = 64 * 1024
-
-
-class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Fork a child for `entry` (`module:function`). Its three descriptors come along: commands, reports, log."""
-
-    id: int
-    name: str
-    entry: str
-    open_files: int = 0
-    memory: int = 0
-
-
-class SpawnReply(msgspec.Struct, frozen=True, kw_only=True):
-    """The pid of the child, or why there is none. `id` 0 is the forkserver's own readiness."""
-
-    id: int
-    pid: int | None = None
-    error: str | None = None
+from botctl.runtime.spawn import REQUEST_LIMIT, SpawnReply, SpawnRequest
 
 
 def main(argv: list[str]) -> int:
     """Preload, report readiness, serve until the launcher closes its end."""
     supervisor = int(argv[0])
-    linux.die_with_parent(signal.SIGKILL, supervisor)
+    # The end of the supervisor is also the end of its socket; the signal is for a preload that takes long.
+    linux.die_with_parent(signal.SIGTERM, supervisor)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     channel = socket.socket(fileno=3)
     channel.set_inheritable(False)
@@ -58,11 +42,15 @@ def main(argv: list[str]) -> int:
         _reply(channel, SpawnReply(id=0, error=f"preloading failed: {type(error).__name__}: {error}"))
         return 1
     linux.undumpable()
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    signal.siginterrupt(signal.SIGTERM, False)
+    sessions: dict[int, int | None] = {}
     _reply(channel, SpawnReply(id=0, pid=os.getpid()))
     decoder = msgspec.json.Decoder(SpawnRequest)
     while True:
         body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, 3)
         if not body:
+            _end_sessions(sessions)
             return 0
         request = decoder.decode(body)
         try:
@@ -70,6 +58,7 @@ def main(argv: list[str]) -> int:
         except OSError as error:
             _reply(channel, SpawnReply(id=request.id, error=f"fork: {error.strerror}"))
         else:
+            sessions[pid] = linux.start_ticks(pid)
             _reply(channel, SpawnReply(id=request.id, pid=pid))
         finally:
             for descriptor in descriptors:
@@ -154,6 +143,24 @@ def _become_child(
         open_files=request.open_files,
         memory=request.memory,
     )
+
+
+def _end_sessions(sessions: dict[int, int | None]) -> None:
+    """KILL what is left in the sessions of our children; the kernel has ended the children themselves.
+
+    The number of a session isn't given anew while the session has a member, so that a member whose leader is gone
+    belongs to ours; a leader that started at another time is a stranger with a reused number.
+    """
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        pid = int(entry.name)
+        try:
+            session = os.getsid(pid)
+            if session in sessions and linux.start_ticks(session) in (None, sessions[session]):
+                os.kill(pid, signal.SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
 
 
 def _reply(channel: socket.socket, reply: SpawnReply) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from botctl.handover import ExecSpec
-from botctl.runtime.forkserver import SpawnReply, SpawnRequest
+from botctl.runtime.spawn import SpawnReply, SpawnRequest
 
 PRELOAD_TIMEOUT = 60.0
 """Seconds for the forkserver to import everything; 1 to 2 s are usual."""

@@ -111,6 +111,7 @@ class LogKeeper:
         self._files: dict[str, RotatingFile] = {}
         self._tails: dict[str, deque[str]] = {}
         self._streams: dict[int, _Stream] = {}
+        self._own_lines: deque[tuple[str, str]] = deque()
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._wake_out, self._wake_in = os.pipe()
@@ -149,9 +150,13 @@ class LogKeeper:
         return list(tail)[-lines:] if tail is not None else []
 
     def write(self, name: str, line: str) -> None:
-        """A line of the daemon's own."""
-        with self._lock:
-            self._file(name).write(self._redact(line.encode()) + b"\n")
+        """A line of the daemon's own; written, like everything, by the keeper's thread."""
+        self._own_lines.append((name, line))
+        self._wake()
+
+    def redact(self, text: str) -> str:
+        """Text without secrets, for what goes elsewhere than into a log."""
+        return self._redact(text.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
 
     def stop(self, timeout: float) -> None:
         """Write what has arrived and close."""
@@ -179,8 +184,17 @@ class LogKeeper:
                     os.read(self._wake_out, 4096)
                 else:
                     self._serve(key.data)
+            self._write_own_lines()
         for stream in list(self._streams.values()):
             self._serve(stream)
+        self._write_own_lines()
+
+    def _write_own_lines(self) -> None:
+        while self._own_lines:
+            name, line = self._own_lines.popleft()
+            with self._lock:
+                file = self._file(name)
+            file.write(self._redact(line.encode("utf-8", "backslashreplace")) + b"\n")
 
     def _serve(self, stream: _Stream) -> None:
         with stream.lock:

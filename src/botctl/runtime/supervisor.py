@@ -18,13 +18,12 @@ from typing import Protocol
 
 from botctl.errors import ProtocolError
 from botctl.runtime import messages
-from botctl.runtime.child import STACKS_SIGNAL
 from botctl.runtime.children import Child, Kind
 from botctl.runtime.desk import Desk
-from botctl.runtime.forkserver import SpawnRequest
 from botctl.runtime.launcher import ForkserverDown, ForkserverUp, Launched, Launcher, Result
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.pipes import ChildPipes
+from botctl.runtime.spawn import STACKS_SIGNAL, SpawnRequest
 from botctl.supervision import events
 from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn, Terminate
 from botctl.supervision.machine import step
@@ -66,7 +65,7 @@ class ProcessSupervisor:
         self.desk = Desk(self)
         self.shutting_down = False
         self.forkserver_pid: int | None = None
-        self._results: queue.SimpleQueue[Result] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._launcher = launcher_for(self._report)
         self._launching: dict[int, tuple[int, int]] = {}
         self._next_token = 0
@@ -103,6 +102,11 @@ class ProcessSupervisor:
             self.owner.log("info", "shutting down")
         self._shut_down_further()
 
+    def call(self, function: Callable[[], None]) -> None:
+        """Have the loop call a function; the only way in for other threads."""
+        self._calls.put(function)
+        self._wake()
+
     def run(self) -> None:
         """The loop."""
         self._launcher.start()
@@ -112,7 +116,7 @@ class ProcessSupervisor:
                 handle, number = key.data
                 handle(number, mask)
             self._take_signals()
-            self._take_results()
+            self._take_calls()
             self._take_deadlines()
             if self.shutting_down:
                 self._shut_down_further()
@@ -286,10 +290,10 @@ class ProcessSupervisor:
             case messages.Heartbeat():
                 child.heartbeat_at = time.monotonic()
                 child.gauges, child.counters = message.gauges, message.counters
-                self.dispatch(child, events.Beat(Health(message.health.value), message.reason[:500]))
+                self.dispatch(child, events.Beat(Health(message.health.value), self.logs.redact(message.reason[:500])))
             case messages.Failing():
                 failure = Failure(message.failure.value)
-                self.dispatch(child, events.LastWords(failure, message.detail[:2000]))
+                self.dispatch(child, events.LastWords(failure, self.logs.redact(message.detail[:2000])))
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
             case messages.SetupDone():
@@ -303,26 +307,31 @@ class ProcessSupervisor:
     # --- launcher, signals, deadlines ------------------------------------------------------------------------------
 
     def _report(self, result: Result) -> None:
-        self._results.put(result)
+        self.call(lambda: self._take_result(result))
+
+    def _wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_in, b"!")
 
-    def _take_results(self) -> None:
+    def _take_calls(self) -> None:
         while True:
             try:
-                result = self._results.get_nowait()
+                function = self._calls.get_nowait()
             except queue.Empty:
                 return
-            match result:
-                case Launched():
-                    self._launched(result)
-                case ForkserverUp(pid, generation):
-                    self.forkserver_pid = pid
-                    self.owner.log("info", "forkserver ready", pid=pid, generation=generation)
-                case ForkserverDown(error):
-                    self.owner.log("error", "forkserver failed", error=error)
-                    if self.desk.never_served and not self.shutting_down:
-                        self.owner.boot_failed(f"the forkserver can't start: {error}")
+            function()
+
+    def _take_result(self, result: Result) -> None:
+        match result:
+            case Launched():
+                self._launched(result)
+            case ForkserverUp(pid, generation):
+                self.forkserver_pid = pid
+                self.owner.log("info", "forkserver ready", pid=pid, generation=generation)
+            case ForkserverDown(error):
+                self.owner.log("error", "forkserver failed", error=error)
+                if self.desk.never_served and not self.shutting_down:
+                    self.owner.boot_failed(f"the forkserver can't start: {error}")
 
     def _launched(self, result: Launched) -> None:
         key, incarnation = self._launching.pop(result.token)
@@ -375,7 +384,7 @@ class ProcessSupervisor:
                 self._launcher.forkserver_gone(found.si_pid)
 
     def _time_to_deadline(self) -> float | None:
-        if self._signals or not self._results.empty():
+        if self._signals or not self._calls.empty():
             return 0.0
         if not self._deadlines:
             return 60.0

@@ -1,0 +1,284 @@
+"""The real supervisor, forkserver and pipes over children with bad habits."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+Entry = dict[str, Any]
+QUICK = {"heartbeat_timeout": 1.0, "ready_timeout": 3.0, "stop_timeout": 0.5, "term_timeout": 0.3}
+
+
+class Daemon:
+    """One driver process; `wait` takes entries of its log until one fits."""
+
+    def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]]) -> None:
+        self.folder = folder
+        self.seen: list[Entry] = []
+        self._entries: queue.Queue[Entry | None] = queue.Queue()
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "driver.py"), str(folder), json.dumps(fleet)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._entries.put(json.loads(line))
+        self._entries.put(None)
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def wait(self, fits: Callable[[Entry], bool], timeout: float = 15.0) -> Entry:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                entry = self._entries.get(timeout=max(0.01, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"did not happen in {timeout} s; seen: {self.seen[-20:]}") from None
+            assert entry is not None, f"the daemon ended; seen: {self.seen[-20:]}"
+            self.seen.append(entry)
+            if fits(entry):
+                return entry
+
+    def wait_state(self, name: str, state: str, **more: Any) -> Entry:
+        wanted = {"event": f"bot {state}", "name": name, **more}
+        return self.wait(lambda entry: wanted.items() <= entry.items())
+
+    def wait_running(self, *names: str) -> list[Entry]:
+        entries: dict[str, Entry] = {}
+
+        def note(entry: Entry) -> bool:
+            if entry["event"] == "bot running":
+                entries[entry["name"]] = entry
+            return set(names) <= set(entries)
+
+        self.wait(note)
+        return [entries[name] for name in names]
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text()
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(15)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    started: list[Daemon] = []
+
+    def start(**fleet: Any) -> Daemon:
+        bots = {
+            name: {"habit": habit, "policy": QUICK} if isinstance(habit, str) else habit
+            for name, habit in fleet.items()
+        }
+        started.append(Daemon(tmp_path / f"logs{len(started)}", bots))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait(10)
+
+
+def children_of(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "condition not met in time"
+        threading.Event().wait(0.01)
+
+
+def test_a_killed_bot_is_back_at_once_and_the_others_do_not_notice(daemon):
+    fleet = daemon(one="well", two="well")
+    first, other = fleet.wait_running("one", "two")
+    os.kill(first["pid"], signal.SIGKILL)
+    backoff = fleet.wait_state("one", "backoff")
+    assert backoff["reason"] == "signal 9"
+    again = fleet.wait_state("one", "running")
+    assert again["incarnation"] == 2
+    assert not gone(other["pid"])
+    assert fleet.end() == 0
+
+
+def test_a_crashing_bot_is_quarantined_and_its_traceback_is_in_its_log_without_the_token(daemon):
+    fleet = daemon(bad="crash", good="well")
+    entry = fleet.wait_state("bad", "quarantined")
+    assert "6 failures within 60 s" in entry["reason"]
+    assert "AAEhBOweik6ad9r" not in json.dumps(fleet.seen)
+    fleet.end()
+    log = fleet.log("bad")
+    assert "RuntimeError: this child crashes" in log
+    assert "AAEhBOweik6ad9r" not in log
+
+
+def test_a_bad_token_is_quarantined_at_the_first_time(daemon):
+    fleet = daemon(bad="bad_token")
+    entry = fleet.wait_state("bad", "quarantined")
+    assert (entry["reason"], entry["incarnation"]) == ("Telegram says 401", 1)
+
+
+def test_a_hung_bot_is_killed_and_its_stack_names_the_function(daemon):
+    fleet = daemon(stuck="freeze")
+    fleet.wait_state("stuck", "failed")
+    fleet.wait_state("stuck", "running", incarnation=2)
+    assert "a_function_that_hangs" in fleet.log("stuck")
+
+
+def test_a_stopped_process_counts_as_hung(daemon):
+    fleet = daemon(frozen="well")
+    entry = fleet.wait_state("frozen", "running")
+    os.kill(entry["pid"], signal.SIGSTOP)
+    fleet.wait_state("frozen", "failed")
+    fleet.wait_state("frozen", "running", incarnation=2)
+    assert gone(entry["pid"])
+
+
+def test_a_bot_that_is_never_ready_is_judged(daemon):
+    fleet = daemon(slow={"habit": "never_ready", "policy": {**QUICK, "ready_timeout": 0.5}})
+    assert fleet.wait_state("slow", "failed")["reason"] == "not ready within 0.5 s"
+
+
+@pytest.mark.parametrize("habit", ["garbage", "huge_frame"])
+def test_a_bot_that_breaks_the_protocol_is_killed(daemon, habit: str):
+    fleet = daemon(hostile=habit, other="well")
+    assert "frame of" in fleet.wait_state("hostile", "failed")["reason"]
+    fleet.wait_state("hostile", "backoff")
+
+
+@pytest.mark.parametrize("habit", ["half_frame", "flood", "print_flood"])
+def test_a_half_frame_or_a_flood_costs_the_others_nothing(daemon, habit: str):
+    fleet = daemon(
+        hostile={"habit": habit, "policy": {**QUICK, "heartbeat_timeout": 3.0}},
+        other={"habit": "well", "policy": {**QUICK, "heartbeat_timeout": 3.0}},
+    )
+    fleet.wait_state("other", "running")
+    ages = []
+    for _ in range(20):
+        fleet.say("snapshot")
+        entry = fleet.wait(lambda entry: entry["event"] == "snapshot")
+        other = next(bot for bot in entry["snapshot"]["bots"] if bot["name"] == "other")
+        assert (other["state"], other["restarts"]) == ("running", 0)
+        ages.append(other["heartbeat_age"] or 0.0)
+    assert max(ages) < 2.0
+
+
+def test_a_print_flood_stays_within_the_rotated_files(daemon):
+    fleet = daemon(loud={"habit": "print_flood", "policy": {**QUICK, "heartbeat_timeout": 30.0}})
+    wait_until(lambda: (fleet.folder / "loud.log.2").exists(), 15)
+    fleet.end()
+    assert sum(path.stat().st_size for path in fleet.folder.glob("loud.log*")) <= 3 * 200_000 + 65_536
+
+
+def test_a_bot_that_ignores_stop_and_term_is_killed_within_the_deadline(daemon):
+    fleet = daemon(deaf="ignore_stop")
+    entry = fleet.wait_state("deaf", "running")
+    began = time.monotonic()
+    fleet.say("stop deaf")
+    fleet.wait_state("deaf", "stopped")
+    assert time.monotonic() - began < 0.5 + 0.3 + 1.0
+    assert gone(entry["pid"])
+
+
+def test_stop_start_and_restart_are_idempotent(daemon):
+    fleet = daemon(one="well")
+    fleet.wait_state("one", "running")
+    for line in ("start one", "stop one", "stop one"):
+        fleet.say(line)
+    fleet.wait_state("one", "stopped")
+    for line in ("stop one", "start one", "start one"):
+        fleet.say(line)
+    assert fleet.wait_state("one", "running")["incarnation"] == 2
+    for line in ("restart one", "restart one"):
+        fleet.say(line)
+    assert fleet.wait_state("one", "running")["incarnation"] == 3
+    assert fleet.end() == 0
+    assert sum(entry["event"] == "bot starting" for entry in fleet.seen) == 3
+
+
+def test_what_a_bot_prints_last_is_in_its_log(daemon):
+    fleet = daemon(chatty="print_on_stop")
+    fleet.wait_state("chatty", "running")
+    fleet.end()
+    assert fleet.log("chatty").endswith("last line\n")
+
+
+def test_a_bots_own_subprocesses_end_with_it(daemon):
+    fleet = daemon(parent="grandchild")
+    entry = fleet.wait_state("parent", "running")
+    wait_until(lambda: "grandchild" in fleet.log("parent"))
+    grandchild = int(fleet.log("parent").split("grandchild ")[-1].split()[0])
+    assert not gone(grandchild)
+    os.kill(entry["pid"], signal.SIGKILL)
+    fleet.wait_state("parent", "running", incarnation=2)
+    wait_until(lambda: gone(grandchild))
+
+
+def test_a_killed_supervisor_leaves_no_process_behind(daemon):
+    fleet = daemon(one="well", two="well", parent="grandchild")
+    fleet.wait_running("one", "two", "parent")
+    wait_until(lambda: "grandchild" in fleet.log("parent"))
+    family = children_of(fleet.process.pid)
+    family.append(int(fleet.log("parent").split("grandchild ")[-1].split()[0]))
+    assert len(family) == 5, "three bots, the forkserver, a bot's own subprocess"
+    fleet.process.kill()
+    wait_until(lambda: all(gone(pid) for pid in family), 2.0)
+
+
+def test_bots_survive_the_forkserver_and_a_new_one_serves_the_next_start(daemon):
+    fleet = daemon(one="well")
+    up = fleet.wait(lambda entry: entry["event"] == "forkserver ready")
+    entry = fleet.wait_state("one", "running")
+    os.kill(up["pid"], signal.SIGKILL)
+    assert fleet.wait(lambda entry: entry["event"] == "forkserver ready")["generation"] == 2
+    assert not gone(entry["pid"])
+    fleet.say("restart one")
+    fleet.wait_state("one", "running", incarnation=2)
+    assert fleet.end() == 0
+
+
+def test_a_forkserver_that_can_not_preload_fails_the_boot_loudly(tmp_path: Path):
+    code = (HERE / "driver.py").read_text().replace('preload = ["children_for_tests"]', 'preload = ["no_such_module"]')
+    script = tmp_path / "driver.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "logs"), "{}"],
+        capture_output=True, text=True, timeout=30, check=False, stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(HERE)},
+    )  # fmt: skip
+    assert "boot failed" in done.stdout
+    assert "No module named 'no_such_module'" in done.stdout
+    assert "ModuleNotFoundError" in (tmp_path / "logs" / "forkserver.log").read_text()

@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from botctl.supervision import events
+from botctl.supervision.actions import AskStop, DumpStacks, Kill, Spawn, Terminate
+from botctl.supervision.machine import TABLE, step
+from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Policy, Record, State
+
+POLICY = Policy(intensity=3, period=60.0, first_delay=0.1, max_delay=5.0, stop_timeout=10.0, ready_timeout=20.0)
+
+
+def play(*happenings: tuple[float, events.Event], record: Record | None = None) -> tuple[Record, list[object]]:
+    record = record or Record(key=7, policy=POLICY)
+    actions: list[object] = []
+    for at, event in happenings:
+        record, done = step(record, event, at)
+        actions += done
+    return record, actions
+
+
+def running(at: float = 1.0) -> Record:
+    record, _ = play((0.0, events.Want()), (0.1, events.Spawned(100)), (at, events.BecameReady()))
+    assert record.state is State.RUNNING
+    return record
+
+
+def test_every_state_has_an_answer_to_every_event():
+    for state, kind in itertools.product(State, events.EVENTS):
+        assert kind in TABLE[state], f"{state} × {kind.__name__}"
+        assert TABLE[state][kind].__doc__, "the table is the documentation: every cell says what it does"
+    assert set(TABLE) == set(State)
+
+
+def test_a_wanted_child_is_spawned_and_becomes_running_when_ready():
+    record, actions = play((0.0, events.Want()), (0.1, events.Spawned(100)))
+    assert (record.state, record.pid, record.deadline) == (State.STARTING, 100, 20.0)
+    assert actions == [Spawn(1)]
+    record, _ = step(record, events.BecameReady(), 1.0)
+    assert (record.state, record.deadline) == (State.RUNNING, 11.0)
+
+
+def test_a_crash_is_followed_by_a_short_delay_and_a_new_incarnation():
+    record, actions = play((5.0, events.Exited(Exit(code=1))), record=running())
+    assert (record.state, record.last_failure, actions) == (State.BACKOFF, Failure.CRASH, [])
+    assert record.deadline is not None
+    assert 0.05 <= record.deadline - 5.0 < 0.1
+    record, actions = play((record.deadline, events.Due()), record=record)
+    assert (record.state, record.incarnation, record.restarts, actions) == (State.STARTING, 2, 1, [Spawn(2)])
+
+
+def test_delays_double_up_to_their_maximum():
+    record = Record(key=7, policy=Policy(intensity=None, first_delay=0.1, max_delay=5.0))
+    delays = []
+    now = 0.0
+    record, _ = step(record, events.Want(), now)
+    for _ in range(10):
+        record, _ = step(record, events.Exited(Exit(code=1)), now)
+        assert record.deadline is not None
+        delays.append(record.deadline - now)
+        now = record.deadline
+        record, _ = step(record, events.Due(), now)
+    for number, delay in enumerate(delays):
+        full = min(5.0, 0.1 * 2**number)
+        assert full / 2 <= delay < full
+
+
+def test_more_failures_than_the_intensity_end_in_quarantine_with_the_reason():
+    record = Record(key=7, policy=POLICY)
+    now = 0.0
+    record, _ = step(record, events.Want(), now)
+    for number in range(4):
+        assert record.state is State.STARTING, number
+        record, _ = step(record, events.Exited(Exit(code=1)), now)
+        now = record.deadline or now
+        if record.state is State.BACKOFF:
+            record, _ = step(record, events.Due(), now)
+    assert record.state is State.QUARANTINED
+    assert record.reason == "4 failures within 60 s, the last: exit 1"
+
+
+def test_failures_outside_the_period_are_forgotten():
+    record = Record(key=7, policy=POLICY)
+    now = 0.0
+    record, _ = step(record, events.Want(), now)
+    for _ in range(20):
+        now += 30.0
+        record, _ = step(record, events.Exited(Exit(code=1)), now)
+        assert record.state is State.BACKOFF
+        record, _ = step(record, events.Due(), now + 5.0)
+
+
+def test_a_stable_period_resets_the_backoff():
+    record, _ = play((0.0, events.Want()), (0.0, events.Exited(Exit(code=1))), (1.0, events.Due()))
+    record, _ = play((2.0, events.BecameReady()), (100.0, events.Exited(Exit(code=1))), record=record)
+    assert record.consecutive == 1
+
+
+@pytest.mark.parametrize("failure", [Failure.BAD_TOKEN, Failure.CODE])
+def test_what_no_restart_mends_is_quarantined_at_once(failure: Failure):
+    record, _ = play(
+        (2.0, events.LastWords(failure, "Telegram says 401")), (2.1, events.Exited(Exit(code=1))), record=running()
+    )
+    assert (record.state, record.reason, record.last_failure) == (State.QUARANTINED, "Telegram says 401", failure)
+
+
+def test_kills_from_outside_never_quarantine():
+    record = running()
+    now = 1.0
+    for _ in range(50):
+        now += 0.5
+        record, _ = step(record, events.Exited(Exit(signal=9)), now)
+        assert record.state is State.BACKOFF
+        assert record.deadline is not None
+        assert record.deadline - now < 0.1, "a bot that was well is back at once"
+        record, _ = play(
+            (record.deadline, events.Due()),
+            (now + 0.2, events.Spawned(1)),
+            (now + 0.3, events.BecameReady()),
+            record=record,
+        )
+
+
+def test_a_quarantined_child_starts_only_when_released():
+    record, _ = play((0.0, events.Want()), (0.0, events.Quarantine("threat")), (0.1, events.Exited(Exit(signal=9))))
+    for event in (events.Want(), events.Restart(), events.Due(), events.Beat(), events.Spawned(3)):
+        record, actions = step(record, event, 100.0)
+        assert (record.state, actions) == (State.QUARANTINED, ())
+    record, actions = step(record, events.Release(), 101.0)
+    assert (record.state, actions) == (State.STARTING, (Spawn(2),))
+
+
+def test_silence_of_the_event_loop_means_stacks_then_kill():
+    record, actions = play((11.0, events.Due()), record=running(1.0))
+    assert (record.state, actions) == (State.FAILED, [DumpStacks()])
+    assert record.deadline == pytest.approx(11.2)
+    record, actions = play((11.2, events.Due()), (11.3, events.Exited(Exit(signal=9))), record=record)
+    assert actions == [Kill()]
+    assert (record.state, record.last_failure, record.reason) == (State.BACKOFF, Failure.HANG, "no heartbeat for 10 s")
+
+
+def test_a_heartbeat_moves_the_deadline():
+    record, _ = play((8.0, events.Beat()), record=running(1.0))
+    assert record.deadline == 18.0
+
+
+def test_health_decides_between_running_degraded_and_paused():
+    record = running()
+    for health, state in [
+        (Health.DEGRADED, State.DEGRADED),
+        (Health.PAUSED, State.PAUSED),
+        (Health.OK, State.RUNNING),
+        (Health.PAUSED, State.PAUSED),
+        (Health.DEGRADED, State.DEGRADED),
+    ]:
+        record, actions = step(record, events.Beat(health, "why"), 2.0)
+        assert (record.state, actions) == (state, ())
+
+
+def test_a_child_that_waits_for_the_database_is_paused_and_not_judged_late():
+    record, _ = play((0.0, events.Want()), (0.1, events.Spawned(1)), (1.0, events.Beat(Health.PAUSED, "database")))
+    assert (record.state, record.deadline) == (State.PAUSED, 11.0)
+    record, _ = step(record, events.Beat(Health.OK), 50.0)
+    assert (record.state, record.deadline) == (State.STARTING, 70.0)
+
+
+def test_a_stop_asks_then_terms_then_kills():
+    record, actions = play((5.0, events.Unwant()), record=running())
+    assert (record.state, actions, record.deadline) == (State.STOPPING, [AskStop(10.0)], 15.0)
+    record, actions = play((15.0, events.Due()), (17.0, events.Due()), (18.0, events.Due()), record=record)
+    assert actions == [Terminate(), Kill(), Kill()]
+    record, actions = play((18.1, events.Exited(Exit(signal=9))), record=record)
+    assert (record.state, actions, record.failures) == (State.STOPPED, [], ())
+
+
+def test_a_restart_stops_gently_and_starts_again():
+    record, actions = play((5.0, events.Restart()), (6.0, events.Exited(Exit(code=0))), record=running())
+    assert actions == [AskStop(10.0), Spawn(2)]
+    assert (record.state, record.restarts, record.failures) == (State.STARTING, 1, ())
+
+
+def test_the_last_of_conflicting_wishes_counts():
+    record, _ = play(
+        (5.0, events.Unwant()),
+        (5.1, events.Restart()),
+        (5.2, events.Unwant()),
+        (6.0, events.Exited(Exit(code=0))),
+        record=running(),
+    )
+    assert record.state is State.STOPPED
+    record, _ = play(
+        (5.0, events.Restart()),
+        (5.1, events.Unwant()),
+        (5.2, events.Want()),
+        (6.0, events.Exited(Exit(code=0))),
+        record=running(),
+    )
+    assert record.state is State.STARTING
+
+
+def test_a_child_that_comes_up_after_its_stop_is_told_again():
+    _, actions = play((0.0, events.Want()), (0.1, events.Unwant()), (0.2, events.Spawned(9)))
+    assert actions == [Spawn(1), AskStop(10.0), AskStop(10.0)]
+    _, actions = play((0.0, events.Want()), (0.1, events.Quarantine("x")), (0.2, events.Spawned(9)))
+    assert actions == [Spawn(1), Kill(), Kill()]
+
+
+def test_a_child_that_breaks_the_protocol_is_killed_and_judged():
+    record, actions = play((2.0, events.Misbehaved("garbage")), (2.1, events.Exited(Exit(signal=9))), record=running())
+    assert actions == [Kill()]
+    assert (record.state, record.last_failure) == (State.BACKOFF, Failure.PROTOCOL)
+
+
+_EVENTS = st.one_of(
+    st.just(events.Want()),
+    st.just(events.Unwant()),
+    st.just(events.Restart()),
+    st.just(events.Quarantine("q")),
+    st.just(events.Release()),
+    st.just(events.Spawned(5)),
+    st.just(events.SpawnFailed("no")),
+    st.just(events.BecameReady()),
+    st.builds(events.Beat, st.sampled_from(list(Health))),
+    st.builds(events.LastWords, st.sampled_from(list(Failure)), st.just("w")),
+    st.just(events.Misbehaved("m")),
+    st.sampled_from([events.Exited(Exit(code=0)), events.Exited(Exit(code=1)), events.Exited(Exit(signal=9))]),
+    st.just(events.Due()),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 20), _EVENTS), max_size=60))
+def test_any_history_keeps_the_invariants(history: list[tuple[float, events.Event]]):
+    record = Record(key=1, policy=POLICY)
+    now = 0.0
+    for pause, event in history:
+        now += pause
+        before = record
+        record, actions = step(record, event, now)
+        spawns = [action for action in actions if isinstance(action, Spawn)]
+        if spawns:
+            assert before.state not in HAS_PROCESS or isinstance(event, events.Exited | events.SpawnFailed)
+            assert record.state is State.STARTING
+            assert spawns == [Spawn(before.incarnation + 1)], "never two incarnations, never one twice"
+        if before.state is State.QUARANTINED:
+            assert record.state is State.QUARANTINED or isinstance(event, events.Release)
+        if record.state in HAS_PROCESS:
+            assert record.deadline is not None, "nothing with a process is ever left without a deadline"
+        if record.state is State.BACKOFF:
+            assert record.wanted
+            assert record.deadline is not None
+        assert len(record.failures) <= POLICY.intensity + 1

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+from botctl.supervision.backoff import delay, jitter
+from botctl.supervision.events import Restart, Unwant, Want
+from botctl.supervision.reconcile import Wanted, reconcile
+
+
+def test_only_what_changed_is_told_anything():
+    current = {1: Wanted("a"), 2: Wanted("b"), 3: Wanted("c"), 4: Wanted("d", enabled=False), 6: Wanted("f")}
+    desired = {
+        1: Wanted("a"), 2: Wanted("B"), 4: Wanted("d"), 5: Wanted("e"), 6: Wanted("f", enabled=False),
+        7: Wanted("g", enabled=False),
+    }  # fmt: skip
+    plan = reconcile(current, desired)
+    assert plan.forget == {3}
+    assert {key: type(event) for key, event in plan.events.items()} == {
+        2: Restart, 3: Unwant, 4: Want, 5: Want, 6: Unwant, 7: Unwant,
+    }  # fmt: skip
+
+
+def test_applying_the_same_fleet_twice_does_nothing():
+    fleet = {1: Wanted("a"), 2: Wanted("b", enabled=False)}
+    plan = reconcile(fleet, fleet)
+    assert (plan.events, plan.forget) == ({}, frozenset())
+
+
+def test_jitter_is_spread_and_repeatable():
+    values = [jitter(key, 1) for key in range(1000)]
+    assert all(0.5 <= value < 1.0 for value in values)
+    assert 0.7 < sum(values) / 1000 < 0.8
+    assert jitter(5, 6) == jitter(5, 6) != jitter(5, 7)
+
+
+def test_a_delay_never_overflows():
+    assert delay(0.1, 30.0, 10**6, key=1, turn=1) <= 30.0
