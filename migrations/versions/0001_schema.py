@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
 from pathlib import Path
 
 from alembic import op
@@ -15,4 +16,4 @@ def upgrade() -> None:
     connection = op.get_bind()
     adapted = connection.connection.dbapi_connection
     for script in sorted(Path(__file__).with_suffix("").glob("*.sql")):
-        adapted.run_async(lambda driver, sql=script.read_text("utf-8"): driver.execute(sql))
+        adapted.run_async(methodcaller("execute", script.read_text("utf-8")))

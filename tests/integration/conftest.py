@@ -190,9 +190,7 @@ async def _administer(admin_url: str, *statements: str) -> None:
 
 def _url_of(admin_url: str, name: str) -> str:
     login = parse_database_url(admin_url)
-    target = DatabaseTarget(
-        host=login.target.host, port=login.target.port, database=name, sslmode=login.target.sslmode
-    )
+    target = DatabaseTarget(host=login.target.host, port=login.target.port, database=name, sslmode=login.target.sslmode)
     return format_database_url(DatabaseLogin(target=target, user=login.user, password=login.password))
 
 

@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: makes the data folder when it is new, and says how the server is to be run.
 
-`<folder>/data` is PGDATA, `<folder>/admin.password` the superuser's password, `<folder>/port` the port. The caller holds
-the lock of the data folder. Never starts the server: that is the supervisor's.
+`<folder>/data` is PGDATA, `<folder>/admin.password` the superuser's password, `<folder>/port` the port. The caller
+holds the lock of the data folder. Never starts the server: that is the supervisor's.
 """
 
 from __future__ import annotations

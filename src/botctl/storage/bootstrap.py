@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg
+import asyncpg  # type: ignore[import-untyped]
 
 from botctl.errors import BotctlError, RefusedError, ServerUnsupportedError
 from botctl.handover import DatabaseLogin
@@ -18,7 +18,7 @@ from botctl.storage.engine import connect, parse_database_url
 from botctl.storage.migrate import upgrade_login
 
 OLDEST_SERVER = 15
-"""PostgreSQL 14 has ended, and a CREATEROLE login can make itself almost a superuser before 16: `control` has neither."""
+"""PostgreSQL 14, the last one before it, ended in 2026; views and partitions need what came with 15."""
 
 RETRY_EVERY = 0.05
 """Seconds between attempts to reach a server that isn't there yet."""

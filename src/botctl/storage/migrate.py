@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import botctl
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+import botctl
 from botctl.errors import BotctlError
 from botctl.handover import DatabaseLogin
 from botctl.storage.engine import login_engine, parse_database_url

@@ -30,7 +30,8 @@ def parse_database_url(url: str) -> DatabaseLogin:
     for ignored in ("application_name", "connect_timeout"):
         options.pop(ignored, None)
     if options:
-        raise UsageError(f"the database URL has an option botctl does not know: {', '.join(sorted(options))}", hint=_HINT)
+        unknown = ", ".join(sorted(options))
+        raise UsageError(f"the database URL has an option botctl does not know: {unknown}", hint=_HINT)
     if sslmode not in SSL_MODES:
         raise UsageError(f"sslmode is {sslmode!r}, not one of {', '.join(SSL_MODES)}", hint=_HINT)
     if port_option:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from botctl.storage.bootstrap import prepare
 from botctl.storage.engine import parse_database_url
-from botctl.storage.migrate import current_of, head, upgrade_login
+from botctl.storage.migrate import current_of, head
 
 
 async def test_an_empty_server_gets_its_database_and_schema(empty_database_url: str) -> None:
