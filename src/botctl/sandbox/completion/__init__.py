@@ -1,0 +1,1 @@
+"""An emulator of an OpenAI-compatible completion API with a deterministic, memoryless model."""

@@ -1,0 +1,35 @@
+"""One answer of the model, made from a request: text, token counts, whether it was cut short. Pure."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass, field
+
+from botctl.sandbox.completion.model import answer
+from botctl.sandbox.completion.requests import Asked
+from botctl.sandbox.completion.usage import count_request, count_tokens, cut_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model said to a request."""
+
+    asked: Asked
+    text: str
+    cut_short: bool
+    input_tokens: int
+    output_tokens: int
+    number: str = field(default_factory=lambda: secrets.token_hex(16))
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+def make_answer(asked: Asked) -> Answer:
+    """Run the model."""
+    text, cut_short = answer(asked.instructions, asked.turns), False
+    if asked.most_tokens is not None:
+        text, cut_short = cut_tokens(text, asked.most_tokens)
+    read = [turn.text for turn in asked.turns]
+    if asked.instructions:
+        read.append(asked.instructions)
+    return Answer(asked, text, cut_short, count_request(read), count_tokens(text))
