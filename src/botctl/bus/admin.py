@@ -93,7 +93,7 @@ class BusAdmin:
         return bool(await self.redis.acl_deluser(self.topology.user(bot_id)))
 
     async def drop_bot(self, bot_id: int) -> None:
-        """Delete the bot's user and mailbox. Its out stream goes too once the router has worked it off."""
+        """Delete the bot's user and mailbox, and its out stream unless there is something in it to be routed."""
         await self.drop_user(bot_id)
         await self.redis.delete(self.topology.mailbox(bot_id))
         out = self.topology.out(bot_id)

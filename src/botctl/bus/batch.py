@@ -1,0 +1,141 @@
+"""What the router makes of the entries it has read: the commands of one MULTI. Pure but for the event codec.
+
+Every entry ends acknowledged and deleted, in the same MULTI that writes what became of it: to the log and the
+mailboxes, or to the dead letters with the reason. Whatever stands in an entry may be hostile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from botctl.bus.catalogue import log_of, validate
+from botctl.bus.events import Event, Log, decode_event, encode_event
+from botctl.bus.fanout import Fanout
+from botctl.bus.seen import Seen
+from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology, source_of
+from botctl.bus.wire import Command
+from botctl.errors import ProtocolError
+
+MAX_COMMANDS = 1_000
+"""Commands of one MULTI, about: the server does nothing else meanwhile."""
+
+DEAD_LETTERS = 2_000
+"""Dead letters kept, about."""
+
+MAX_DEAD_BODY = 16 * 1024
+"""Bytes kept of a refused event."""
+
+_FIELD = FIELD.encode()
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An entry that went to the dead letters."""
+
+    bot_id: int
+    entry_id: str
+    reason: str
+    body: bytes
+
+
+@dataclass
+class Batch:
+    """Commands of one MULTI and what will have happened when it is done."""
+
+    commands: list[Command] = field(default_factory=list)
+    writes: list[tuple[int, str, bytes]] = field(default_factory=list)
+    """Publisher, entry id and body of each command that writes an event, in order of `commands`."""
+    finished: dict[int, list[bytes]] = field(default_factory=dict)
+    """Entries to be acknowledged, by bot."""
+    routed: dict[tuple[int, str], None] = field(default_factory=dict)
+    """Bot and event id of each event routed."""
+    rejected: list[Rejected] = field(default_factory=list)
+    delivered: int = 0
+    duplicates: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it should be executed before more is added."""
+        return len(self.commands) >= MAX_COMMANDS
+
+    @property
+    def entries(self) -> int:
+        """How many entries are finished by it."""
+        return sum(map(len, self.finished.values()))
+
+
+class Batcher:
+    """Fills batches. `seen` is only asked here; it learns what was routed once that is certain."""
+
+    def __init__(self, topology: Topology, fanout: Fanout, seen: Seen) -> None:
+        self._topology = topology
+        self._fanout = fanout
+        self._seen = seen
+        self._logs = {log: topology.log(log) for log in Log}
+        self._mailbox: Callable[[int], str] = topology.mailbox
+
+    def add(self, batch: Batch, bot_id: int, entry_id: bytes, fields: Any) -> None:
+        """Put one entry of this bot's out stream into the batch. `fields` is None if the entry is gone already."""
+        batch.finished.setdefault(bot_id, []).append(entry_id)
+        if not fields:
+            return
+        body = fields[1] if len(fields) == 2 and fields[0] == _FIELD else None
+        try:
+            if body is None:
+                raise ProtocolError("the entry is not one event")
+            event = _stamped(validate(decode_event(body), source_of(bot_id)), bot_id)
+            encoded = encode_event(event)
+        except ProtocolError as error:
+            self._reject(batch, bot_id, entry_id, error.message, body if body is not None else repr(fields).encode())
+            return
+        key = (bot_id, event.id)
+        if key in self._seen or key in batch.routed:
+            batch.duplicates += 1
+            return
+        batch.routed[key] = None
+        self._write(batch, self._logs[log_of(event.type)], bot_id, entry_id, encoded)
+        for receiver in self._fanout.receivers(event.type, bot_id):
+            self._write(batch, self._mailbox(receiver), bot_id, entry_id, encoded)
+            batch.delivered += 1
+
+    def seal(self, batch: Batch) -> list[Command]:
+        """All commands of the MULTI: what `add` has collected, then the acknowledgements."""
+        commands = list(batch.commands)
+        for bot_id, ids in batch.finished.items():
+            stream = self._topology.out(bot_id)
+            commands.append(("XACK", stream, ROUTER_GROUP, *ids))
+            commands.append(("XDEL", stream, *ids))
+        return commands
+
+    def dead_letter(self, bot_id: int, entry_id: str, reason: str, body: bytes) -> Command:
+        """The command that writes a dead letter."""
+        return (
+            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*",
+            "stream", self._topology.out(bot_id), "id", entry_id, "reason", reason[:500],
+            FIELD, body[:MAX_DEAD_BODY], "size", len(body),
+        )  # fmt: skip
+
+    def _write(self, batch: Batch, stream: str, bot_id: int, entry_id: bytes, body: bytes) -> None:
+        batch.commands.append(("XADD", stream, "*", FIELD, body))
+        batch.writes.append((bot_id, entry_id.decode(), body))
+
+    def _reject(self, batch: Batch, bot_id: int, entry_id: bytes, reason: str, body: bytes) -> None:
+        name = entry_id.decode()
+        batch.rejected.append(Rejected(bot_id, name, reason, body))
+        batch.commands.append(self.dead_letter(bot_id, name, reason, body))
+        batch.writes.append((bot_id, name, body))
+
+
+def _stamped(event: Event, bot_id: int) -> Event:
+    return Event(
+        id=event.id,
+        type=event.type,
+        version=event.version,
+        source=source_of(bot_id),
+        occurred_at=event.occurred_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=event.data,
+    )

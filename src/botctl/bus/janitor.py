@@ -1,0 +1,142 @@
+"""Keeps the bus's streams short and usable: trims logs and mailboxes, replaces an out stream made unusable.
+
+Nothing unread is dropped without a word: what is cut off a mailbox that nobody reads is counted and reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError, WatchError
+
+from botctl.bus.events import Log
+from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Topology
+from botctl.bus.wire import Command, execute
+
+_log = structlog.get_logger("botctl.bus.janitor")
+
+KEEP_SECONDS = 7 * 86_400
+"""How long the logs keep an event."""
+
+MAILBOX_LIMIT = 10_000
+"""Entries a mailbox holds for a bot that doesn't read, before the oldest are cut off."""
+
+_FUTURE_MS = 86_400_000
+"""An out stream whose last id lies further in the future than this was tampered with."""
+
+
+class Janitor:
+    """Runs between the router's batches, never beside them."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        topology: Topology,
+        *,
+        keep_seconds: float = KEEP_SECONDS,
+        mailbox_limit: int = MAILBOX_LIMIT,
+    ) -> None:
+        self.dropped = 0
+        """Unread mailbox entries cut off so far."""
+        self.replaced = 0
+        """Out streams replaced so far."""
+        self.mailbox_depths: dict[int, int] = {}
+        """Entries not acknowledged, by bot, when last looked at."""
+        self._redis = redis
+        self._topology = topology
+        self._keep_ms = int(keep_seconds * 1000)
+        self._limit = mailbox_limit
+
+    async def tidy(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
+        """Look after the logs and these bots' streams. `ring` is called for streams that must be emptied first."""
+        now = await self._now()
+        await self._trim_logs(now)
+        await self._trim_mailboxes([bot for bot in bots if bot])
+        await self._check_outs(list(bots), now, ring)
+
+    async def _now(self) -> int:
+        seconds, micros = await self._redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def _trim_logs(self, now: int) -> None:
+        oldest = max(0, now - self._keep_ms)
+        commands: list[Command] = [("XTRIM", self._topology.log(log), "MINID", "~", f"{oldest}-0") for log in Log]
+        await _checked(self._redis, commands)
+
+    async def _trim_mailboxes(self, bots: list[int]) -> None:
+        streams = [self._topology.mailbox(bot) for bot in bots]
+        replies = await execute(self._redis, [("XINFO", "GROUPS", stream) for stream in streams])
+        summaries = await execute(self._redis, [("XPENDING", stream, MAILBOX_GROUP) for stream in streams])
+        trims: list[Command] = []
+        for stream, groups, pending in zip(streams, replies, summaries, strict=True):
+            if isinstance(groups, BaseException) or isinstance(pending, BaseException):
+                continue  # No mailbox yet, or no group: nothing was read, so nothing is trimmed.
+            delivered = next((_field(group, "last-delivered-id") for group in groups), None)
+            if delivered is not None:
+                first = pending[1] if pending[0] else _after(delivered)
+                trims.append(("XTRIM", stream, "MINID", "=", first))
+        await _checked(self._redis, trims)
+        lengths = await execute(self._redis, [("XLEN", stream) for stream in streams])
+        self.mailbox_depths = {
+            bot: length for bot, length in zip(bots, lengths, strict=True) if isinstance(length, int)
+        }
+        for bot, length in self.mailbox_depths.items():
+            if length > self._limit:
+                await self._cut(bot)
+
+    async def _cut(self, bot: int) -> None:
+        dropped = int(await self._redis.xtrim(self._topology.mailbox(bot), maxlen=self._limit, approximate=False))
+        self.dropped += dropped
+        self.mailbox_depths[bot] = self._limit
+        _log.warning("mailbox overflows: the oldest unread events were cut off", bot_id=bot, dropped=dropped)
+
+    async def _check_outs(self, bots: list[int], now: int, ring: Callable[[int], None]) -> None:
+        streams = [self._topology.out(bot) for bot in bots]
+        replies = await execute(self._redis, [("XINFO", "STREAM", stream) for stream in streams])
+        for bot, stream, info in zip(bots, streams, replies, strict=True):
+            if isinstance(info, BaseException):
+                ring(bot)  # No such key: the router makes it anew when it finds no group.
+                continue
+            if int(bytes(_field(info, "last-generated-id")).split(b"-")[0]) > now + _FUTURE_MS:
+                await self._replace(bot, stream, ring)
+
+    async def _replace(self, bot: int, stream: str, ring: Callable[[int], None]) -> None:
+        """Begin the stream again. WATCH makes sure that nothing is in it at that moment."""
+        async with self._redis.pipeline(transaction=True) as pipe:
+            try:
+                await pipe.watch(stream)
+                if await pipe.xlen(stream):
+                    ring(bot)
+                    return
+                pipe.multi()  # type: ignore[no-untyped-call]
+                pipe.delete(stream)
+                pipe.xgroup_create(stream, ROUTER_GROUP, "0", mkstream=True)
+                await pipe.execute()
+            except WatchError:
+                ring(bot)
+                return
+        self.replaced += 1
+        _log.warning("out stream had an id in the far future and was begun again", bot_id=bot, stream=stream)
+
+
+async def _checked(redis: Redis, commands: list[Command]) -> None:
+    for reply in await execute(redis, commands):
+        if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
+            raise reply
+
+
+def _field(pairs: Any, name: str) -> Any:
+    """A value of an XINFO reply: a dict over RESP3, a flat list over RESP2."""
+    key = name.encode()
+    if isinstance(pairs, dict):
+        return pairs.get(key)
+    return dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)
+
+
+def _after(entry_id: bytes) -> str:
+    """The smallest id greater than this one."""
+    ms, seq = (int(part) for part in entry_id.split(b"-"))
+    return f"{ms}-{seq + 1}" if seq < 2**64 - 1 else f"{ms + 1}-0"
