@@ -5,9 +5,7 @@ Slim: the daemon writes this file, every command reads it first.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -23,14 +21,14 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
 
     pid: int
     started_at: float
-    process_started: int
+    process_started: int | None
     version: str
     state: str  # starting | serving | stopping
     socket: str
     data_dir: str
     telegram_base_url: str
     database_url_kind: str = "embedded"  # or external
-    services: dict[str, Any] = {}
+    services: list[str] = []
 
 
 def read_note(folder: DataFolder) -> DaemonNote | None:
@@ -48,9 +46,10 @@ def read_note(folder: DataFolder) -> DaemonNote | None:
 def live_note(folder: DataFolder) -> DaemonNote | None:
     """The note of a daemon that is alive, else None; a note left by a killed daemon doesn't count."""
     note = read_note(folder)
-    if note is None or process_started(note.pid) != note.process_started:
+    if note is None:
         return None
-    return note
+    started = process_started(note.pid)
+    return note if started is not None and started == note.process_started else None
 
 
 def require_note(folder: DataFolder) -> DaemonNote:
@@ -74,9 +73,3 @@ def process_started(pid: int) -> int | None:
         return None
     return int(fields[_START_TIME_FIELD - 3])
 
-
-def own_process_started() -> int:
-    """`process_started` of the calling process."""
-    started = process_started(os.getpid())
-    assert started is not None
-    return started

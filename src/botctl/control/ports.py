@@ -116,6 +116,10 @@ class SupervisorPort(Protocol):
         """Make this the wanted fleet."""
         ...
 
+    def rotate(self, bot_id: int, passwords: Passwords) -> None:
+        """Give a running bot new credentials."""
+        ...
+
     def recorded(self, seq: int) -> None:
         """Every transition up to this one is stored."""
         ...

@@ -158,6 +158,14 @@ class Fleet(_Model):
     bots: tuple[BotSpec, ...] = ()
     folder: str | None = None
 
+    @model_validator(mode="after")
+    def _names_and_ids_are_unique(self) -> Self:
+        if len({bot.name for bot in self.bots}) < len(self.bots):
+            raise ValueError("two bots have the same name")
+        if len({bot.bot_id for bot in self.bots}) < len(self.bots):
+            raise ValueError("two bots have tokens of the same bot")
+        return self
+
     def by_name(self, name: str) -> BotSpec | None:
         """The bot of this name, if the fleet has it."""
         return next((bot for bot in self.bots if bot.name == name), None)

@@ -1,0 +1,121 @@
+"""Keeps Redis as the fleet needs it: streams, groups and a user a bot, made again whenever the server has lost them.
+
+Lives without Redis: what could not be done is done when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from botctl.bus.admin import BusAdmin
+from botctl.bus.client import AWAY, reason
+from botctl.errors import BotctlError
+
+_log = structlog.get_logger("botctl.control.bus")
+
+CHECK_EVERY = 1.0
+_LONGEST_WAIT = 5.0
+
+
+class BusKeeper:
+    """`hashes` are the SHA-256 of the Redis password of every bot that shall have a user, by bot_id."""
+
+    def __init__(self, admin: BusAdmin, *, on_lost: Callable[[], None] | None = None) -> None:
+        self.hashes: dict[int, str] = {}
+        self.complete = False
+        """Whether `hashes` has been filled from the registry: until then no user is dropped as unknown."""
+        self.problem: str | None = "redis: not looked at yet"
+        self._admin = admin
+        self._changed: set[int] = set()
+        self._known_run: str | None = None
+        self._wake = asyncio.Event()
+        self._one_at_a_time = asyncio.Lock()
+        self._on_lost = on_lost
+
+    def set(self, bot_id: int, password_sha256: str) -> None:
+        """The bot has this password from now on."""
+        self.hashes[bot_id] = password_sha256
+        self._changed.add(bot_id)
+        self._wake.set()
+
+    def load(self, hashes: dict[int, str]) -> None:
+        """What the registry says; those set since are newer and stay."""
+        merged = hashes | {bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes}
+        if self.complete and merged == self.hashes:
+            return
+        self.hashes = merged
+        self.complete = True
+        self._known_run = None
+        self._wake.set()
+
+    async def drop(self, bot_id: int) -> None:
+        """The bot has no user any more. If Redis is away now, the user goes when it is back."""
+        self.hashes.pop(bot_id, None)
+        self._changed.discard(bot_id)
+        try:
+            await self._admin.drop_bot(bot_id)
+        except AWAY:
+            self._known_run = None
+
+    async def settle(self, timeout: float) -> bool:
+        """Do what there is to do now; False when Redis is away."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._keep()
+        except (*AWAY, BotctlError):
+            return False
+        return True
+
+    async def run(self) -> None:
+        """Watch and repair until cancelled."""
+        wait = CHECK_EVERY
+        while True:
+            try:
+                await self._keep()
+            except (*AWAY, BotctlError) as error:
+                told = error.message if isinstance(error, BotctlError) else reason(error)
+                if self.problem != told:
+                    _log.warning("redis can't be prepared", reason=told)
+                self.problem = told
+                wait = min(wait * 1.5, _LONGEST_WAIT)
+            else:
+                if self.problem is not None:
+                    _log.info("redis is ready", bots=len(self.hashes))
+                self.problem = None
+                wait = CHECK_EVERY
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _keep(self) -> None:
+        async with self._one_at_a_time:
+            await self._look_and_repair()
+
+    async def _look_and_repair(self) -> None:
+        if await self._admin.run_id() != self._known_run:
+            lost = self._known_run is not None and self.complete
+            await self._admin.ensure_logs()
+            await self._make(dict(self.hashes))
+            if self.complete:
+                for stranger in await self._admin.known_bots() - self.hashes.keys():
+                    await self._admin.drop_user(stranger)
+            self._known_run = await self._admin.run_id()
+            if lost:
+                _log.warning("redis began anew; users, streams and groups were made again", bots=len(self.hashes))
+                if self._on_lost is not None:
+                    self._on_lost()
+        elif self._changed:
+            await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
+
+    async def _make(self, wanted: dict[int, str]) -> None:
+        if wanted:
+            await self._admin.ensure_bots({bot_id: [hashed] for bot_id, hashed in wanted.items()})
+        for bot_id, hashed in wanted.items():
+            if self.hashes.get(bot_id) == hashed:
+                self._changed.discard(bot_id)

@@ -1,0 +1,108 @@
+"""Credentials of bots: made for who lacks them, handed on once, taken from who has gone. Never writes a password down.
+
+Every method that takes a connection or uses the engine may raise what the database raises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from botctl.control.bus_keeper import BusKeeper
+from botctl.control.ports import FleetSight, Passwords
+from botctl.control.trouble import DATABASE_TROUBLE, database_reason
+from botctl.storage import logins, registry
+from botctl.storage.registry import StoredCredentials
+from botctl.storage.scram import new_password
+
+_log = structlog.get_logger("botctl.control.credentials")
+
+
+class CredentialKeeper:
+    """`retiring` are removed bots that still have a login; `loaded` says whether the registry was ever read."""
+
+    def __init__(self, engine: AsyncEngine, bus: BusKeeper) -> None:
+        self.loaded = False
+        self.retiring: set[int] = set()
+        self._engine = engine
+        self._bus = bus
+        self._held: dict[int, int] = {}
+        self._minted: dict[int, Passwords] = {}
+        self._stored: dict[int, StoredCredentials] = {}
+
+    def hold(self, held: Mapping[int, int]) -> None:
+        """The supervisor has these generations, by bot_id."""
+        self._held = dict(held)
+
+    def has(self, bot_id: int) -> bool:
+        """Whether the supervisor has, or is about to get, credentials of this bot."""
+        return bot_id in self._held or bot_id in self._minted
+
+    def lacks(self, bot_id: int) -> bool:
+        """Whether it needs new ones: the supervisor has none, or none that the database knows."""
+        if bot_id in self._minted:
+            return False
+        stored = self._stored.get(bot_id)
+        return bot_id not in self._held or stored is None or stored.generation != self._held[bot_id]
+
+    async def load(self, connection: AsyncConnection, wanted: Iterable[int]) -> None:
+        """Read what the registry knows; removed bots that still have a login are to be retired."""
+        removed = {bot.bot_id for bot in await registry.read_bots(connection) if bot.removed}
+        self._stored = await registry.read_credentials(connection)
+        alive = {one.bot_id: one.redis_password_sha256 for one in self._stored.values() if one.redis_password_sha256}
+        self._bus.load(alive)
+        self.retiring = (removed & alive.keys()) - set(wanted)
+        self.loaded = True
+
+    async def provide(self, bots: Mapping[int, str]) -> dict[str, str]:
+        """Make credentials for those of these bots (names by bot_id) that lack them; who still does, and why."""
+        failed: dict[str, str] = {}
+        for bot_id, name in bots.items():
+            if not self.lacks(bot_id):
+                continue
+            try:
+                await self._mint(bot_id)
+            except DATABASE_TROUBLE as error:
+                failed[name] = database_reason(error)
+                _log.error("no credentials could be made", bot=name, reason=failed[name])
+        return failed
+
+    def hand_over(self, bot_ids: Iterable[int]) -> tuple[dict[int, Passwords], dict[int, Passwords]]:
+        """New passwords of these bots, for the supervisor to hold from now on; and those that replace others."""
+        wanted = set(bot_ids)
+        fresh = {bot_id: passwords for bot_id, passwords in self._minted.items() if bot_id in wanted}
+        replaced = {bot_id: passwords for bot_id, passwords in fresh.items() if bot_id in self._held}
+        self._held = {bot_id: generation for bot_id, generation in self._held.items() if bot_id in wanted}
+        self._held |= {bot_id: passwords.generation for bot_id, passwords in fresh.items()}
+        self._minted = {}
+        return fresh, replaced
+
+    async def retire(self, sight: FleetSight) -> None:
+        """Drop the logins of removed bots that the supervisor has let end in peace."""
+        for bot_id in sorted(self.retiring):
+            if sight.bot(bot_id) is not None:
+                continue
+            stored = self._stored.get(bot_id)
+            blank = StoredCredentials(bot_id, stored.generation if stored is not None else 1, "")
+            async with self._engine.begin() as connection:
+                await logins.drop_login(connection, bot_id)
+                await registry.save_credentials(connection, blank)
+            self._stored[bot_id] = blank
+            await self._bus.drop(bot_id)
+            self.retiring.discard(bot_id)
+            _log.info("login of a removed bot dropped", bot_id=bot_id)
+
+    async def _mint(self, bot_id: int) -> None:
+        last = self._stored.get(bot_id)
+        generation = (last.generation if last is not None else 0) + 1
+        passwords = Passwords(generation=generation, database=new_password(), redis=new_password())
+        stored = StoredCredentials(bot_id, generation, hashlib.sha256(passwords.redis.encode()).hexdigest())
+        async with self._engine.begin() as connection:
+            await logins.ensure_login(connection, bot_id, passwords.database)
+            await registry.save_credentials(connection, stored)
+        self._stored[bot_id] = stored
+        self._minted[bot_id] = passwords
+        self._bus.set(bot_id, stored.redis_password_sha256)

@@ -1,0 +1,81 @@
+"""The status body, from what the supervisor sees and what `control` wants. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from botctl.control.ports import BotSight, FleetSight
+from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
+from botctl.fleet import BotSpec, Fleet
+
+
+def status_body(
+    sight: FleetSight,
+    fleet: Fleet | None,
+    failed: Mapping[str, str],
+    problems: list[str],
+    *,
+    version: str,
+    control_pid: int,
+    now: float,
+) -> StatusBody:
+    """Bots in the fleet file's order, then those the supervisor is still ending."""
+    specs = fleet.bots if fleet is not None else ()
+    wanted = {spec.bot_id for spec in specs}
+    bots = [_bot(spec, sight.bot(spec.bot_id), failed, now) for spec in specs]
+    bots += [_sighted(bot, True, now) for bot in sight.bots if bot.bot_id not in wanted]
+    return StatusBody(
+        daemon=DaemonView(
+            pid=sight.pid,
+            state=sight.state,
+            version=version,
+            uptime_s=round(max(0.0, now - sight.started_at), 3),
+            control_pid=control_pid,
+            generation=sight.generation,
+            problems=problems,
+        ),
+        bots=bots,
+        services=[
+            ServiceView(name=one.name, state=one.state, pid=one.pid, restarts=one.restarts) for one in sight.services
+        ],
+    )
+
+
+def _bot(spec: BotSpec, sight: BotSight | None, failed: Mapping[str, str], now: float) -> BotView:
+    if sight is not None:
+        return _sighted(sight, spec.enabled, now)
+    why = failed.get(spec.name)
+    reason = f"no credentials yet: {why}" if why is not None else "being prepared"
+    return BotView(name=spec.name, bot_id=spec.bot_id, state="configured", reason=reason, enabled=spec.enabled)
+
+
+def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
+    gauges = bot.gauges
+    return BotView(
+        name=bot.name,
+        bot_id=bot.bot_id,
+        state=bot.state,
+        reason=bot.reason,
+        pid=bot.pid,
+        restarts=bot.restarts,
+        last_failure=bot.last_failure,
+        memory_mb=_rounded(gauges.get("pss_mb")),
+        inbox_depth=_whole(gauges.get("inbox_depth")),
+        outbox_depth=_whole(gauges.get("outbox_depth")),
+        incarnation=bot.incarnation,
+        uptime_s=_rounded(now - bot.started_at if bot.started_at is not None else None),
+        since_s=_rounded(now - bot.since if bot.since else None),
+        heartbeat_age_s=_rounded(bot.heartbeat_age),
+        last_poll_age_s=_rounded(gauges.get("last_poll_age_s")),
+        enabled=enabled,
+        wanted=bot.wanted,
+        counters=bot.counters,
+    )
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(max(0.0, value), 2)
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)

@@ -1,0 +1,59 @@
+"""Looks after the database while the daemon runs: is it there, does a bot's transaction last too long, partitions."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from botctl.control.trouble import DATABASE_TROUBLE, database_reason
+from botctl.storage import audit, logins
+
+_log = structlog.get_logger("botctl.control.watch")
+
+CHECK_EVERY = 2.0
+TIDY_EVERY = 3600.0
+LONGEST_TRANSACTION = timedelta(seconds=60)
+"""A bot's transactions take milliseconds; one this old, idle or not, holds locks that nobody is coming back for."""
+
+
+class DatabaseWatch:
+    """`problem` is None while the database answers."""
+
+    def __init__(self, engine: AsyncEngine, *, longest: timedelta = LONGEST_TRANSACTION) -> None:
+        self.problem: str | None = "database: not looked at yet"
+        self._engine = engine
+        self._longest = longest
+
+    async def run(self) -> None:
+        """Check until cancelled."""
+        tidy_at = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout(10.0):
+                    await self.check(tidy=loop.time() >= tidy_at)
+            except DATABASE_TROUBLE as error:
+                told = f"database: {database_reason(error)}"
+                if told != self.problem:
+                    _log.warning("the database can't be used", reason=told)
+                self.problem = told
+            else:
+                if self.problem is not None:
+                    _log.info("the database answers")
+                self.problem = None
+                if loop.time() >= tidy_at:
+                    tidy_at = loop.time() + TIDY_EVERY
+            await asyncio.sleep(CHECK_EVERY)
+
+    async def check(self, *, tidy: bool) -> None:
+        """One round. Raises what the database raises."""
+        async with self._engine.begin() as connection:
+            ended = await logins.end_long_transactions(connection, self._longest)
+            if tidy:
+                await audit.ensure_partitions(connection)
+                await logins.close_readers(connection)
+        if ended:
+            _log.warning("transactions that lasted too long were ended", sessions=ended, longest=str(self._longest))
