@@ -20,10 +20,10 @@ MAX_EVENT_BYTES = 64 * 1024
 FLEET = "fleet"
 """Source of events that the fleet's own control process publishes."""
 
-TYPE_FORMAT = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$"
+TYPE_FORMAT = r"^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+\Z"
 
 _NAMESPACE = uuid.UUID("9f0e4c8e-5d0b-5b0c-9c35-0b8d2d1b7a11")
-_TYPE = re.compile(TYPE_FORMAT[1:-1])
+_TYPE = re.compile(TYPE_FORMAT)
 
 
 class Log(StrEnum):

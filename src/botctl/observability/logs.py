@@ -219,7 +219,8 @@ def _json(_: Any, __: str, event: EventDict) -> str:
     try:
         line = json.dumps(event, default=_show, ensure_ascii=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
-        line = json.dumps({str(key): _show(value) for key, value in event.items()}, separators=(",", ":"))
+        shown = {_show(key): value if isinstance(value, str) else _show(value) for key, value in event.items()}
+        line = json.dumps(shown, separators=(",", ":"))
     return line if line.isascii() else line.translate(_LINE_BREAKS)
 
 
@@ -231,7 +232,7 @@ def _console(stream: IO[str] | None) -> Processor:
 
     def render(logger: Any, method: str, event: EventDict) -> str:
         try:
-            return str(renderer(logger, method, event))
+            return str(renderer(logger, method, dict(event)))
         except Exception:
             return _json(logger, method, event)
 
@@ -240,7 +241,7 @@ def _console(stream: IO[str] | None) -> Processor:
 
 def _show(value: Any) -> str:
     try:
-        return str(value) if isinstance(value, BaseException) else repr(value)
+        return str(value) if isinstance(value, BaseException | str) else repr(value)
     except Exception:
         return f"<{type(value).__name__}>"
 

@@ -26,7 +26,7 @@ _API_KEY = r"(?<![A-Za-z0-9])(?P<key>sk-)[A-Za-z0-9_-]{16,}"
 _BEARER = r"(?P<scheme>\b[Bb](?:earer|EARER)[ :]{1,2}|\b[Aa]uthorization[\"']?[:=] ?[\"']?Basic )[A-Za-z0-9._~+/=-]{6,}"
 _URL = r"(?P<url>://[^\s/:@\"'<>\\]{0,200}:)[^\s/@\"'<>\\]{1,500}(?=@)"
 _PARAMETER = (
-    r"(?P<name>(?:[Pp]assword|PASSWORD|[Pp]asswd|[Aa]pi_?[Kk]ey|API_KEY|[Ss]ecret)[\"']?(?:=|: ?)[\"']?)"
+    r"(?P<name>(?:[Pp]assword|PASSWORD|[Pp]asswd|[Aa]pi_?[Kk]ey|API_KEY|[Ss]ecret)\\{0,3}[\"']?(?:=|: ?)\\{0,3}[\"']?)"
     r"[^\s\"'&,;<>\\*){}]+"
 )
 _FORMS = "|".join((_TOKEN, _TOKEN_IN_URL, _API_KEY, _BEARER, _URL, _PARAMETER))

@@ -1,0 +1,149 @@
+"""Reads the logs and the dead letters: from any point, to the end or following. Never writes, never acknowledges."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+
+from botctl.bus.backoff import Backoff
+from botctl.bus.client import AWAY, BLOCK_MS
+from botctl.bus.events import Event, Log, decode_event
+from botctl.bus.topology import FIELD, Topology
+from botctl.bus.wire import Command, execute, transact
+from botctl.errors import ProtocolError, UsageError
+
+_PAGE = 500
+_FIELD = FIELD.encode()
+_ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?|\$")
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """An entry the router refused. `id` is its own in the dead letters, `entry_id` the one in `stream`.
+
+    `body` is cut at 16 KiB; `size` is what it was.
+    """
+
+    id: str
+    stream: str
+    entry_id: str
+    reason: str
+    body: bytes
+    size: int
+
+
+async def read_log(
+    redis: Redis, topology: Topology, log: Log, after: str = "0", follow: bool = False
+) -> AsyncIterator[tuple[str, Event]]:
+    """The events of one log, oldest first, each with its entry id; `after` an entry id, or `$` for only new ones.
+
+    Following needs a client made with `blocking=True`; it goes on for ever and waits while Redis is away. Raises
+    UsageError for an `after` that is no entry id.
+    """
+    async for _, entry_id, event in read_logs(redis, topology, [log], after, follow):
+        yield entry_id, event
+
+
+async def read_logs(
+    redis: Redis, topology: Topology, logs: Sequence[Log], after: str = "0", follow: bool = False
+) -> AsyncIterator[tuple[Log, str, Event]]:
+    """The events of several logs together, by entry id, that is by the time they were routed; see `read_log`."""
+    if _ID.fullmatch(after) is None:
+        raise UsageError(f"{after!r} is no entry id", hint="Use an id as `botctl events` prints it, 0, or $.")
+    streams = {topology.log(log).encode(): log for log in logs}
+    if not streams:
+        return
+    ends: dict[bytes, str] = {}
+    cursors: dict[bytes, str] = {}
+    backoff = Backoff()
+    while True:
+        try:
+            if not ends:
+                ends = await _ends(redis, streams)
+                cursors = dict(ends) if after == "$" else dict.fromkeys(streams, after)
+            page = await _page(redis, cursors, BLOCK_MS if follow else None)
+        except AWAY:
+            if not follow:
+                raise
+            await asyncio.sleep(backoff.next())
+            continue
+        backoff.reset()
+        if not page and not follow:
+            return
+        for entry_id, stream, fields in page:
+            cursors[stream] = entry_id
+            if not follow and _order(entry_id) > _order(ends[stream]):
+                continue  # Came while we were reading; without an end a busy log would never be read to the end.
+            try:
+                event = decode_event(fields[_FIELD])
+            except (ProtocolError, KeyError, TypeError):
+                continue  # Only an administrator's hand could have put it there.
+            yield streams[stream], entry_id, event
+        if not follow and all(_order(cursors[stream]) >= _order(ends[stream]) for stream in streams):
+            return
+
+
+async def read_dead_letters(redis: Redis, topology: Topology, count: int = 100) -> list[DeadLetter]:
+    """The newest dead letters, the newest first."""
+    found: list[DeadLetter] = []
+    for entry_id, fields in await redis.xrevrange(topology.dead_letters, count=count) or []:
+        values: Any = fields or {}
+        found.append(
+            DeadLetter(
+                id=_text(entry_id),
+                stream=_text(values.get(b"stream", b"")),
+                entry_id=_text(values.get(b"id", b"")),
+                reason=_text(values.get(b"reason", b"")),
+                body=values.get(_FIELD, b""),
+                size=int(values.get(b"size", 0)),
+            )
+        )
+    return found
+
+
+async def replay_dead_letter(redis: Redis, letter: DeadLetter) -> str:
+    """Put a dead letter back into the stream it came from, to be routed anew; the new entry id.
+
+    Raises UsageError for one that was cut.
+    """
+    if len(letter.body) != letter.size:
+        raise UsageError(f"dead letter {letter.id} is kept in part only and can't be replayed")
+    dead = letter.stream.rsplit(":bus:bot:", 1)[0] + ":bus:dead"
+    replies = await transact(
+        redis, [("XADD", letter.stream, "*", FIELD, letter.body), ("XDEL", dead, letter.id)], timeout=5.0
+    )
+    return _text(replies[0])
+
+
+async def _ends(redis: Redis, streams: dict[bytes, Log]) -> dict[bytes, str]:
+    commands: list[Command] = [("XREVRANGE", stream, "+", "-", "COUNT", 1) for stream in streams]
+    ends: dict[bytes, str] = {}
+    for stream, reply in zip(streams, await execute(redis, commands), strict=True):
+        if isinstance(reply, BaseException):
+            raise reply
+        ends[stream] = _text(reply[0][0]) if reply else "0"
+    return ends
+
+
+async def _page(redis: Redis, cursors: dict[bytes, str], block: int | None) -> list[tuple[str, bytes, Any]]:
+    """The next entries of all streams that can be given in order: up to where the shortest full page ends."""
+    wanted: Any = dict(cursors)
+    reply: Any = await redis.xread(wanted, count=_PAGE, block=block)
+    page = [(_text(entry_id), stream, fields) for stream, entries in reply.items() for entry_id, fields in entries]
+    limits = [_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= _PAGE]
+    if limits:
+        page = [entry for entry in page if _order(entry[0]) <= min(limits)]
+    return sorted(page, key=lambda entry: _order(entry[0]))
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq or 0)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
