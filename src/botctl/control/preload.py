@@ -1,8 +1,6 @@
-"""What the forkserver imports for set-up and `control`, so that both start at once and share their memory."""
+"""Imported once by the forkserver, so that `control` and set-up begin at once. Opens nothing, starts nothing."""
 
 from __future__ import annotations
-
-import alembic.command  # noqa: F401
 
 import botctl.control.process
 import botctl.control.setup  # noqa: F401

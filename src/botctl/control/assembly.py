@@ -1,0 +1,156 @@
+"""The parts of the control process, wired together. Knows the supervisor only as a port, and speaks no HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+
+import structlog
+from redis.asyncio import Redis
+
+from botctl.bus.admin import BusAdmin
+from botctl.bus.client import connect
+from botctl.bus.relay import Relay
+from botctl.bus.router import Router
+from botctl.bus.topology import Topology
+from botctl.control.bus_keeper import BusKeeper
+from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.fleet_outbox import FleetOutbox
+from botctl.control.ports import SupervisorPort
+from botctl.control.recorder import Recorder
+from botctl.control.service import Service
+from botctl.control.trouble import DATABASE_TROUBLE, database_reason
+from botctl.control.wanted import Surroundings, without_userinfo
+from botctl.control.watch import DatabaseWatch
+from botctl.errors import BotctlError
+from botctl.fleet import Fleet
+from botctl.handover import ControlConfig
+from botctl.storage.engine import login_engine
+from botctl.storage.runs import abandon_runs
+
+_log = structlog.get_logger("botctl.control")
+
+_TRY_AGAIN_AFTER = 1.0
+
+
+class Assembly:
+    """Everything of one control process but its pipe and its API's server."""
+
+    def __init__(self, config: ControlConfig, supervisor: SupervisorPort) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._engine = login_engine(config.database, pool_size=4, application_name="botctl control")
+        self._redis = self._client(blocking=False)
+        self._router_redis = self._client(blocking=True)
+        topology = Topology(config.namespace)
+        around = Surroundings(
+            database=config.database.target,
+            redis_url=without_userinfo(config.redis_url),
+            namespace=config.namespace,
+            telegram_base_url=config.telegram_base_url,
+            openai_api_key=config.openai_api_key,
+            openai_base_url=config.openai_base_url,
+            log_format=config.log_format,
+        )
+        self.bus = BusKeeper(BusAdmin(self._redis, topology))
+        self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around)
+        self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
+        self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
+        self.router = Router(self._router_redis, topology, self.keeper.subscribers)
+        self.watch = DatabaseWatch(self._engine)
+        self.service = Service(
+            keeper=self.keeper,
+            supervisor=supervisor,
+            engine=self._engine,
+            database=config.database.target,
+            topology=topology,
+            streams=lambda: self._client(blocking=True),
+            router_stats=self.router.stats,
+            problems=self.problems,
+            version=config.version,
+        )
+        self.api_problem: str | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def problems(self) -> list[str]:
+        """What is missing now, in the operator's words."""
+        found = [self.watch.problem, self.bus.problem, self.api_problem]
+        found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]
+        return [problem for problem in found if problem is not None]
+
+    def start(self) -> None:
+        """Begin everything that goes on by itself. Needs neither database nor Redis to be there."""
+        jobs: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "database": self.watch.run,
+            "redis": self.bus.run,
+            "recorder": self.recorder.run,
+            "relay": self.relay.run,
+            "router": self.router.run,
+            "keeper": self.keeper.run,
+        }
+        self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
+        self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
+
+    async def reload(self) -> None:
+        """Read the fleet file again; whatever is wrong with it is logged, and nothing changes then."""
+        try:
+            await self.keeper.reload()
+        except BotctlError as error:
+            _log.error("the fleet was not reloaded; nothing was changed", reason=error.message)
+
+    async def close(self, timeout: float) -> None:
+        """Store and relay what waits, as far as `timeout` seconds allow; then let go of everything."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        with contextlib.suppress(*DATABASE_TROUBLE):
+            async with asyncio.timeout(timeout / 2):
+                await self.recorder.write()
+        await self.relay.drain(timeout / 4)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(timeout / 4):
+                await self._redis.aclose()
+                await self._router_redis.aclose()
+                await self._engine.dispose()
+
+    async def _begin(self) -> None:
+        if bytes(self._config.applied) != b"null":
+            held = {int(bot_id): generation for bot_id, generation in self._config.credentials.items()}
+            try:
+                self.keeper.resume(bytes(self._config.applied), held)
+            except ValueError as error:
+                _log.error("the last control's note can't be read; applying the fleet anew", error=type(error).__name__)
+            else:
+                _log.info("resumed", generation=self.keeper.generation)
+                return
+        await self._close_old_runs()
+        if bytes(self._config.fleet) != b"null":
+            fleet = Fleet.model_validate_json(bytes(self._config.fleet))
+            await self.keeper.start(fleet, FleetSource(self._config.fleet_path, self._config.fleet_env))
+
+    async def _close_old_runs(self) -> None:
+        """Runs that an earlier, killed daemon could not close."""
+        while True:
+            try:
+                sight = await self._supervisor.sight()
+                async with self._engine.begin() as connection:
+                    await abandon_runs(connection, sight.started_at)
+            except DATABASE_TROUBLE as error:
+                _log.warning("waiting for the database", reason=database_reason(error))
+                await asyncio.sleep(_TRY_AGAIN_AFTER)
+            else:
+                return
+
+    def _client(self, *, blocking: bool) -> Redis:
+        return connect(self._config.redis_url, blocking=blocking)
+
+
+async def _persist(name: str, job: Callable[[], Awaitable[None]]) -> None:
+    """Run a job that should never end; a mistake of ours in one must not end the others."""
+    while True:
+        try:
+            await job()
+        except Exception:
+            _log.exception("a part of control failed and begins anew", part=name)
+        await asyncio.sleep(_TRY_AGAIN_AFTER)

@@ -1,0 +1,212 @@
+"""What the API asks for, done: a thin layer over the keepers. Speaks no HTTP and no pipe."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from botctl.bus.client import AWAY, reason
+from botctl.bus.events import Event, Log
+from botctl.bus.reader import read_logs
+from botctl.bus.router import RouterStats
+from botctl.bus.topology import Topology
+from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.status import status_body
+from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
+from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunBody, StatusBody
+from botctl.errors import BotctlError, NoSuchBotError, RefusedError
+from botctl.fleet import Fleet
+from botctl.handover import DatabaseLogin, DatabaseTarget
+from botctl.observability.metrics import BotSample, FleetSample, ServiceSample, render
+from botctl.storage import logins, runs
+from botctl.storage.scram import new_password
+from botctl.storage.url import format_database_url
+
+READER_VALID = timedelta(minutes=10)
+"""How long a reader may log in; a session that has begun goes on until it ends."""
+
+
+class Service:
+    """`problems` tells what `control` lacks now; `streams` makes a client for following logs."""
+
+    def __init__(
+        self,
+        *,
+        keeper: FleetKeeper,
+        supervisor: SupervisorPort,
+        engine: AsyncEngine,
+        database: DatabaseTarget,
+        topology: Topology,
+        streams: Callable[[], Redis],
+        router_stats: RouterStats,
+        problems: Callable[[], list[str]],
+        version: str,
+    ) -> None:
+        self._keeper = keeper
+        self._supervisor = supervisor
+        self._engine = engine
+        self._database = database
+        self._topology = topology
+        self._streams = streams
+        self._router_stats = router_stats
+        self._problems = problems
+        self._version = version
+
+    async def status(self) -> StatusBody:
+        """The fleet as the supervisor sees it; works without database and Redis."""
+        return status_body(
+            await self._sight(),
+            self._keeper.fleet,
+            self._keeper.failed,
+            self._problems(),
+            version=self._version,
+            control_pid=os.getpid(),
+            now=time.time(),
+        )
+
+    async def apply(
+        self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
+    ) -> AppliedBody:
+        """Make this the wanted fleet."""
+        return await self._keeper.apply(fleet, FleetSource(fleet_path, fleet_env), dry_run=dry_run)
+
+    async def reload(self) -> AppliedBody:
+        """Read the fleet file again and apply it."""
+        return await self._keeper.reload()
+
+    async def command(self, verb: str, name: str) -> CommandBody:
+        """Pass a command to the supervisor; an empty name means every bot."""
+        if name:
+            self._bot_id(name)
+        return await self._command(verb, name)
+
+    async def shutdown(self) -> CommandBody:
+        """End the daemon."""
+        return await self._command("shutdown", "")
+
+    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[EventBody]:
+        """Entries of one log or of the three. Raises before the first entry if Redis is away."""
+        redis = self._streams()
+        logs = list(Log) if log == "all" else [Log(log)]
+        try:
+            await redis.ping()
+        except AWAY as error:
+            await redis.aclose()
+            raise BotctlError(
+                f"the events can't be read: {reason(error)}", hint="They wait in PostgreSQL until Redis is back."
+            ) from error
+
+        async def entries() -> AsyncIterator[EventBody]:
+            try:
+                async for source, entry, event in read_logs(redis, self._topology, logs, after, follow):
+                    yield _event_body(source, entry, event)
+            finally:
+                await redis.aclose()
+
+        return entries()
+
+    async def runs(self, name: str | None, limit: int) -> list[RunBody]:
+        """The latest incarnations of a bot or of all."""
+        bot_id = self._bot_id(name) if name is not None else None
+        try:
+            async with self._engine.connect() as connection:
+                found = await runs.recent_runs(connection, bot_id, limit)
+        except DATABASE_TROUBLE as error:
+            raise DatabaseAwayError(error) from error
+        return [RunBody.model_validate(run, from_attributes=True) for run in found]
+
+    async def psql_login(self, name: str) -> LoginBody:
+        """Make a read-only login that sees this bot's rows only."""
+        bot_id, password = self._bot_id(name), new_password()
+        try:
+            async with self._engine.begin() as connection:
+                user, until = await logins.open_reader(connection, bot_id, password, READER_VALID)
+        except DATABASE_TROUBLE as error:
+            raise DatabaseAwayError(error) from error
+        login = DatabaseLogin(target=self._database, user=user, password=password)
+        return LoginBody(url=format_database_url(login), valid_until=until)
+
+    async def health(self) -> HealthBody:
+        """Whether `control` can do its work."""
+        problems = self._problems()
+        return HealthBody(ok=not problems, problems=problems)
+
+    async def metrics(self) -> bytes:
+        """The Prometheus exposition."""
+        sight = await self._sight()
+        stats = self._router_stats
+        return render(
+            FleetSample(
+                version=self._version,
+                state=sight.state,
+                uptime_s=max(0.0, time.time() - sight.started_at),
+                bots=[
+                    BotSample(
+                        name=bot.name,
+                        bot_id=bot.bot_id,
+                        state=bot.state,
+                        restarts=bot.restarts,
+                        gauges=bot.gauges
+                        | ({"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}),
+                        counters=bot.counters,
+                    )
+                    for bot in sight.bots
+                ],
+                services=[
+                    ServiceSample(name=one.name, state=one.state, restarts=one.restarts) for one in sight.services
+                ],
+                bus={
+                    "routed": stats.routed,
+                    "delivered": stats.delivered,
+                    "rejected": stats.rejected,
+                    "duplicates": stats.duplicates,
+                    "dropped": stats.dropped,
+                    "replaced_streams": stats.replaced_streams,
+                    "healthy": float(stats.healthy),
+                    "doorbell": float(stats.doorbell),
+                },
+            )
+        )
+
+    async def _sight(self) -> FleetSight:
+        try:
+            return await self._supervisor.sight()
+        except TimeoutError as error:
+            raise BotctlError("the supervisor does not answer", hint="Look into the log `daemon`.") from error
+
+    async def _command(self, verb: str, name: str) -> CommandBody:
+        try:
+            ok, message = await self._supervisor.command(verb, name, "by operator")
+        except TimeoutError as error:
+            raise BotctlError("the supervisor does not answer", hint="Look into the log `daemon`.") from error
+        if not ok:
+            raise RefusedError(message)
+        return CommandBody(message=message)
+
+    def _bot_id(self, name: str) -> int:
+        bot = self._keeper.bot(name)
+        if bot is None:
+            names = ", ".join(one.name for one in self._keeper.fleet.bots) if self._keeper.fleet is not None else ""
+            raise NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {names}." if names else None)
+        return bot.bot_id
+
+
+def _event_body(log: Log, entry: str, event: Event) -> EventBody:
+    return EventBody(
+        entry=entry,
+        log=log.value,
+        id=event.id,
+        type=event.type,
+        version=event.version,
+        source=event.source,
+        occurred_at=event.occurred_at,
+        correlation_id=event.correlation_id,
+        causation_id=event.causation_id,
+        data=event.data,
+    )

@@ -1,0 +1,68 @@
+"""The one-shot set-up process: the only one with the administrator's logins. Prepares both servers, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+import setproctitle
+
+from botctl.bus.admin import BusAdmin
+from botctl.bus.client import AWAY, connect, reason
+from botctl.bus.topology import ServerVersion, Topology
+from botctl.errors import BotctlError
+from botctl.handover import SetupConfig, SetupResult
+from botctl.observability.logs import configure
+from botctl.observability.redaction import Redactor
+from botctl.runtime import messages
+from botctl.runtime.channel import Channel
+from botctl.storage.bootstrap import Prepared, prepare
+
+_RETRY_EVERY = 0.05
+
+
+def main(channel: Channel) -> int:
+    """Prepare PostgreSQL and Redis; report the result, or what the operator must do."""
+    config = msgspec.json.decode(channel.configure.config, type=SetupConfig)
+    setproctitle.setproctitle("botctl: setup")
+    configure("setup", redactor=Redactor([config.database_url, config.redis_url]))
+    try:
+        database, redis = asyncio.run(_prepare(config))
+    except BotctlError as error:
+        detail = f"{error.message}\n{error.hint}" if error.hint else error.message
+        channel.send(messages.Failing(failure=messages.FailureClass.CODE, detail=detail))
+        return 1
+    result = SetupResult(
+        control=database.control,
+        postgres_version=database.version,
+        redis_version=str(redis),
+        migrated_from=database.migrated_from,
+        migrated_to=database.migrated_to,
+    )
+    channel.send(messages.SetupDone(result=msgspec.Raw(msgspec.json.encode(result))))
+    return 0
+
+
+async def _prepare(config: SetupConfig) -> tuple[Prepared, ServerVersion]:
+    redis = await _reach_redis(config)
+    return await prepare(config.database_url, wait=config.wait), redis
+
+
+async def _reach_redis(config: SetupConfig) -> ServerVersion:
+    """The server's version. Raises BotctlError when it stays away, ServerUnsupportedError when it is too old."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + config.wait
+    redis = connect(config.redis_url)
+    try:
+        while True:
+            try:
+                return await BusAdmin(redis, Topology(config.namespace)).check_version()
+            except AWAY as error:
+                why = reason(error)
+                if "login" in why or loop.time() >= deadline:
+                    raise BotctlError(
+                        f"Redis can't be used: {why}", hint="Is the server running? Check BOTCTL_REDIS_URL."
+                    ) from error
+            await asyncio.sleep(_RETRY_EVERY)
+    finally:
+        await redis.aclose()
