@@ -1,0 +1,170 @@
+"""The parts of one bot and how they hang together. Makes them; runs nothing and connects to nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from botctl.bot.assistant.answer import Answerer
+from botctl.bot.assistant.client import CompletionClient
+from botctl.bot.bot_api import App, JournaledBot, build_application
+from botctl.bot.builtin import add_builtin_commands
+from botctl.bot.bus_link import BusLink
+from botctl.bot.commit import Committer
+from botctl.bot.context import BotContext
+from botctl.bot.conversing import OpenConversations
+from botctl.bot.database import Database
+from botctl.bot.dispatcher import Dispatcher
+from botctl.bot.flood import Flood
+from botctl.bot.handling import Handled, Handling
+from botctl.bot.health import Health
+from botctl.bot.intake import Intake
+from botctl.bot.journal import SendJournal
+from botctl.bot.lanes import Lanes
+from botctl.bot.publishing import Publisher
+from botctl.bot.reactions import Reactions
+from botctl.bot.recovery import Recovery
+from botctl.bot.secrets import Passwords
+from botctl.bot.sender import Outgoing, Sender
+from botctl.bot.sent import SentRecorder
+from botctl.bot.starting import Starter
+from botctl.bot.tls import tls_context
+from botctl.bot.transport import Transport
+from botctl.fleet.model import BotSpec, OnUncertain
+from botctl.handover import BotConfig
+from botctl.storage.completions import Completions
+from botctl.storage.conversations import Conversations
+from botctl.storage.engine import bot_engine
+from botctl.storage.inbox import Inbox, InboxRow
+from botctl.storage.outbox import Outbox
+from botctl.storage.sends import Sends
+
+
+@dataclass
+class Parts:
+    """What the machine runs."""
+
+    transport: Transport
+    database: Database
+    inbox: Inbox
+    outbox: Outbox
+    lanes: Lanes
+    intake: Intake
+    application: App
+    context: BotContext
+    reactions: Reactions
+    recovery: Recovery
+    dispatcher: Dispatcher
+    bus: BusLink
+    answerer: Answerer | None
+    completion: CompletionClient | None
+
+    def finish_handlers(self) -> None:
+        """Put the built-in commands and the assistant behind the developer's handlers."""
+        add_builtin_commands(self.application, has_assistant=self.answerer is not None)
+        if self.answerer is not None:
+            self.answerer.add_to(self.application)
+
+
+class _Wakeups:
+    """Calls that are wanted before what they call is made."""
+
+    def __init__(self) -> None:
+        self.dispatcher: Dispatcher | None = None
+        self.bus: BusLink | None = None
+
+    def lanes_changed(self) -> None:
+        if self.dispatcher is not None:
+            self.dispatcher.wake()
+
+    def events_committed(self) -> None:
+        if self.bus is not None:
+            self.bus.wake()
+
+
+def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Health) -> Parts:
+    """Make all parts of a bot. Raises UsageError for an unusable Redis URL or namespace."""
+    bot_id, wakeups, clock, now = config.bot_id, _Wakeups(), time.monotonic, time.time
+    resend = spec.on_uncertain is OnUncertain.RESEND
+    tls = tls_context()
+    transport = Transport(tls, proxy=spec.proxy)
+    database = Database(bot_engine(config.database, bot_id, passwords.database), health, clock=clock)
+    inbox, outbox, sends = Inbox(bot_id), Outbox(bot_id), Sends(bot_id)
+    conversations = Conversations(bot_id)
+    open_conversations = OpenConversations(conversations)
+    publisher = Publisher(bot_id, outbox, spec.share, now)
+    lanes, flood, reactions = Lanes(), Flood(), Reactions()
+    intake = Intake(database, inbox, lanes, wakeups.lanes_changed, now)
+    recorder = SentRecorder(
+        database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
+    )
+    journal = SendJournal(database, sends, recorder, flood, health, resend=resend, clock=clock)
+    bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal)
+    application = build_application(bot)
+    sender = Sender(bot, database, sends, recorder, flood, health, resend=resend, clock=clock)
+    committer = Committer(
+        database,
+        inbox,
+        sends,
+        conversations,
+        open_conversations,
+        publisher,
+        sender,
+        health,
+        wakeups.events_committed,
+    )
+    starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
+    handling = Handling(
+        application,
+        database,
+        starter,
+        committer,
+        health,
+        spec.access,
+        reactions.react,
+        max_attempts=spec.limits.attempts,
+        now=now,
+    )
+
+    async def handle(row: InboxRow) -> Handled:
+        return await handling.handle(row)
+
+    async def deliver(parts: list[Outgoing]) -> None:
+        await sender.deliver(parts)
+
+    dispatcher = Dispatcher(lanes, intake, handle, deliver, concurrent=spec.limits.concurrent_chats)
+    bus = BusLink(
+        config.redis_url,
+        config.namespace,
+        bot_id,
+        passwords.redis,
+        database,
+        outbox,
+        health,
+        subscribes=bool(spec.subscribe),
+    )
+    wakeups.dispatcher, wakeups.bus = dispatcher, bus
+    completion = answerer = None
+    if spec.assistant is not None:
+        completion = CompletionClient(
+            spec.assistant, api_key=config.openai_api_key, base_url=config.openai_base_url, tls=tls
+        )
+        answerer = Answerer(
+            spec.assistant, completion, database, inbox, conversations, Completions(bot_id), publisher, health
+        )
+    return Parts(
+        transport=transport,
+        database=database,
+        inbox=inbox,
+        outbox=outbox,
+        lanes=lanes,
+        intake=intake,
+        application=application,
+        context=BotContext(spec, database, publisher, reactions, wakeups.events_committed),
+        reactions=reactions,
+        recovery=Recovery(database, sends, conversations, sender, lanes, health, now=now),
+        dispatcher=dispatcher,
+        bus=bus,
+        answerer=answerer,
+        completion=completion,
+    )

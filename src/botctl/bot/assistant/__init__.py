@@ -1,0 +1,1 @@
+"""The assistant: answers plain text with a completion of the conversation so far."""

@@ -1,0 +1,130 @@
+"""One completion: the conversation goes to the model, its answer comes back, or an error that says what failed.
+
+Retries on 5xx, 429 (as Retry-After says) and lost connections are the openai client's own. Keeps nothing.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+
+from botctl.errors import BotctlError
+from botctl.fleet.model import Assistant, CompletionApi
+from botctl.storage.completions import StoredCompletion
+from botctl.storage.conversations import Turn
+
+_log = structlog.get_logger("botctl.bot.assistant")
+
+
+class CompletionError(BotctlError):
+    """The completion API gave no answer. `kind` is its class in a word or two, `status` the HTTP status if any."""
+
+    def __init__(self, kind: str, detail: str, status: int | None = None) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+        self.status = status
+
+
+class CompletionClient:
+    """The openai client is made at the first completion: a bot that never needs it doesn't pay for it."""
+
+    def __init__(self, assistant: Assistant, *, api_key: str, base_url: str, tls: ssl.SSLContext) -> None:
+        self._assistant = assistant
+        own_key = assistant.api_key.get_secret_value() if assistant.api_key is not None else ""
+        self._api_key = own_key or api_key
+        self._base_url = assistant.base_url or base_url or None
+        self._tls = tls
+        self._client: Any = None
+
+    async def complete(self, turns: Sequence[Turn]) -> StoredCompletion:
+        """The model's answer to the conversation. Raises CompletionError."""
+        import openai
+
+        if not self._api_key:
+            raise CompletionError("no key", "neither the bot's assistant.api_key nor OPENAI_API_KEY is set")
+        client = self._connect()
+        ask = self._respond if self._assistant.api is CompletionApi.RESPONSES else self._chat
+        begun = time.monotonic()
+        try:
+            text, model, tokens_in, tokens_out = await ask(client, turns)
+        except openai.APITimeoutError as error:
+            raise CompletionError("timeout", f"no answer within {self._assistant.timeout:g} s") from error
+        except openai.APIConnectionError as error:
+            raise CompletionError("unreachable", str(error.__cause__ or error)[:200]) from error
+        except openai.RateLimitError as error:
+            raise CompletionError("rate limit", error.message[:200], error.status_code) from error
+        except openai.APIStatusError as error:
+            raise CompletionError(f"http {error.status_code}", error.message[:200], error.status_code) from error
+        except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+            raise CompletionError("unreadable answer", f"{type(error).__name__}: {error}"[:200]) from error
+        if not text.strip():
+            raise CompletionError("empty answer", f"{model} answered with no text")
+        duration = round((time.monotonic() - begun) * 1000)
+        _log.info("completed", model=model, input_tokens=tokens_in, output_tokens=tokens_out, duration_ms=duration)
+        return StoredCompletion(text, model, tokens_in, tokens_out, duration)
+
+    async def close(self) -> None:
+        """End its connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    def _connect(self) -> Any:
+        if self._client is None:
+            import httpx2
+            import openai
+
+            timeout = httpx2.Timeout(self._assistant.timeout, connect=min(10.0, self._assistant.timeout))
+            self._client = openai.AsyncOpenAI(
+                api_key=self._api_key,
+                base_url=self._base_url,
+                timeout=timeout,
+                max_retries=self._assistant.retries,
+                http_client=httpx2.AsyncClient(verify=self._tls, timeout=timeout, follow_redirects=True),
+            )
+        return self._client
+
+    async def _respond(self, client: Any, turns: Sequence[Turn]) -> tuple[str, str, int | None, int | None]:
+        options: dict[str, Any] = {}
+        if self._assistant.max_output_tokens is not None:
+            options["max_output_tokens"] = self._assistant.max_output_tokens
+        response = await client.responses.create(
+            model=self._assistant.model,
+            instructions=self._assistant.instructions,
+            input=_messages(turns),
+            store=False,
+            **options,
+        )
+        usage = response.usage
+        return (
+            response.output_text or "",
+            response.model or self._assistant.model,
+            usage.input_tokens if usage else None,
+            usage.output_tokens if usage else None,
+        )
+
+    async def _chat(self, client: Any, turns: Sequence[Turn]) -> tuple[str, str, int | None, int | None]:
+        options: dict[str, Any] = {}
+        if self._assistant.max_output_tokens is not None:
+            options["max_tokens"] = self._assistant.max_output_tokens
+        response = await client.chat.completions.create(
+            model=self._assistant.model,
+            messages=[{"role": "system", "content": self._assistant.instructions}, *_messages(turns)],
+            **options,
+        )
+        usage = response.usage
+        return (
+            response.choices[0].message.content or "",
+            response.model or self._assistant.model,
+            usage.prompt_tokens if usage else None,
+            usage.completion_tokens if usage else None,
+        )
+
+
+def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
+    """Whatever the bot said, be it a handler's words, is the assistant's to the model."""
+    return [{"role": "user" if turn.role == "user" else "assistant", "content": turn.text} for turn in turns]

@@ -1,0 +1,108 @@
+"""The bot's link to Redis: its outbox goes out, its mailbox comes in. Redis being away degrades the bot, no more."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from botctl.bot.database import Database
+from botctl.bot.health import Health, Trouble
+from botctl.bot.intake import Intake
+from botctl.bot.publishing import event_of
+from botctl.bot.reactions import collect
+from botctl.bus.client import connect
+from botctl.bus.events import Event
+from botctl.bus.mailbox import Mailbox
+from botctl.bus.relay import Relay
+from botctl.bus.topology import Topology
+from botctl.storage.outbox import Outbox
+
+_CHECK_EVERY = 30.0
+"""Seconds after which the outbox is looked at unasked; commits wake the relay at once."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    seq: int
+    event: Event
+
+
+class _OutboxPort:
+    """The outbox as the relay wants it; waits while the database is away."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def pending(self, limit: int) -> Sequence[_Row]:
+        rows = await self._database.statement(lambda connection: self._outbox.pending(connection, limit))
+        return [_Row(row.seq, event_of(row)) for row in rows]
+
+    async def mark_relayed(self, seqs: Sequence[int]) -> None:
+        await self._database.statement(lambda connection: self._outbox.mark_relayed(connection, seqs))
+
+
+class BusLink:
+    """Raises UsageError for an unusable Redis URL or namespace. Connects at its first command only."""
+
+    def __init__(
+        self,
+        url: str,
+        namespace: str,
+        bot_id: int,
+        passwords: Callable[[], tuple[str, ...]],
+        database: Database,
+        outbox: Outbox,
+        health: Health,
+        *,
+        subscribes: bool,
+    ) -> None:
+        topology = Topology(namespace)
+        self._health = health
+        user = topology.user(bot_id)
+        self._redis = connect(url, username=user, passwords=passwords, max_connections=2)
+        self._relay = Relay(self._redis, topology, bot_id, _OutboxPort(database, outbox), check_every=_CHECK_EVERY)
+        self._blocking = (
+            connect(url, username=user, passwords=passwords, blocking=True, max_connections=2) if subscribes else None
+        )
+        self._mailbox = Mailbox(self._blocking, topology, bot_id) if self._blocking is not None else None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self, intake: Intake) -> None:
+        """Begin to relay and to collect."""
+        self._tasks = [asyncio.create_task(self._relay.run(), name="relay")]
+        if self._mailbox is not None:
+            self._tasks.append(asyncio.create_task(collect(self._mailbox, intake, self._health), name="mailbox"))
+
+    def wake(self) -> None:
+        """Events have been committed."""
+        self._relay.wake()
+
+    def check(self) -> None:
+        """Tell the bot's health how the link is."""
+        parts = [part for part in (self._relay, self._mailbox) if part is not None and not part.healthy]
+        if any(part.reason.startswith("redis") for part in parts):
+            self._health.trouble(Trouble.REDIS, "redis")
+        else:
+            self._health.well(Trouble.REDIS)
+
+    @property
+    def flowing(self) -> bool:
+        """Whether committed events are relayed at once."""
+        return self._relay.healthy
+
+    async def stop(self, timeout: float) -> None:
+        """Relay what is left, within `timeout` seconds, and end the connections."""
+        for task in self._tasks:
+            task.cancel()
+        for task in self._tasks:
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+        if self._relay.healthy and timeout > 0:
+            await self._relay.drain(timeout)
+        for client in (self._redis, self._blocking):
+            if client is not None:
+                with suppress(Exception):
+                    await client.aclose()

@@ -1,0 +1,150 @@
+"""The end of an attempt, in one commit: answers, planned sends, events, and the inbox row done.
+
+Whatever is committed here is idempotent, so that a commit whose outcome was lost can be made once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from botctl.bot.conversing import OpenConversations
+from botctl.bot.database import Database
+from botctl.bot.health import Health
+from botctl.bot.publishing import Publisher
+from botctl.bot.scope import Reply, Scope
+from botctl.bot.sender import Outgoing, Sender, send_row
+from botctl.storage.conversations import Conversations, StoredMessage
+from botctl.storage.inbox import Inbox
+from botctl.storage.outbox import StoredEvent
+from botctl.storage.sends import Sends
+
+
+class Committer:
+    """`wake` is called when events were committed."""
+
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        sends: Sends,
+        conversations: Conversations,
+        open_conversations: OpenConversations,
+        publisher: Publisher,
+        sender: Sender,
+        health: Health,
+        wake: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._sends = sends
+        self._conversations = conversations
+        self._open = open_conversations
+        self._publisher = publisher
+        self._sender = sender
+        self._health = health
+        self._wake = wake
+
+    async def finish(self, scope: Scope) -> list[Outgoing]:
+        """The attempt has succeeded. Returns the parts that are to be delivered now."""
+        replies = scope.replies if scope.chat_id is not None else []
+        first = scope.journal.reserve(len(replies)) if replies else 0
+
+        async def work(connection: AsyncConnection) -> tuple[list[Outgoing], bool]:
+            outgoing: list[Outgoing] = []
+            events = list(scope.events)
+            if replies or scope.reset:
+                conversation_id = await self._conversation(connection, scope)
+                outgoing = [self._part(scope, first + i, reply, conversation_id) for i, reply in enumerate(replies)]
+                await self._conversations.add(connection, [part.message for part in outgoing])
+                await self._sends.plan(connection, [part.row for part in outgoing])
+                if scope.reset:
+                    await self._conversations.close(connection, conversation_id)
+                    events.append(self._publisher.conversation(scope, "reset", conversation_id))
+            await self._publisher.store(connection, *events)
+            if scope.journal.leftovers:
+                abandoned = await self._sends.abandon_of_cause(connection, scope.cause, "not repeated on the replay")
+                self._health.count("sends_uncertain", abandoned)
+            await self._inbox.done(connection, scope.inbox_id)
+            return outgoing, bool(events)
+
+        outgoing, woken = await self._database.transaction(work)
+        scope.closed = True
+        if scope.reset and scope.chat_id is not None:
+            self._open.forget(scope.chat_id, scope.thread_id)
+        if woken:
+            self._wake()
+        return outgoing
+
+    async def postpone(
+        self, scope: Scope, reason: str, delay: float, *, counts: bool, failure: Exception | None = None
+    ) -> None:
+        """The attempt has failed and there will be another one."""
+        attempts = scope.attempt if counts else scope.attempt - 1
+        event = self._publisher.handler_failed(scope, failure, reason, dead=False) if failure is not None else None
+        await self._end(
+            scope,
+            lambda connection: self._inbox.postpone(connection, scope.inbox_id, reason, delay, attempts),
+            event,
+        )
+
+    async def bury(self, scope: Scope, error: BaseException, reason: str) -> None:
+        """The row is given up."""
+        event = self._publisher.handler_failed(scope, error, reason, dead=True)
+        await self._end(scope, lambda connection: self._inbox.dead(connection, scope.inbox_id, reason), event)
+
+    async def uncount(self, scope: Scope) -> None:
+        """The attempt was interrupted by the end of the process."""
+        scope.attempt_counted = False
+        await self._database.statement(
+            lambda connection: self._inbox.count_attempts(connection, scope.inbox_id, scope.attempt - 1)
+        )
+
+    async def _end(self, scope: Scope, end: Callable[[AsyncConnection], Any], event: StoredEvent | None) -> None:
+        if scope.chat_id is not None:
+            self._open.forget(scope.chat_id, scope.thread_id)
+
+        async def work(connection: AsyncConnection) -> None:
+            await end(connection)
+            if event is not None:
+                await self._publisher.store(connection, event)
+
+        await self._database.transaction(work)
+        if event is not None:
+            self._wake()
+
+    async def _conversation(self, connection: AsyncConnection, scope: Scope) -> int:
+        if scope.conversation_id is not None:
+            return scope.conversation_id
+        assert scope.chat_id is not None
+        conversation_id, _ = await self._open.get(connection, scope.chat_id, scope.thread_id)
+        return conversation_id
+
+    def _part(self, scope: Scope, n: int, reply: Reply, conversation_id: int) -> Outgoing:
+        assert scope.chat_id is not None
+        payload: dict[str, Any] = {"chat_id": scope.chat_id, "text": reply.text}
+        if reply.entities:
+            payload["entities"] = reply.entities
+        if scope.thread_id:
+            payload["message_thread_id"] = scope.thread_id
+        completion = scope.completion if reply.role == "assistant" else None
+        figures = completion if reply is scope.replies[0] else None  # once for the whole answer, not for each part
+        message = StoredMessage(
+            conversation_id=conversation_id,
+            chat_id=scope.chat_id,
+            thread_id=scope.thread_id,
+            direction="out",
+            role=reply.role,
+            text=reply.text,
+            cause=scope.cause,
+            part=n,
+            entities=reply.entities or None,
+            trace_id=scope.trace_id,
+            model=completion.model if completion is not None else None,
+            input_tokens=figures.input_tokens if figures is not None else None,
+            output_tokens=figures.output_tokens if figures is not None else None,
+        )
+        begun = reply is scope.replies[0] and self._sender.may_send_now(scope.chat_id)
+        return Outgoing(send_row(scope.cause, n, scope.trace_id, payload, begun=begun), message)

@@ -1,0 +1,129 @@
+"""The bot's door to PostgreSQL: work is repeated until the database has done it.
+
+Whatever runs here must be idempotent: when the connection is lost during a commit, nobody knows whether it took place,
+and the work is done once more. While the database is away, everybody waits here, and one prober looks for its return.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from botctl.bot.faults import brief, database_away, retry_soon
+from botctl.bot.health import Health, Trouble
+from botctl.bus.backoff import Backoff
+
+_T = TypeVar("_T")
+Work = Callable[[AsyncConnection], Awaitable[_T]]
+
+_log = structlog.get_logger("botctl.bot.database")
+
+
+class Database:
+    """Runs work in transactions, or as single statements that commit by themselves."""
+
+    def __init__(self, engine: AsyncEngine, health: Health, *, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._health = health
+        self._clock = clock
+        self._open = asyncio.Event()
+        self._prober: asyncio.Task[None] | None = None
+        self.last_commit = clock()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        """For handlers that need the bot's own rows; what goes wrong there is theirs."""
+        return self._engine
+
+    async def first(self) -> None:
+        """The first act of an incarnation, before which nobody gets in: end what an earlier one left running."""
+        backoff = Backoff(first=0.02, limit=1.0)
+        while True:
+            try:
+                async with self._single.connect() as connection:
+                    await connection.exec_driver_sql("SELECT botctl_end_my_others()")
+            except Exception as error:
+                if not database_away(error):
+                    raise
+                self._health.trouble(Trouble.DATABASE, "database")
+                _log.warning("database can't be reached", error=brief(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                self._health.well(Trouble.DATABASE)
+                self._open.set()
+                return
+
+    async def transaction(self, work: Work[_T]) -> _T:
+        """Do the work in one transaction and commit it. Raises only what is the work's own fault."""
+        return await self._repeat(self._in_transaction, work)
+
+    async def statement(self, work: Work[_T]) -> _T:
+        """Do work that is one statement: it commits by itself, which saves two round trips."""
+        return await self._repeat(self._alone, work)
+
+    async def attempt(self, work: Work[_T]) -> _T:
+        """One transaction, tried once; for those who have their own way of waiting."""
+        return await self._in_transaction(work)
+
+    async def close(self) -> None:
+        """Give up the prober and all connections."""
+        if self._prober is not None:
+            self._prober.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._prober
+        await self._engine.dispose()
+
+    async def _repeat(self, run: Callable[[Work[_T]], Awaitable[_T]], work: Work[_T]) -> _T:
+        backoff = Backoff(first=0.01, limit=1.0)
+        while True:
+            await self._open.wait()
+            try:
+                return await run(work)
+            except Exception as error:
+                if not database_away(error):
+                    raise
+                if retry_soon(error):
+                    await asyncio.sleep(backoff.next())
+                else:
+                    self._lost(error)
+
+    async def _in_transaction(self, work: Work[_T]) -> _T:
+        async with self._engine.begin() as connection:
+            result = await work(connection)
+        self.last_commit = self._clock()
+        return result
+
+    async def _alone(self, work: Work[_T]) -> _T:
+        async with self._single.connect() as connection:
+            result = await work(connection)
+        self.last_commit = self._clock()
+        return result
+
+    def _lost(self, error: BaseException) -> None:
+        if self._open.is_set():
+            self._open.clear()
+            self._health.trouble(Trouble.DATABASE, "database")
+            _log.warning("database is away; all work waits for it", error=brief(error))
+            self._prober = asyncio.create_task(self._probe(), name="database-probe")
+
+    async def _probe(self) -> None:
+        backoff = Backoff(first=0.05, limit=1.0)
+        while True:
+            await asyncio.sleep(backoff.next())
+            try:
+                async with asyncio.timeout(10), self._single.connect() as connection:
+                    await connection.exec_driver_sql("SELECT 1")
+            except Exception as error:
+                if not database_away(error):
+                    _log.warning("database refuses", error=brief(error))
+            else:
+                break
+        self._health.well(Trouble.DATABASE)
+        _log.info("database is back")
+        self._open.set()

@@ -1,0 +1,101 @@
+"""Keeps the lanes going: as many chats at the same time as the bot may have, each in its own task.
+
+A lane's place is free again while its answer is being delivered or its next attempt is awaited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from botctl.bot.faults import brief
+from botctl.bot.handling import Handled
+from botctl.bot.intake import Intake
+from botctl.bot.lanes import Lanes
+from botctl.bot.sender import Outgoing
+from botctl.bot.updates import chat_of_lane
+from botctl.storage.inbox import InboxRow
+
+_log = structlog.get_logger("botctl.bot.dispatcher")
+
+
+class Dispatcher:
+    """`handle` makes one attempt at a row, `deliver` sends what was committed with it."""
+
+    def __init__(
+        self,
+        lanes: Lanes,
+        intake: Intake,
+        handle: Callable[[InboxRow], Awaitable[Handled]],
+        deliver: Callable[[list[Outgoing]], Awaitable[None]],
+        *,
+        concurrent: int,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._lanes = lanes
+        self._intake = intake
+        self._handle = handle
+        self._deliver = deliver
+        self._concurrent = concurrent
+        self._now = now
+        self._changed = asyncio.Event()
+        self._running = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._refill: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """There may be more to do."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Take and handle rows until cancelled; what is under way then goes on until `drain`."""
+        while True:
+            self._changed.clear()
+            while self._running < self._concurrent and (row := self._lanes.take(self._now())) is not None:
+                self._running += 1
+                task = asyncio.create_task(self._work_off(row), name=f"lane {row.lane}")
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            if self._intake.wants_refill and (self._refill is None or self._refill.done()):
+                self._refill = asyncio.create_task(self._intake.refill(), name="refill")
+            wake_at = self._lanes.wake_at()
+            timeout = None if wake_at is None else max(wake_at - self._now(), 0.001)
+            try:
+                async with asyncio.timeout(timeout):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def drain(self, timeout: float) -> int:
+        """After `run` was cancelled: let what is under way end; returns how many had to be interrupted."""
+        if self._refill is not None:
+            self._refill.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=max(timeout, 0.0))
+        left = [task for task in self._tasks if not task.done()]
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=1.0)
+        return len(left)
+
+    async def _work_off(self, row: InboxRow) -> None:
+        structlog.contextvars.bind_contextvars(trace_id=row.trace_id, cause=row.cause, chat_id=chat_of_lane(row.lane))
+        try:
+            try:
+                handled = await self._handle(row)
+            finally:
+                self._running -= 1
+                self._changed.set()
+            if handled.outgoing:
+                await self._deliver(handled.outgoing)
+        except Exception as error:
+            # Neither the handlers' nor the environment's fault: ours. The row stays for the next incarnation.
+            _log.critical("a lane broke", lane=row.lane, error=brief(error), exc_info=error)
+            self._lanes.release(row.lane, self._now())
+        else:
+            self._lanes.release(row.lane, self._now(), again=handled.again)
+        self._changed.set()

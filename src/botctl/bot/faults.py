@@ -1,0 +1,66 @@
+"""What kind of trouble an exception is: the environment's, or the update's own.
+
+Trouble of the environment is waited out and never counts against an update.
+"""
+
+from __future__ import annotations
+
+import asyncpg  # type: ignore[import-untyped]
+from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from telegram.error import BadRequest, NetworkError, RetryAfter
+
+_AWAY_CLASSES = ("08", "53", "57P")
+"""SQLSTATE: no connection; out of memory, disk or connections; the server is stopping, starting or recovering."""
+
+_RETRY_STATES = frozenset({"40001", "40P01", "25006", "25P02", "55P03", "57014"})
+"""SQLSTATE: serialisation failure, deadlock, read-only after a failover, aborted transaction, lock and statement
+timeouts."""
+
+_LOGIN_CLASS = "28"
+
+
+def database_away(error: BaseException) -> bool:
+    """Whether the database can't be used now; the same work is to be done again when it can."""
+    for cause in _chain(error):
+        if isinstance(
+            cause, OSError | PoolTimeoutError | InterfaceError | asyncpg.InterfaceError | ResourceClosedError
+        ):
+            return True
+        if isinstance(cause, DBAPIError) and cause.connection_invalidated:
+            return True
+        if isinstance(cause, asyncpg.PostgresError):
+            state = cause.sqlstate or ""
+            if state.startswith((*_AWAY_CLASSES, _LOGIN_CLASS)) or state in _RETRY_STATES:
+                return True
+    return False
+
+
+def retry_soon(error: BaseException) -> bool:
+    """Whether the server is well and has only refused this time: a deadlock, a lock timeout."""
+    return any(isinstance(cause, asyncpg.PostgresError) and cause.sqlstate in _RETRY_STATES for cause in _chain(error))
+
+
+def environmental(error: BaseException) -> bool:
+    """Whether a handler failed because something outside was away, so that its attempt doesn't count."""
+    if isinstance(error, BadRequest):
+        return False
+    return isinstance(error, NetworkError | RetryAfter) or database_away(error)
+
+
+def brief(error: BaseException, limit: int = 500) -> str:
+    """One line on an exception, for rows and logs."""
+    from botctl.bot.cleaning import clean_text
+
+    text = clean_text(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    chain: list[BaseException] = []
+    current: BaseException | None = error
+    while current is not None and current not in chain:
+        chain.append(current)
+        orig = getattr(current, "orig", None)
+        current = orig if isinstance(orig, BaseException) else current.__cause__ or current.__context__
+    return chain

@@ -1,0 +1,165 @@
+"""The handling of one inbox row: begin an attempt, let the handlers work, commit what came of it.
+
+An attempt ends in one of four ways: done, with everything it led to in one commit; postponed; a dead letter; or
+unfinished because the process ends, which the next incarnation makes up for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import structlog
+from telegram import Update
+
+from botctl.bot.bot_api import App
+from botctl.bot.commit import Committer
+from botctl.bot.database import Database
+from botctl.bot.faults import brief, environmental
+from botctl.bot.health import Health
+from botctl.bot.incoming import Incoming, read_incoming
+from botctl.bot.journal import NotRepeatedError
+from botctl.bot.scope import Scope, current
+from botctl.bot.sender import Outgoing
+from botctl.bot.starting import Starter
+from botctl.bus.events import Event, decode_event
+from botctl.errors import ProtocolError
+from botctl.fleet.model import Access
+from botctl.storage.inbox import InboxRow
+
+_log = structlog.get_logger("botctl.bot.handling")
+
+React = Callable[[Event], Awaitable[None]]
+
+_FIRST_DELAY = 0.5
+_MAX_DELAY = 30.0
+
+
+@dataclass(frozen=True)
+class Handled:
+    """How an attempt ended: parts to deliver, or the row to take again when it is due."""
+
+    outgoing: list[Outgoing] = field(default_factory=list)
+    again: InboxRow | None = None
+
+
+class Handling:
+    """Works off rows; `react` is given the events of the mailbox. `now` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        application: App,
+        database: Database,
+        starter: Starter,
+        committer: Committer,
+        health: Health,
+        access: Access,
+        react: React,
+        *,
+        max_attempts: int,
+        now: Callable[[], float],
+    ) -> None:
+        self._application = application
+        self._database = database
+        self._starter = starter
+        self._committer = committer
+        self._health = health
+        self._access = access
+        self._react = react
+        self._max_attempts = max_attempts
+        self._now = now
+        self._waits: dict[str, int] = {}
+
+    async def handle(self, row: InboxRow) -> Handled:
+        """One attempt at a row. Raises only CancelledError, when the process ends."""
+        scope = Scope(cause=row.cause, trace_id=row.trace_id, inbox_id=row.inbox_id, attempt=row.attempts + 1)
+        try:
+            return await self._attempt(row, scope)
+        except asyncio.CancelledError:
+            if scope.attempt_counted and not scope.closed:
+                # The attempt was interrupted, which is not the update's fault.
+                await asyncio.shield(self._committer.uncount(scope))
+            raise
+        except Exception as error:
+            return await self._failed(row, scope, error)
+        finally:
+            scope.closed = True
+
+    async def _attempt(self, row: InboxRow, scope: Scope) -> Handled:
+        if row.attempts >= self._max_attempts:
+            scope.attempt = row.attempts
+            reason = f"the process ended during each of its {row.attempts} attempts"
+            return await self._bury(scope, RuntimeError(reason), reason)
+        try:
+            work, incoming = self._understand(row)
+        except Exception as error:
+            return await self._bury(scope, error, f"can't be read: {brief(error)}")
+        scope.chat_id, scope.thread_id, scope.user_id = incoming.chat_id, incoming.thread_id, incoming.user_id
+        admitted = self._access.admits(incoming.user_id)
+        if not await self._starter.begin(row, scope, incoming, keep=admitted):
+            return Handled()
+        if not admitted:
+            _log.info("refused by access rules", user_id=incoming.user_id)
+            if self._access.refusal and incoming.kind in ("message", "callback_query") and scope.chat_id is not None:
+                scope.reply("system", self._access.refusal)
+            return await self._finish(row, scope)
+        current.set(scope)
+        try:
+            await work()
+            while pending := [task for task in scope.tasks if not task.done()]:
+                await asyncio.wait(pending)
+        finally:
+            for task in scope.tasks:
+                if not task.done():
+                    task.cancel()
+        failure = next((error for error in scope.errors if not isinstance(error, NotRepeatedError)), None)
+        if failure is not None:
+            return await self._failed(row, scope, failure)
+        return await self._finish(row, scope)
+
+    def _understand(self, row: InboxRow) -> tuple[Callable[[], Awaitable[None]], Incoming]:
+        if row.kind == "event":
+            event = decode_event(row.payload.encode())
+            return (lambda: self._react(event)), Incoming("event")
+        raw: dict[str, Any] = msgspec.json.decode(row.payload)
+        incoming = read_incoming(row.kind, raw)
+        update = Update.de_json(raw, self._application.bot)
+        if update is None:
+            raise ProtocolError("an empty update")
+        return (lambda: self._application.process_update(update)), incoming
+
+    async def _finish(self, row: InboxRow, scope: Scope) -> Handled:
+        outgoing = await self._committer.finish(scope)
+        self._waits.pop(row.cause, None)
+        _log.info("handled", attempt=scope.attempt, parts=len(outgoing))
+        return Handled(outgoing)
+
+    async def _failed(self, row: InboxRow, scope: Scope, error: Exception) -> Handled:
+        reason = brief(error)
+        if environmental(error):
+            waits = self._waits[row.cause] = self._waits.get(row.cause, 0) + 1
+            delay = min(_FIRST_DELAY * 2.0 ** min(waits, 10), _MAX_DELAY)
+            _log.warning("handling waits for something outside", error=reason, retry_in=delay)
+            await self._committer.postpone(scope, reason, delay, counts=False)
+            return Handled(again=_again(row, row.attempts, self._now() + delay))
+        if scope.attempt >= self._max_attempts:
+            return await self._bury(scope, error, reason)
+        delay = min(_FIRST_DELAY * 2.0 ** (scope.attempt - 1), _MAX_DELAY)
+        _log.error("handling failed", attempt=scope.attempt, retry_in=delay, exc_info=error)
+        await self._committer.postpone(scope, reason, delay, counts=True, failure=error)
+        return Handled(again=_again(row, scope.attempt, self._now() + delay))
+
+    async def _bury(self, scope: Scope, error: BaseException, reason: str) -> Handled:
+        self._health.count("dead_letters")
+        self._waits.pop(scope.cause, None)
+        _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
+        await self._committer.bury(scope, error, reason)
+        return Handled()
+
+
+def _again(row: InboxRow, attempts: int, due: float) -> InboxRow:
+    return dataclasses.replace(row, attempts=attempts, next_attempt_at=due, replayed=True)

@@ -1,0 +1,65 @@
+"""How a bot is, as it tells the supervisor: troubles by their source, counters, gauges.
+
+Keeps numbers and words only; sends nothing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Trouble(StrEnum):
+    """What can be wrong with a bot's surroundings. `DATABASE` alone pauses it; with the others it works on."""
+
+    DATABASE = "database"
+    REDIS = "redis"
+    COMPLETION = "completion"
+    TELEGRAM = "telegram"
+    CONFLICT = "conflict"
+
+
+COUNTERS = (
+    "updates",
+    "messages_in",
+    "messages_out",
+    "completions",
+    "completion_errors",
+    "dead_letters",
+    "divergences",
+    "sends_uncertain",
+)
+
+
+class Health:
+    """The bot's present troubles and its counters, which only grow."""
+
+    def __init__(self) -> None:
+        self.counters: dict[str, float] = dict.fromkeys(COUNTERS, 0.0)
+        self._troubles: dict[Trouble, str] = {}
+
+    def count(self, name: str, by: float = 1.0) -> None:
+        """Add to a counter of `COUNTERS`."""
+        self.counters[name] += by
+
+    def trouble(self, source: Trouble, reason: str) -> None:
+        """Something is wrong, until `well`."""
+        self._troubles[source] = reason
+
+    def well(self, source: Trouble) -> None:
+        """This source gives no trouble (any more)."""
+        self._troubles.pop(source, None)
+
+    @property
+    def paused(self) -> bool:
+        """Whether the bot can't work at all for now."""
+        return Trouble.DATABASE in self._troubles
+
+    @property
+    def degraded(self) -> bool:
+        """Whether anything is wrong."""
+        return bool(self._troubles)
+
+    @property
+    def reason(self) -> str:
+        """What is wrong, the worst first; empty when all is well."""
+        return "; ".join(self._troubles[source] for source in Trouble if source in self._troubles)

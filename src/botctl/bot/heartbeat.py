@@ -1,0 +1,87 @@
+"""The heartbeat: once a second from the bot's own event loop, so that a frozen loop is silent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from botctl.bot.database import Database
+from botctl.bot.health import Health
+from botctl.storage.inbox import Inbox
+from botctl.storage.outbox import Outbox
+
+_PSS_EVERY = 10.0
+_DEPTH_EVERY = 5.0
+
+Report = Callable[[dict[str, float]], None]
+
+
+class Heartbeat:
+    """`report` sends the gauges; `gauges` gives those that are known without asking anybody.
+
+    `must_ask` says whether the depths in memory are not the whole truth, so that the database has to be asked.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        inbox: Inbox,
+        outbox: Outbox,
+        health: Health,
+        *,
+        gauges: Callable[[], dict[str, float]],
+        must_ask: Callable[[], bool],
+        report: Report,
+    ) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._outbox = outbox
+        self._health = health
+        self._gauges = gauges
+        self._must_ask = must_ask
+        self._report = report
+        self._depths: dict[str, float] = {}
+        self._pss = 0.0
+
+    async def run(self) -> None:
+        """Beat until cancelled."""
+        depths = asyncio.create_task(self._ask_depths(), name="depths")
+        measured = 0.0
+        try:
+            while True:
+                if time.monotonic() - measured >= _PSS_EVERY or not measured:
+                    measured = time.monotonic()
+                    self._pss = pss_mb()
+                self._report({**self._gauges(), **self._depths, "pss_mb": self._pss})
+                await asyncio.sleep(1.0)
+        finally:
+            depths.cancel()
+            with suppress(asyncio.CancelledError):
+                await depths
+
+    async def _ask_depths(self) -> None:
+        while True:
+            await asyncio.sleep(_DEPTH_EVERY)
+            if self._health.paused:
+                continue
+            if not self._must_ask():
+                self._depths = {}
+                continue
+            self._depths = {
+                "inbox_depth": float(await self._database.statement(self._inbox.depth)),
+                "outbox_depth": float(await self._database.statement(self._outbox.depth)),
+            }
+
+
+def pss_mb() -> float:
+    """The process's own proportional set size in MB (10^6 bytes); 0 where the kernel doesn't tell."""
+    try:
+        with open("/proc/self/smaps_rollup", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pss:"):
+                    return int(line.split()[1]) * 1024 / 1e6
+    except (OSError, ValueError):
+        pass
+    return 0.0

@@ -1,0 +1,64 @@
+"""What is read from a stored update besides its parsing: who wrote, in which chat and thread, what text. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from botctl.storage.conversations import Person
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """The facts of an update that the bot itself needs. `message` is set only for what is kept as a message."""
+
+    kind: str
+    chat_id: int | None = None
+    thread_id: int = 0
+    person: Person | None = None
+    message: dict[str, Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """Text or caption of the message."""
+        if self.message is None:
+            return ""
+        return str(self.message.get("text") or self.message.get("caption") or "")
+
+    @property
+    def user_id(self) -> int | None:
+        """Telegram's id of who wrote."""
+        return self.person.user_id if self.person is not None else None
+
+
+def read_incoming(kind: str, update: dict[str, Any]) -> Incoming:
+    """The facts of an update; what is missing or odd is left out."""
+    content = update.get(kind)
+    if not isinstance(content, dict):
+        return Incoming(kind)
+    carrier = content
+    if "chat" not in content and isinstance(content.get("message"), dict):
+        carrier = content["message"]
+    chat = carrier.get("chat")
+    chat_id = chat.get("id") if isinstance(chat, dict) else None
+    if not isinstance(chat_id, int) or isinstance(chat_id, bool):
+        chat_id = None
+    thread = carrier.get("message_thread_id") if carrier.get("is_topic_message") else None
+    return Incoming(
+        kind=kind,
+        chat_id=chat_id,
+        thread_id=thread if isinstance(thread, int) else 0,
+        person=_person(content.get("from") or content.get("user")),
+        message=content if kind == "message" and chat_id is not None else None,
+    )
+
+
+def _person(user: Any) -> Person | None:
+    if not isinstance(user, dict) or not isinstance(user.get("id"), int) or user.get("is_bot"):
+        return None
+
+    def word(key: str) -> str | None:
+        value = user.get(key)
+        return value if isinstance(value, str) else None
+
+    return Person(user["id"], word("first_name"), word("last_name"), word("username"), word("language_code"))

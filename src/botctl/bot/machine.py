@@ -1,0 +1,201 @@
+"""A bot from its first connection to its last: puts the parts of this room together and runs them.
+
+Knows nothing of a supervisor; whoever runs it is told of readiness and of every heartbeat.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+import structlog
+from telegram.error import InvalidToken, TelegramError
+
+from botctl.bot.assembly import Parts, assemble
+from botctl.bot.builtin import publish_commands
+from botctl.bot.faults import brief
+from botctl.bot.health import Health
+from botctl.bot.heartbeat import Heartbeat
+from botctl.bot.loading import HandlersError, load_handlers
+from botctl.bot.poller import BadTokenError, Poller
+from botctl.bot.secrets import Passwords
+from botctl.bus.backoff import Backoff
+from botctl.errors import BotctlError
+from botctl.fleet.model import BotSpec
+from botctl.handover import BotConfig
+
+_log = structlog.get_logger("botctl.bot.machine")
+
+_RELAY_SHARE = 1.5
+"""Seconds of a stop that are kept for relaying the last events."""
+
+
+class FatalError(BotctlError):
+    """The bot can't go on. `failure` names the class of failure: `bad_token` or `code`."""
+
+    def __init__(self, failure: str, message: str) -> None:
+        super().__init__(message)
+        self.failure = failure
+
+
+class BotMachine:
+    """`on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges."""
+
+    def __init__(
+        self,
+        config: BotConfig,
+        spec: BotSpec,
+        passwords: Passwords,
+        *,
+        on_ready: Callable[[], None],
+        on_beat: Callable[[dict[str, float]], None],
+    ) -> None:
+        self.health = Health()
+        self._config = config
+        self._spec = spec
+        self._on_ready = on_ready
+        self._on_beat = on_beat
+        self._parts: Parts = assemble(config, spec, passwords, self.health)
+        self._poller = Poller(
+            self._parts.transport,
+            f"{config.telegram_base_url.rstrip('/')}/bot{spec.token.get_secret_value()}",
+            self._parts.intake,
+            self.health,
+            on_ready=self._ready,
+            clock=time.monotonic,
+        )
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._hooked = False
+
+    async def run(self) -> None:
+        """Work until cancelled. Raises FatalError."""
+        parts = self._parts
+        parts.transport.open()
+        poll = self._spawn("poller", self._poller.run())
+        first = self._spawn("database", parts.database.first())
+        await asyncio.sleep(0)  # Both are on their way before the handlers are imported.
+        try:
+            load_handlers(self._spec, parts.application, parts.context)
+            parts.finish_handlers()
+        except HandlersError as error:
+            raise FatalError("code", str(error)) from error
+        heartbeat = self._spawn("heartbeat", self._heartbeat().run())
+        start = self._spawn("start", self._start(first))
+        for pattern in parts.reactions.unheard(self._spec.subscribe):
+            _log.warning("a reaction waits for events that subscribe: does not let in", pattern=pattern)
+        essential = {poll, start, heartbeat}
+        while True:
+            done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                try:
+                    task.result()
+                except (BadTokenError, InvalidToken) as error:
+                    raise FatalError("bad_token", str(error)) from error
+                essential.discard(task)
+            if start in done:
+                essential.add(self._tasks["dispatcher"])
+
+    async def stop(self, timeout: float) -> None:
+        """End gracefully: no more polling, what is under way is finished, the rest is left to the next incarnation."""
+        parts, deadline = self._parts, time.monotonic() + timeout * 0.9
+        await self._cancel("poller", "start", "mailbox", "dispatcher")
+        interrupted = await parts.dispatcher.drain(deadline - time.monotonic() - _RELAY_SHARE)
+        if interrupted:
+            _log.warning("interrupted; the next incarnation takes them up", updates=interrupted)
+        await self._cancel("recovery", "commands")
+        application = parts.application
+        if application.running:
+            await self._limited("stop", application.stop(), deadline)
+        if self._hooked and application.post_stop is not None:
+            await self._limited("post_stop", application.post_stop(application), deadline)
+        await parts.bus.stop(min(_RELAY_SHARE, max(deadline - time.monotonic(), 0.1)))
+        await self._limited("shutdown", application.shutdown(), deadline)
+        if self._hooked and application.post_shutdown is not None:
+            await self._limited("post_shutdown", application.post_shutdown(application), deadline)
+        await self._cancel(*self._tasks)
+        if parts.completion is not None:
+            await self._limited("completion client", parts.completion.close(), deadline)
+        await parts.transport.close()
+        await parts.database.close()
+
+    async def _start(self, first: asyncio.Task[Any]) -> None:
+        """Everything that comes before the first update is handled."""
+        parts = self._parts
+        await asyncio.gather(first, self._initialize())
+        await parts.recovery.find()
+        await parts.intake.refill()
+        if parts.application.post_init is not None:
+            await publish_commands(parts.application)
+            self._hooked = True
+            await parts.application.post_init(parts.application)
+        else:
+            self._hooked = True
+            self._spawn("commands", publish_commands(parts.application))
+        self._spawn("recovery", parts.recovery.deliver(parts.dispatcher.wake))
+        self._spawn("dispatcher", parts.dispatcher.run())
+        parts.bus.start(parts.intake)
+
+    async def _initialize(self) -> None:
+        backoff = Backoff(first=0.1, limit=10.0)
+        while True:
+            try:
+                await self._parts.application.initialize()
+                await self._parts.application.start()
+            except InvalidToken:
+                raise
+            except TelegramError as error:
+                _log.warning("getMe failed", error=brief(error))
+                await asyncio.sleep(backoff.next())
+            else:
+                return
+
+    def _ready(self) -> None:
+        self._on_ready()
+
+    def _heartbeat(self) -> Heartbeat:
+        parts = self._parts
+        return Heartbeat(
+            parts.database,
+            parts.inbox,
+            parts.outbox,
+            self.health,
+            gauges=self._gauges,
+            must_ask=lambda: parts.intake.behind or not parts.bus.flowing,
+            report=self._on_beat,
+        )
+
+    def _gauges(self) -> dict[str, float]:
+        parts, now = self._parts, time.monotonic()
+        parts.bus.check()
+        return {
+            "inbox_depth": float(len(parts.lanes)),
+            "outbox_depth": 0.0,
+            "last_poll_age_s": round(now - self._poller.last_poll, 3),
+            "last_commit_age_s": round(now - parts.database.last_commit, 3),
+            "lanes": float(parts.lanes.busy),
+        }
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        return task
+
+    async def _cancel(self, *names: str) -> None:
+        tasks = [task for name in names if (task := self._tasks.get(name)) is not None and not task.done()]
+        for task in tasks:
+            task.cancel()
+        for task in tasks:
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+
+    async def _limited(self, what: str, work: Coroutine[Any, Any, Any], deadline: float) -> None:
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0.1)):
+                await work
+        except TimeoutError:
+            _log.warning("took too long while stopping", what=what)
+        except Exception as error:
+            _log.error("failed while stopping", what=what, exc_info=error)

@@ -1,0 +1,192 @@
+"""The poller: getUpdates, store, commit, and only then the next getUpdates, which acknowledges.
+
+Never handles an update and never drops one that could be stored. Offsets live in memory only: a new incarnation asks
+without one and the inbox's key drops what it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+from telegram.error import NetworkError
+
+from botctl.bot.faults import brief
+from botctl.bot.health import Health, Trouble
+from botctl.bot.intake import Intake
+from botctl.bot.transport import Transport
+from botctl.bot.updates import ALLOWED_UPDATES, Batch, read_batch
+from botctl.bus.backoff import Backoff
+from botctl.errors import BotctlError
+
+_log = structlog.get_logger("botctl.bot.poller")
+
+LONG_POLL = 25
+"""Seconds Telegram holds an empty getUpdates."""
+
+_PATIENCE = 10.0
+"""Seconds beyond the long poll after which a connection counts as dead."""
+
+CONFLICT_AFTER = 30.0
+"""Seconds of 409 after which somebody else polls this bot: after a kill, our own old poll may be held that long."""
+
+_ALLOWED = json.dumps(ALLOWED_UPDATES)
+
+
+class BadTokenError(BotctlError):
+    """Telegram doesn't know the bot's token (401 or 404); no restart helps."""
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    body: bytes
+
+    @property
+    def description(self) -> str:
+        try:
+            return str(json.loads(self.body)["description"])[:200]
+        except (ValueError, KeyError, TypeError):
+            return f"HTTP {self.status}"
+
+    @property
+    def retry_after(self) -> float:
+        try:
+            return min(max(float(json.loads(self.body)["parameters"]["retry_after"]), 0.0), 3600.0)
+        except (ValueError, KeyError, TypeError):
+            return 1.0
+
+
+class Poller:
+    """Runs until it is cancelled, or raises BadTokenError. `on_ready` is called after the first success."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        url: str,
+        intake: Intake,
+        health: Health,
+        *,
+        on_ready: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._transport = transport
+        self._url = f"{url}/getUpdates"
+        self._intake = intake
+        self._health = health
+        self._on_ready = on_ready
+        self._clock = clock
+        self._offset: int | None = None
+        self._ready = False
+        self._conflict = Backoff(first=0.1, limit=5.0)
+        self._network = Backoff(first=0.1, limit=10.0)
+        self._conflict_since: float | None = None
+        self.last_poll = clock()
+        self.stored = asyncio.Event()
+        """Set as long as everything received is stored; a batch between Telegram and the database clears it."""
+        self.stored.set()
+
+    async def run(self) -> None:
+        """Poll. Raises BadTokenError."""
+        while True:
+            answer = await self._ask()
+            if answer is None:
+                continue
+            if answer.status == 200:
+                await self._take(answer)
+            else:
+                await self._refused(answer)
+
+    async def _ask(self) -> _Answer | None:
+        wait = LONG_POLL if self._ready else 0
+        data = {"timeout": str(wait), "limit": "100", "allowed_updates": _ALLOWED}
+        if self._offset is not None:
+            data["offset"] = str(self._offset)
+        try:
+            return _Answer(*await self._transport.request("POST", self._url, data=data, timeout=wait + _PATIENCE))
+        except NetworkError as error:
+            await self._unreachable(brief(error))
+            return None
+
+    async def _take(self, answer: _Answer) -> None:
+        try:
+            batch = read_batch(answer.body, _trace_id)
+        except (ValueError, RecursionError) as error:
+            await self._unreachable(f"unreadable answer: {brief(error, 100)}")
+            return
+        self._succeeded()
+        if batch.rows:
+            self.stored.clear()
+            await self._store(batch)
+            self.stored.set()
+        for reason in batch.unusable:
+            _log.error("an update can't be used and is dropped", reason=reason[:200])
+        # What an empty answer has confirmed needs no offset any more, and ids may begin anew after a quiet week.
+        self._offset = batch.next_offset
+
+    async def _store(self, batch: Batch) -> None:
+        new = await self._intake.store(batch.rows)
+        self._health.count("updates", new)
+        for row in batch.rows:
+            _log.info("update received", cause=row.cause, kind=row.kind, lane=row.lane, trace_id=row.trace_id)
+
+    def _succeeded(self) -> None:
+        self.last_poll = self._clock()
+        self._conflict.reset()
+        self._network.reset()
+        self._conflict_since = None
+        self._health.well(Trouble.TELEGRAM)
+        self._health.well(Trouble.CONFLICT)
+        if not self._ready:
+            self._ready = True
+            self._on_ready()
+
+    async def _refused(self, answer: _Answer) -> None:
+        match answer.status:
+            case 401 | 404:
+                raise BadTokenError(
+                    f"Telegram refuses the token: {answer.description}",
+                    hint="Take the bot's token from @BotFather, put it into the fleet file, then run: botctl apply",
+                )
+            case 409:
+                await self._conflicting(answer)
+            case 429:
+                self.last_poll = self._clock()
+                _log.warning("polling too fast", retry_after=answer.retry_after)
+                await asyncio.sleep(answer.retry_after)
+            case _:
+                await self._unreachable(answer.description)
+
+    async def _conflicting(self, answer: _Answer) -> None:
+        now = self._clock()
+        if self._conflict_since is None:
+            self._conflict_since = now
+            _log.warning("another poll of this bot is held", detail=answer.description)
+            if "webhook" in answer.description.lower():
+                await self._drop_webhook()
+        if now - self._conflict_since >= CONFLICT_AFTER:
+            self._health.trouble(Trouble.CONFLICT, "another process polls this bot")
+        await asyncio.sleep(self._conflict.next())
+
+    async def _drop_webhook(self) -> None:
+        url = self._url.removesuffix("getUpdates") + "deleteWebhook"
+        try:
+            await self._transport.request("POST", url, data={"drop_pending_updates": "false"})
+        except NetworkError as error:
+            _log.warning("webhook not deleted", error=brief(error))
+        else:
+            _log.warning("a webhook was set for this bot; it has been deleted")
+
+    async def _unreachable(self, reason: str) -> None:
+        self._health.trouble(Trouble.TELEGRAM, "telegram is not reachable")
+        delay = self._network.next()
+        _log.warning("getUpdates failed", reason=reason, retry_in=round(delay, 2))
+        await asyncio.sleep(delay)
+
+
+def _trace_id() -> str:
+    return secrets.token_hex(8)

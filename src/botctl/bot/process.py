@@ -1,0 +1,160 @@
+"""The composition root of a bot process: the only place of this room that knows the supervisor's channel.
+
+Start order is built for speed: database and first getUpdates go out at once and side by side, handlers are imported
+meanwhile, Redis follows when the bot is ready, the completion client at its first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import msgspec
+import structlog
+
+from botctl.bot.machine import BotMachine, FatalError
+from botctl.bot.secrets import Passwords
+from botctl.errors import BotctlError
+from botctl.fleet.model import BotSpec
+from botctl.handover import BotConfig
+from botctl.observability import logs
+from botctl.observability.redaction import Redactor
+from botctl.runtime import messages
+from botctl.runtime.channel import Channel, ChannelClosedError
+
+_log = structlog.get_logger("botctl.bot")
+
+_decoder = msgspec.json.Decoder(BotConfig)
+
+
+def main(channel: Channel) -> int:
+    """Be a bot until told to stop; returns the exit code."""
+    config = _decoder.decode(bytes(channel.configure.config))
+    spec = BotSpec.model_validate_json(bytes(config.spec))
+    redactor = Redactor()
+    passwords = Passwords(redactor)
+    redactor.add(spec.token.get_secret_value(), config.openai_api_key)
+    if spec.assistant is not None and spec.assistant.api_key is not None:
+        redactor.add(spec.assistant.api_key.get_secret_value())
+    _take_credentials(passwords, channel.configure.credentials)
+    logs.configure(
+        f"bot {spec.name}",
+        format="console" if config.log_format == "console" else "json",
+        level=spec.log_level,
+        redactor=redactor,
+    )
+    structlog.contextvars.bind_contextvars(bot=spec.name)
+    if config.folder and config.folder not in sys.path:
+        sys.path.insert(0, config.folder)
+    return asyncio.run(BotProcess(channel, config, spec, passwords, redactor).run())
+
+
+class BotProcess:
+    """Joins the bot to its supervisor: commands come down, readiness, heartbeats and last words go up."""
+
+    def __init__(
+        self, channel: Channel, config: BotConfig, spec: BotSpec, passwords: Passwords, redactor: Redactor
+    ) -> None:
+        self._channel = channel
+        self._passwords = passwords
+        self._redactor = redactor
+        self._spec = spec
+        self._stop = asyncio.Event()
+        self._stop_timeout = spec.restart.stop_timeout
+        self._machine = BotMachine(config, spec, passwords, on_ready=self._ready, on_beat=self._beat)
+
+    async def run(self) -> int:
+        """The exit code: 0 after a stop, 1 when the bot can't go on."""
+        logs.watch_loop()
+        commands = asyncio.create_task(self._listen(), name="commands")
+        bot = asyncio.create_task(self._machine.run(), name="bot")
+        stop = asyncio.create_task(self._stop.wait(), name="stop")
+        try:
+            await asyncio.wait((commands, bot, stop), return_when=asyncio.FIRST_COMPLETED)
+            if commands.done() and not stop.done():
+                # Nobody is there to work for; what is stored is taken up by the next incarnation.
+                commands.result()
+                return 0
+            if stop.done() and not bot.done():
+                await self._machine.stop(self._stop_timeout)
+                _log.info("stopped")
+                return 0
+            bot.result()
+        except ChannelClosedError:
+            return 0
+        except FatalError as error:
+            self._last_words(messages.FailureClass(error.failure), str(error))
+            return 1
+        except BotctlError as error:
+            self._last_words(messages.FailureClass.CRASH, str(error))
+            return 1
+        except Exception as error:
+            _log.critical("the bot broke", exc_info=error)
+            self._last_words(messages.FailureClass.CRASH, f"{type(error).__name__}: {error}")
+            return 1
+        return 1
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._channel.receive()
+            match message:
+                case messages.Stop(timeout=timeout):
+                    self._stop_timeout = timeout
+                    self._stop.set()
+                case messages.Rotate(credentials=credentials):
+                    _take_credentials(self._passwords, credentials)
+                    _log.info("credentials rotated", generation=credentials.generation)
+                    self._channel.send(messages.Rotated(generation=credentials.generation))
+                case messages.Adjust(settings=settings):
+                    _adjust(settings)
+                case _:
+                    _log.warning("message not understood", type=type(message).__name__)
+
+    def _ready(self) -> None:
+        _log.info("ready")
+        self._channel.send(messages.Ready())
+
+    def _beat(self, gauges: dict[str, float]) -> None:
+        health = self._machine.health
+        state = messages.Health.OK
+        if health.paused:
+            state = messages.Health.PAUSED
+        elif health.degraded:
+            state = messages.Health.DEGRADED
+        self._channel.send(
+            messages.Heartbeat(health=state, reason=health.reason, gauges=gauges, counters=dict(health.counters))
+        )
+
+    def _last_words(self, failure: messages.FailureClass, detail: str) -> None:
+        _log.critical("the bot can't go on", failure=failure.value, detail=detail)
+        try:
+            self._channel.send(messages.Failing(failure=failure, detail=self._redactor.redact(detail)[:2000]))
+        except ChannelClosedError:
+            return
+
+
+def warm_settings() -> None:
+    """Fill the caches of decoding a bot's settings, before the fork."""
+    spec = BotSpec.model_validate({"name": "warm", "token": "1:warm-up"})
+    BotSpec.model_validate_json(spec.model_dump_json())
+    logs.configure("warm", redactor=Redactor())
+
+
+def _take_credentials(passwords: Passwords, credentials: messages.Credentials | None) -> None:
+    if credentials is not None:
+        passwords.take(
+            database=(credentials.database, credentials.previous_database),
+            redis=(credentials.redis, credentials.previous_redis),
+        )
+
+
+def _adjust(settings: dict[str, Any]) -> None:
+    level = settings.get("log_level")
+    if isinstance(level, str):
+        try:
+            logs.set_level(level)
+        except ValueError as error:
+            _log.warning("setting refused", error=str(error))
+        else:
+            _log.info("log level changed", level=level)

@@ -1,0 +1,95 @@
+"""What an earlier process left in the send journal, taken up before new work of the same chat."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from botctl.bot.database import Database
+from botctl.bot.health import Health
+from botctl.bot.lanes import Lanes
+from botctl.bot.sender import Outgoing, Sender
+from botctl.storage.conversations import Conversations, StoredMessage
+from botctl.storage.sends import SendRow, Sends
+
+_log = structlog.get_logger("botctl.bot.recovery")
+
+
+class Recovery:
+    """`find` comes before the lanes begin; it holds back the lanes of the chats that `deliver` then serves."""
+
+    def __init__(
+        self,
+        database: Database,
+        sends: Sends,
+        conversations: Conversations,
+        sender: Sender,
+        lanes: Lanes,
+        health: Health,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._sends = sends
+        self._conversations = conversations
+        self._sender = sender
+        self._lanes = lanes
+        self._health = health
+        self._now = now
+        self._chats: dict[int | None, list[Outgoing]] = {}
+
+    async def find(self) -> int:
+        """Read what is left; returns how many sends."""
+
+        async def work(connection: AsyncConnection) -> tuple[int, list[Outgoing]]:
+            abandoned = await self._sends.abandon(connection, "the process ended during the call; nothing repeats it")
+            parts = []
+            for row in await self._sends.unfinished(connection):
+                message = await self._conversations.outgoing(connection, row.cause, row.n)
+                parts.append(Outgoing(row, message or _nameless(row)))
+            return abandoned, parts
+
+        abandoned, parts = await self._database.transaction(work)
+        self._health.count("sends_uncertain", abandoned)
+        for part in parts:
+            self._chats.setdefault(part.row.chat_id, []).append(part)
+        for chat_id in self._chats:
+            if chat_id is not None:
+                self._lanes.hold(f"chat:{chat_id}")
+        if parts:
+            _log.info("sends were left by an earlier process", sends=len(parts), chats=len(self._chats))
+        return len(parts)
+
+    async def deliver(self, changed: Callable[[], None]) -> None:
+        """Deliver them, chat by chat at the same time, and let the chats' lanes go on."""
+
+        async def serve(chat_id: int | None, parts: list[Outgoing]) -> None:
+            structlog.contextvars.bind_contextvars(trace_id=parts[0].row.trace_id, chat_id=chat_id)
+            try:
+                await self._sender.resume(parts)
+            finally:
+                if chat_id is not None:
+                    self._lanes.release(f"chat:{chat_id}", self._now(), finished=False)
+                changed()
+
+        chats, self._chats = self._chats, {}
+        async with asyncio.TaskGroup() as group:
+            for chat_id, parts in chats.items():
+                group.create_task(serve(chat_id, parts))
+
+
+def _nameless(row: SendRow) -> StoredMessage:
+    return StoredMessage(
+        conversation_id=0,
+        chat_id=row.chat_id or 0,
+        thread_id=0,
+        direction="out",
+        role="assistant",
+        text=str(row.payload.get("text", "")),
+        cause=row.cause,
+        part=row.n,
+        trace_id=row.trace_id,
+    )

@@ -1,0 +1,81 @@
+"""python-telegram-bot's request backend on our own transport; no HTTPX, no second TLS context."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import aiohttp
+from telegram._utils.defaultvalue import DefaultValue
+from telegram.request import BaseRequest, RequestData
+
+from botctl.bot.transport import OutcomeUnknownError, ServerFaultError, Transport
+
+_READ_TIMEOUT = 20.0
+_UPLOAD_TIMEOUT = 120.0
+
+
+class TransportRequest(BaseRequest):
+    """Sends calls of the Bot API through a transport that somebody else opens and closes."""
+
+    __slots__ = ("_transport",)
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @property
+    def read_timeout(self) -> float:
+        """Seconds to wait for an answer unless the caller says otherwise."""
+        return _READ_TIMEOUT
+
+    async def initialize(self) -> None:
+        """Nothing to do: the transport is open already."""
+
+    async def shutdown(self) -> None:
+        """Nothing to do: the transport is closed by its owner."""
+
+    async def do_request(
+        self,
+        url: str,
+        method: str,
+        request_data: RequestData | None = None,
+        read_timeout: Any = BaseRequest.DEFAULT_NONE,
+        write_timeout: Any = BaseRequest.DEFAULT_NONE,
+        connect_timeout: Any = BaseRequest.DEFAULT_NONE,
+        pool_timeout: Any = BaseRequest.DEFAULT_NONE,
+    ) -> tuple[int, bytes]:
+        """One request. Raises NotSentError, OutcomeUnknownError or ServerFaultError."""
+        data: Any = None
+        timeout = _READ_TIMEOUT
+        if request_data is not None:
+            if request_data.contains_files:
+                data = _form(request_data)
+                timeout = _UPLOAD_TIMEOUT
+            else:
+                data = request_data.json_parameters or None
+        if not isinstance(read_timeout, DefaultValue):
+            timeout = float(read_timeout) if read_timeout is not None else 3600.0
+        status, body = await self._transport.request(method, url, data=data, timeout=timeout)
+        if status >= 500:
+            raise _server_fault(status, body)
+        return status, body
+
+
+def _form(request_data: RequestData) -> aiohttp.FormData:
+    form = aiohttp.FormData()
+    for name, value in request_data.json_parameters.items():
+        form.add_field(name, value)
+    for name, (filename, content, mime_type) in request_data.multipart_data.items():
+        form.add_field(name, content, filename=filename, content_type=mime_type)
+    return form
+
+
+def _server_fault(status: int, body: bytes) -> ServerFaultError | OutcomeUnknownError:
+    """A gateway (502, 504, or no JSON) doesn't know what became of the request behind it; the Bot API itself does."""
+    try:
+        description = json.loads(body)["description"]
+    except (ValueError, KeyError, TypeError):
+        return OutcomeUnknownError(f"HTTP {status}")
+    if status in (502, 504):
+        return OutcomeUnknownError(f"HTTP {status}: {description}")
+    return ServerFaultError(f"HTTP {status}: {description}")

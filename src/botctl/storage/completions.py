@@ -1,0 +1,58 @@
+"""Recorded completions: what a model answered for a cause, so that a replay asks it nothing twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCompletion:
+    """One answer of a model. Token figures are None where the server gave none."""
+
+    text: str
+    model: str
+    input_tokens: int | None
+    output_tokens: int | None
+    duration_ms: int
+
+
+class Completions:
+    """The completions of one bot."""
+
+    def __init__(self, bot_id: int) -> None:
+        bot = f"{int(bot_id)}"
+        self._find = f"""
+            SELECT response::text, coalesce(model, ''), input_tokens, output_tokens, coalesce(duration_ms, 0)
+            FROM completions WHERE bot_id = {bot} AND cause = $1 AND step = $2"""
+        self._record = f"""
+            INSERT INTO completions (bot_id, cause, step, model, response, input_tokens, output_tokens, duration_ms,
+                                     created_at)
+            VALUES ({bot}, $1, $2, $3, $4::text::jsonb, $5, $6, $7, now())
+            ON CONFLICT (bot_id, cause, step) DO NOTHING"""
+
+    async def find(self, connection: AsyncConnection, cause: str, step: int) -> StoredCompletion | None:
+        """What the model answered at this step of this cause, if it was asked before."""
+        result = await connection.exec_driver_sql(self._find, (cause, step))
+        row: Any = result.first()
+        if row is None:
+            return None
+        return StoredCompletion(msgspec.json.decode(row[0])["text"], row[1], row[2], row[3], int(row[4]))
+
+    async def record(self, connection: AsyncConnection, cause: str, step: int, completion: StoredCompletion) -> None:
+        """Keep an answer; the first one recorded for a step stays."""
+        await connection.exec_driver_sql(
+            self._record,
+            (
+                cause,
+                step,
+                completion.model,
+                msgspec.json.encode({"text": completion.text}).decode(),
+                completion.input_tokens,
+                completion.output_tokens,
+                completion.duration_ms,
+            ),
+        )

@@ -1,0 +1,156 @@
+"""The inbox: everything that reached a bot and waits to be handled, in order of arrival.
+
+A row is stored before it is acknowledged to whoever sent it, and `(bot_id, cause)` is its key, so that what comes twice
+is handled once. Never decides when a row is tried again or given up; it stores what was decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """What is put into the inbox; `payload` is JSON text without NUL characters."""
+
+    cause: str
+    update_id: int | None
+    kind: str
+    lane: str
+    payload: str
+    trace_id: str
+    dead: str | None = None
+    """Why it can't ever be handled; such a row is stored as a dead letter at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A row that waits. `attempts` are those counted so far; `next_attempt_at` is in seconds since the epoch, or 0.
+
+    `replayed` is False only when the row surely has not been attempted before.
+    """
+
+    inbox_id: int
+    cause: str
+    kind: str
+    lane: str
+    payload: str
+    trace_id: str
+    attempts: int = 0
+    next_attempt_at: float = 0.0
+    replayed: bool = True
+
+
+class Inbox:
+    """The inbox of one bot."""
+
+    def __init__(self, bot_id: int) -> None:
+        bot = f"{int(bot_id)}"
+        columns = (
+            "inbox_id, cause, kind, lane, payload::text, coalesce(trace_id, ''), attempts, "
+            "coalesce(extract(epoch FROM next_attempt_at)::float8, 0)"
+        )
+        self._add = f"""
+            INSERT INTO inbox (bot_id, cause, update_id, kind, lane, payload, trace_id, attempts, received_at,
+                               state, last_error, done_at)
+            SELECT {bot}, cause, update_id, kind, lane, payload::jsonb, trace_id, 0, now(),
+                   CASE WHEN dead IS NULL THEN 'new' ELSE 'dead' END, dead, CASE WHEN dead IS NOT NULL THEN now() END
+            FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+                 WITH ORDINALITY AS row (cause, update_id, kind, lane, payload, trace_id, dead, position)
+            ORDER BY position
+            ON CONFLICT (bot_id, cause) DO NOTHING
+            RETURNING inbox_id, cause"""
+        self._waiting = f"""
+            SELECT {columns} FROM inbox
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id > $1
+            ORDER BY inbox_id LIMIT $2"""
+        self._lane = f"""
+            SELECT {columns} FROM inbox
+            WHERE bot_id = {bot} AND state = 'new' AND lane = $1 AND inbox_id > $2
+            ORDER BY inbox_id LIMIT $3"""
+        # The commit of an attempt's beginning need not reach the disk: it survives the death of the bot, and if the
+        # server dies as well, an attempt less is counted.
+        self._begin = f"""
+            WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)
+            UPDATE inbox SET attempts = $2 FROM relaxed
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new' AND relaxed.setting = 'off'
+            RETURNING inbox_id"""
+        self._count = f"""
+            UPDATE inbox SET attempts = $2
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._postpone = f"""
+            UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
+                             attempts = $4
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._done = f"""
+            UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._dead = f"""
+            UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._depth = f"SELECT count(*) FROM inbox WHERE bot_id = {bot} AND state = 'new'"
+
+    async def add(self, connection: AsyncConnection, rows: Sequence[NewRow]) -> dict[str, int]:
+        """Store rows in this order; returns cause -> inbox_id of those that were not there yet."""
+        result = await connection.exec_driver_sql(
+            self._add,
+            (
+                [row.cause for row in rows],
+                [row.update_id for row in rows],
+                [row.kind for row in rows],
+                [row.lane for row in rows],
+                [row.payload for row in rows],
+                [row.trace_id for row in rows],
+                [row.dead for row in rows],
+            ),
+        )
+        added: Any = result.all()
+        return {cause: inbox_id for inbox_id, cause in added}
+
+    async def waiting(self, connection: AsyncConnection, after: int, limit: int) -> list[InboxRow]:
+        """The first rows that wait behind the inbox_id `after`."""
+        result = await connection.exec_driver_sql(self._waiting, (after, limit))
+        return [_row(values) for values in result]
+
+    async def waiting_in_lane(self, connection: AsyncConnection, lane: str, after: int, limit: int) -> list[InboxRow]:
+        """The first rows of one lane that wait behind the inbox_id `after`."""
+        result = await connection.exec_driver_sql(self._lane, (lane, after, limit))
+        return [_row(values) for values in result]
+
+    async def begin_attempt(self, connection: AsyncConnection, inbox_id: int, attempt: int) -> bool:
+        """Count an attempt, numbered from 1, before it is made. False when the row waits no more."""
+        result = await connection.exec_driver_sql(self._begin, (inbox_id, attempt))
+        return result.first() is not None
+
+    async def count_attempts(self, connection: AsyncConnection, inbox_id: int, attempts: int) -> None:
+        """Set how many attempts are counted: one that only waits for somebody else is left out meanwhile."""
+        await connection.exec_driver_sql(self._count, (inbox_id, attempts))
+
+    async def postpone(
+        self, connection: AsyncConnection, inbox_id: int, error: str, delay: float, attempts: int
+    ) -> None:
+        """The attempt failed; the next one is due in `delay` seconds; `attempts` count so far."""
+        await connection.exec_driver_sql(self._postpone, (inbox_id, error, delay, attempts))
+
+    async def done(self, connection: AsyncConnection, inbox_id: int) -> bool:
+        """The row has been handled. False when it was done before."""
+        result = await connection.exec_driver_sql(self._done, (inbox_id,))
+        return bool(result.rowcount)
+
+    async def dead(self, connection: AsyncConnection, inbox_id: int, error: str) -> None:
+        """The row is given up: a dead letter, kept with its last error."""
+        await connection.exec_driver_sql(self._dead, (inbox_id, error))
+
+    async def depth(self, connection: AsyncConnection) -> int:
+        """How many rows wait."""
+        result = await connection.exec_driver_sql(self._depth)
+        return int(result.scalar_one())
+
+
+def _row(values: Any) -> InboxRow:
+    inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at = values
+    return InboxRow(inbox_id, cause, kind, lane, payload, trace_id, attempts, float(next_attempt_at))

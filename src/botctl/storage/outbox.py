@@ -1,0 +1,91 @@
+"""The outbox: events committed together with what they tell of, until they have been relayed to the bus."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One row of the outbox; `seq` is 0 before it is stored, `occurred_at` in seconds since the epoch."""
+
+    event_id: str
+    type: str
+    version: int
+    occurred_at: float
+    correlation_id: str
+    causation_id: str
+    data: dict[str, Any]
+    seq: int = 0
+
+
+class Outbox:
+    """The outbox of one bot, or of the fleet itself (bot_id 0)."""
+
+    def __init__(self, bot_id: int) -> None:
+        bot = f"{int(bot_id)}"
+        self._add = f"""
+            INSERT INTO outbox (bot_id, event_id, type, version, occurred_at, correlation_id, causation_id, data)
+            SELECT {bot}, event_id, type, version, occurred_at, correlation_id, causation_id, data::jsonb
+            FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
+                 WITH ORDINALITY
+                 AS row (event_id, type, version, occurred_at, correlation_id, causation_id, data, position)
+            ORDER BY position
+            ON CONFLICT (bot_id, event_id) DO NOTHING"""
+        self._pending = f"""
+            SELECT seq, event_id, type, version, extract(epoch FROM occurred_at)::float8,
+                   coalesce(correlation_id, ''), coalesce(causation_id, ''), data::text
+            FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL ORDER BY seq LIMIT $1"""
+        self._relayed = f"""
+            UPDATE outbox SET relayed_at = now()
+            WHERE bot_id = {bot} AND seq = ANY($1::bigint[]) AND relayed_at IS NULL"""
+        self._depth = f"SELECT count(*) FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL"
+
+    async def add(self, connection: AsyncConnection, events: Sequence[StoredEvent]) -> None:
+        """Store events in this order; one whose id is there already is the same event and is left alone."""
+        if not events:
+            return
+        await connection.exec_driver_sql(
+            self._add,
+            (
+                [event.event_id for event in events],
+                [event.type for event in events],
+                [event.version for event in events],
+                [datetime.fromtimestamp(event.occurred_at, UTC) for event in events],
+                [event.correlation_id for event in events],
+                [event.causation_id for event in events],
+                [msgspec.json.encode(event.data).decode() for event in events],
+            ),
+        )
+
+    async def pending(self, connection: AsyncConnection, limit: int) -> list[StoredEvent]:
+        """The oldest events that have not been relayed."""
+        rows: Any = (await connection.exec_driver_sql(self._pending, (limit,))).all()
+        return [
+            StoredEvent(
+                event_id=event_id,
+                type=type_,
+                version=version,
+                occurred_at=float(occurred_at),
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+                data=msgspec.json.decode(data),
+                seq=seq,
+            )
+            for seq, event_id, type_, version, occurred_at, correlation_id, causation_id, data in rows
+        ]
+
+    async def mark_relayed(self, connection: AsyncConnection, seqs: Sequence[int]) -> None:
+        """These events are in the bot's out stream."""
+        await connection.exec_driver_sql(self._relayed, (list(seqs),))
+
+    async def depth(self, connection: AsyncConnection) -> int:
+        """How many events wait for the relay."""
+        result = await connection.exec_driver_sql(self._depth)
+        return int(result.scalar_one())

@@ -1,0 +1,150 @@
+"""The send journal's rows: what was to be sent to Telegram for a cause, and what became of it.
+
+States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (Telegram refused), `skipped`
+(not sent again though nobody knows whether it had arrived). `uncertain` counts how often a row's outcome was hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+
+@dataclass(frozen=True, slots=True)
+class SendRow:
+    """One send. `result` is Telegram's own answer."""
+
+    cause: str
+    n: int
+    mode: str
+    method: str
+    chat_id: int | None
+    payload: dict[str, Any]
+    state: str
+    result: Any = None
+    error: str | None = None
+    trace_id: str = ""
+
+
+class Sends:
+    """The send journal of one bot."""
+
+    def __init__(self, bot_id: int) -> None:
+        bot = f"{int(bot_id)}"
+        columns = "cause, n, mode, method, chat_id, payload::text, state, result::text, error, coalesce(trace_id, '')"
+        self._plan = f"""
+            INSERT INTO sends (bot_id, cause, n, mode, method, chat_id, payload, state, attempts, planned_at, trace_id)
+            SELECT {bot}, $1, n, $2, method, chat_id, payload::jsonb, state,
+                   CASE WHEN state = 'sending' THEN 1 ELSE 0 END, now(), $3
+            FROM unnest($4::int[], $5::text[], $6::bigint[], $7::text[], $8::text[])
+                 AS row (n, method, chat_id, payload, state)
+            ON CONFLICT (bot_id, cause, n) DO NOTHING"""
+        self._begin = f"""
+            UPDATE sends SET state = 'sending', attempts = attempts + 1, uncertain = uncertain + $3
+            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state IN ('planned', 'sending')"""
+        # One statement for two rows: there is no moment at which neither of them is known to be under way.
+        self._sent = f"""
+            UPDATE sends SET
+                state = CASE WHEN n = $2 THEN 'sent' ELSE 'sending' END,
+                result = CASE WHEN n = $2 THEN $3::text::jsonb ELSE result END,
+                sent_at = CASE WHEN n = $2 THEN now() ELSE sent_at END,
+                attempts = attempts + CASE WHEN n = $2 THEN 0 ELSE 1 END
+            WHERE bot_id = {bot} AND cause = $1
+              AND (n = $2 OR ($4::bool AND n = $2 + 1 AND mode = 'deferred' AND state = 'planned'))"""
+        self._end = f"""
+            UPDATE sends SET state = $3, error = $4, uncertain = uncertain + $5
+            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state IN ('planned', 'sending')"""
+        self._unbegin = f"""
+            UPDATE sends SET state = 'planned'
+            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'sending'"""
+        self._of_cause = f"SELECT {columns} FROM sends WHERE bot_id = {bot} AND cause = $1 ORDER BY n"
+        self._unfinished = f"""
+            SELECT {columns} FROM sends
+            WHERE bot_id = {bot} AND mode = 'deferred' AND state IN ('planned', 'sending')
+            ORDER BY planned_at, cause, n"""
+        self._abandon_of_cause = f"""
+            UPDATE sends SET state = 'skipped', uncertain = uncertain + 1, error = $2
+            WHERE bot_id = {bot} AND cause = $1 AND mode = 'inline' AND state = 'sending'"""
+        self._abandon = f"""
+            UPDATE sends SET state = 'skipped', uncertain = uncertain + 1, error = $1
+            WHERE bot_id = {bot} AND mode = 'inline' AND state = 'sending'
+              AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
+                                                  AND inbox.state = 'new')"""
+
+    async def plan(self, connection: AsyncConnection, rows: Sequence[SendRow]) -> None:
+        """Store the sends of one cause, all of one mode; rows that are there already are left alone."""
+        if not rows:
+            return
+        first = rows[0]
+        await connection.exec_driver_sql(
+            self._plan,
+            (
+                first.cause,
+                first.mode,
+                first.trace_id,
+                [row.n for row in rows],
+                [row.method for row in rows],
+                [row.chat_id for row in rows],
+                [msgspec.json.encode(row.payload).decode() for row in rows],
+                [row.state for row in rows],
+            ),
+        )
+
+    async def begin(self, connection: AsyncConnection, cause: str, n: int, *, uncertain: bool) -> None:
+        """The call is about to be made; `uncertain`: although an earlier one may have arrived."""
+        await connection.exec_driver_sql(self._begin, (cause, n, int(uncertain)))
+
+    async def unbegin(self, connection: AsyncConnection, cause: str, n: int) -> None:
+        """The call was surely not made after all."""
+        await connection.exec_driver_sql(self._unbegin, (cause, n))
+
+    async def sent(self, connection: AsyncConnection, cause: str, n: int, result: Any, *, begin_next: bool) -> None:
+        """Telegram has answered; with `begin_next` the following deferred send of the cause is begun as well."""
+        encoded = msgspec.json.encode(result).decode()
+        await connection.exec_driver_sql(self._sent, (cause, n, encoded, begin_next))
+
+    async def failed(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
+        """Telegram has refused, for good."""
+        await connection.exec_driver_sql(self._end, (cause, n, "failed", error, 0))
+
+    async def skipped(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
+        """Nobody knows whether it has arrived, and it isn't sent again."""
+        await connection.exec_driver_sql(self._end, (cause, n, "skipped", error, 1))
+
+    async def of_cause(self, connection: AsyncConnection, cause: str) -> list[SendRow]:
+        """All sends of a cause, in their order."""
+        return [_row(values) for values in await connection.exec_driver_sql(self._of_cause, (cause,))]
+
+    async def unfinished(self, connection: AsyncConnection) -> list[SendRow]:
+        """Deferred sends that an earlier incarnation left, the oldest first."""
+        return [_row(values) for values in await connection.exec_driver_sql(self._unfinished)]
+
+    async def abandon_of_cause(self, connection: AsyncConnection, cause: str, reason: str) -> int:
+        """Give up the begun inline sends of a cause that its replay didn't repeat; returns how many."""
+        result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, reason))
+        return int(result.rowcount)
+
+    async def abandon(self, connection: AsyncConnection, reason: str) -> int:
+        """Give up begun inline sends that no replay will repeat; returns how many."""
+        result = await connection.exec_driver_sql(self._abandon, (reason,))
+        return int(result.rowcount)
+
+
+def _row(values: Any) -> SendRow:
+    cause, n, mode, method, chat_id, payload, state, result, error, trace_id = values
+    return SendRow(
+        cause=cause,
+        n=n,
+        mode=mode,
+        method=method,
+        chat_id=chat_id,
+        payload=msgspec.json.decode(payload) if payload is not None else {},
+        state=state,
+        result=msgspec.json.decode(result) if result is not None else None,
+        error=error,
+        trace_id=trace_id,
+    )
