@@ -36,7 +36,7 @@ _ASK_MINE = re.compile(
     re.IGNORECASE,
 )
 _ASK_OTHER = re.compile(
-    r"\b(?:what(?:'s| is| are)|who(?:'s| is))\s+(?:the )?(?P<key>[^?]{1,80}?)\s*[?.!]*$", re.IGNORECASE
+    r"\b(?:what(?:'s| is| are)|who(?:'s| is))\s+(?P<the>the )?(?P<key>[^?]{1,80}?)\s*[?.!]*$", re.IGNORECASE
 )
 _QUESTION = re.compile(
     r"^\W*(?:what|who|where|which|how old|do you (?:know|remember)|can you tell|tell me my|when|why|how)\b",
@@ -97,7 +97,7 @@ def answer_question(sentence: str, facts: Facts) -> str | None:
         told = facts.other.get(_standard(key))
         if told is not None:
             return f"{_capital(told[0])} {told[1]} {told[2]}."
-        return f"I don't know what {key} is yet."
+        return f"I don't know what {asked.group('the') or ''}{key} is yet."
     return None
 
 
