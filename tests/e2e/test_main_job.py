@@ -135,8 +135,8 @@ async def test_events_of_the_run_are_in_the_logs_and_carry_the_trace_of_their_up
         return found if {"message.received", "message.sent"} <= found else None
 
     await eventually(types, "both events routed")
-    system = {json.loads(line)["type"] for line in fleet.cli("events", "--json", "--log", "system").stdout.splitlines()}
-    assert "bot.started" in system
+    bots = {json.loads(line)["type"] for line in fleet.cli("events", "--json", "--log", "bot").stdout.splitlines()}
+    assert {"bot.started", "bot.ready"} <= bots
     lines = [line for line in (fleet.data / "logs" / "bram.log").read_text().splitlines() if trace_id in line]
     assert len(lines) >= 3, "received, completion, sent"
 

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,9 @@ from botctl.runtime.spawn import SpawnReply, SpawnRequest
 
 PRELOAD_TIMEOUT = 60.0
 """Seconds for the forkserver to import everything; 1 to 2 s are usual."""
+
+PRELOAD_POLL = 0.05
+"""Seconds between looks at a forkserver that still imports, while nothing else is to be started."""
 
 FORK_TIMEOUT = 10.0
 """Seconds for one fork, 10 ms are usual; afterwards the forkserver counts as hung and is replaced."""
@@ -91,6 +95,8 @@ class Launcher:
         self._pid = 0
         self._generation = 0
         self._broken: str | None = None
+        self._preloading = False
+        self._preload_deadline = 0.0
 
     def start(self) -> None:
         """Start the thread and, in it, the forkserver."""
@@ -114,9 +120,14 @@ class Launcher:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        self._start_forkserver()
+        self._spawn_forkserver()
         while True:
-            job = self._jobs.get()
+            try:
+                # Servers start while the forkserver still imports; a child has to wait for it.
+                job = self._jobs.get(timeout=PRELOAD_POLL if self._preloading else None)
+            except queue.Empty:
+                self._await_forkserver(0.0)
+                continue
             match job:
                 case None:
                     self._drop_forkserver()
@@ -128,12 +139,14 @@ class Launcher:
                 case _Gone(pid):
                     if pid == self._pid and self._broken is None:
                         self._drop_forkserver()
-                        self._start_forkserver()
+                        self._spawn_forkserver()
 
     def _do_fork(self, job: _Fork) -> None:
         try:
             if self._channel is None:
-                self._start_forkserver()
+                self._spawn_forkserver()
+            if self._preloading:
+                self._await_forkserver(max(0.0, self._preload_deadline - time.monotonic()))
             reply = self._ask(job)
         except OSError as error:
             # A forkserver that doesn't answer may still fork: it must be dead before anybody tries again.
@@ -176,7 +189,7 @@ class Launcher:
             for descriptor in (source, sink, job.log):
                 os.close(descriptor)
 
-    def _start_forkserver(self) -> None:
+    def _spawn_forkserver(self) -> None:
         self._generation += 1
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         log = self._forkserver_log()
@@ -197,23 +210,40 @@ class Launcher:
                     ],
                     setsid=True,
                 )
-            reply = self._receive(ours, PRELOAD_TIMEOUT)
-            if reply.error is not None:
-                raise OSError(reply.error)
         except OSError as error:
             ours.close()
-            self._kill_forkserver()
-            self._channel = None
-            self._broken = str(error)
-            self._report(ForkserverDown(self._broken))
+            self._fail(str(error))
         else:
             self._channel = ours
             self._broken = None
-            self._report(ForkserverUp(self._pid, self._generation))
+            self._preloading = True
+            self._preload_deadline = time.monotonic() + PRELOAD_TIMEOUT
         finally:
             os.close(log)
 
+    def _await_forkserver(self, timeout: float) -> None:
+        """Take the forkserver's first word, if it comes in time; without it at the deadline, the forkserver failed."""
+        assert self._channel is not None
+        readable, _, _ = select.select([self._channel], [], [], timeout)
+        if not readable and time.monotonic() < self._preload_deadline:
+            return
+        self._preloading = False
+        try:
+            reply = self._receive(self._channel, 0.0)
+            if reply.error is not None:
+                raise OSError(reply.error)
+        except OSError as error:
+            self._fail(str(error))
+        else:
+            self._report(ForkserverUp(self._pid, self._generation))
+
+    def _fail(self, error: str) -> None:
+        self._drop_forkserver()
+        self._broken = error
+        self._report(ForkserverDown(error))
+
     def _drop_forkserver(self) -> None:
+        self._preloading = False
         self._kill_forkserver()
         if self._channel is not None:
             self._channel.close()

@@ -186,7 +186,6 @@ class ProcessSupervisor:
         limit = messages.MAX_FRAME if child.kind is Kind.BOT else messages.MAX_CONTROL_FRAME
         bound = {} if child.kind is Kind.BOT else {"write_bound": messages.MAX_CONTROL_FRAME}
         pipes = child.pipes = ChildPipes(max_body=limit, **bound)
-        self._selector.register(pipes.reports, selectors.EVENT_READ, (self._readable, child.key))
         request = SpawnRequest(
             id=token,
             name=f"bot {child.name}" if child.kind is Kind.BOT else child.name,
@@ -349,6 +348,9 @@ class ProcessSupervisor:
         child.pidfd = os.pidfd_open(result.pid)
         self._selector.register(child.pidfd, selectors.EVENT_READ, (self._ended, child.key))
         self.dispatch(child, events.Spawned(result.pid))
+        if child.pipes is not None:
+            # Not before: what a child says counts once we know who it is.
+            self._selector.register(child.pipes.reports, selectors.EVENT_READ, (self._readable, child.key))
         if child.exec is not None:
             self.dispatch(child, events.BecameReady())
 
