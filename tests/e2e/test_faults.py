@@ -113,14 +113,15 @@ async def test_a_killed_bot_polls_again_quickly(stack: Stack):
     times = []
     async with stack.sandbox() as telegram:
         for _ in range(5):
-            seen = (await telegram.calls(method="getUpdates", bot_id=ONE, limit=1))[-1]["seq"]
+            seen = (await telegram.calls(method="getUpdates", bot_id=ONE, limit=1))[-1]["number"]
             pid = stack.bot("one")["pid"]
             began = time.time()
             os.kill(pid, signal.SIGKILL)
 
             async def polled(seen: int = seen) -> float | None:
                 calls = await telegram.calls(method="getUpdates", bot_id=ONE, after=seen)
-                return calls[0]["at"] if calls else None
+                fresh = [call["at"] for call in calls if call["status"] == 200 and call["parameters"]["timeout"] == "0"]
+                return fresh[0] if fresh else None
 
             times.append(await eventually(polled, "polling again") - began)
             await eventually(lambda pid=pid: stack.bot("one")["pid"] not in (None, pid), "a new process")

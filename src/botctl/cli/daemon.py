@@ -55,7 +55,7 @@ class Daemon:
         self._socket = folder.socket_path()
         self._control_config: ControlConfig | None = None
         self._boot_error: str | None = None
-        self._services: list[str] = []
+        self._services: dict[str, str] = {}
         self._database_url = payload.database_url
         self._redis_url = payload.redis_url
         self._serving = False
@@ -112,7 +112,7 @@ class Daemon:
 
     def _add_service(self, spec: ExecSpec) -> None:
         key = -10 - len(self._services)
-        self._services.append(spec.name)
+        self._services[spec.name] = spec.argv[0]
         child = Child(key, spec.name, Kind.SERVICE, Record(key, service_policy(spec)), exec=spec)
         self.supervisor.add(child)
         self.supervisor.want(child)
