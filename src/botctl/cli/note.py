@@ -72,4 +72,3 @@ def process_started(pid: int) -> int | None:
     if not fields or fields[0] in ("Z", "X"):
         return None
     return int(fields[_START_TIME_FIELD - 3])
-

@@ -1,0 +1,263 @@
+"""What `doctor` looks at, one check a function. Never changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import resource
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from botctl import __version__
+from botctl.cli.note import live_note
+from botctl.errors import BotctlError
+from botctl.settings.places import DataFolder
+
+if TYPE_CHECKING:
+    from botctl.fleet import Fleet
+    from botctl.settings.model import Settings
+
+_FILES_A_BOT = 16
+_CONNECTIONS_A_BOT = 6
+_CONNECTIONS_OF_OURS = 20
+_TIMEOUT = 5.0
+
+
+class Verdict(Enum):
+    """How a check ended. Only FAIL makes `doctor` fail."""
+
+    OK = "ok"
+    WARN = "warn"
+    FAIL = "fail"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The outcome of one check."""
+
+    verdict: Verdict
+    subject: str
+    text: str
+    hint: str | None = None
+
+
+def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) -> Iterator[Finding]:
+    """Every check, in order; what can't be checked because of an earlier failure is left out."""
+    yield from _versions()
+    from botctl.settings.load import load_settings
+
+    try:
+        settings = load_settings(fleet=fleet_file, data_dir=data_dir)
+    except BotctlError as error:
+        yield _failure("settings", error)
+        return
+    yield Finding(Verdict.OK, "settings", "valid")
+    fleet: Fleet | None = None
+    from botctl.cli.starting import read_fleet
+
+    try:
+        fleet, _ = read_fleet(settings.fleet, os.environ)
+        yield Finding(Verdict.OK, "fleet file", f"{settings.fleet}: {len(fleet.bots)} bots")
+    except BotctlError as error:
+        yield _failure("fleet file", error)
+    bots = len(fleet.bots) if fleet is not None else 0
+    yield from _folder(settings)
+    yield from _limits(bots)
+    yield from _isolation()
+    yield from _database(settings, bots)
+    yield from _redis(settings)
+    if tokens and fleet is not None:
+        yield from _tokens(settings, fleet)
+
+
+def _failure(subject: str, error: BotctlError) -> Finding:
+    return Finding(Verdict.FAIL, subject, error.message, error.hint)
+
+
+def _versions() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    yield Finding(Verdict.OK, "botctl", f"{__version__} on Python {platform.python_version()}, {platform.platform()}")
+    verdict = Verdict.OK if sys.version_info >= (3, 11) else Verdict.FAIL
+    if verdict is Verdict.FAIL:
+        yield Finding(verdict, "python", "3.11 or newer is needed")
+    found = []
+    for package in ("python-telegram-bot", "openai", "sqlalchemy", "asyncpg", "redis", "fastapi"):
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            yield Finding(Verdict.FAIL, package, "is not installed", "Install botctl again.")
+    yield Finding(Verdict.OK, "libraries", ", ".join(found))
+
+
+def _folder(settings: Settings) -> Iterator[Finding]:
+    folder = DataFolder(settings.data_dir)
+    note = live_note(folder)
+    if note is not None:
+        yield Finding(Verdict.OK, "daemon", f"{note.state}, pid {note.pid}, version {note.version}")
+    else:
+        yield Finding(Verdict.OK, "daemon", f"none runs on {folder.root}")
+    nearest = next(path for path in (folder.root, *folder.root.parents) if path.exists())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        hint = "Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner."
+        yield Finding(Verdict.FAIL, "data folder", f"{nearest} can't be written", hint)
+        return
+    free = shutil.disk_usage(nearest).free / 1024**3
+    verdict = Verdict.OK if free >= 1 else Verdict.WARN
+    yield Finding(verdict, "data folder", f"{folder.root}, {free:.1f} GB free")
+
+
+def _limits(bots: int) -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = 256 + _FILES_A_BOT * bots
+    enough = hard == resource.RLIM_INFINITY or hard >= needed
+    shown = "unlimited" if hard == resource.RLIM_INFINITY else str(hard)
+    yield Finding(
+        Verdict.OK if enough else Verdict.FAIL,
+        "open files",
+        f"{soft}, at most {shown}; this fleet needs about {needed}",
+        None if enough else "Raise it: `ulimit -n`, or LimitNOFILE= of the service.",
+    )
+    _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
+    if processes != resource.RLIM_INFINITY and processes < 4 * (bots + 20):
+        yield Finding(Verdict.WARN, "processes", f"at most {processes} of this user", "Raise it: `ulimit -u`.")
+
+
+def _isolation() -> Iterator[Finding]:
+    level = "none: bots run as the same user as the daemon"
+    yield Finding(
+        Verdict.WARN,
+        "isolation of processes",
+        level,
+        "Rows, events and credentials are kept apart by PostgreSQL and Redis; processes of one user are not.",
+    )
+
+
+def _database(settings: Settings, bots: int) -> Iterator[Finding]:
+    from botctl.embedded.address import postgres_admin_url
+    from botctl.embedded.binaries import find_postgres
+
+    embedded = settings.database_url is None
+    if settings.database_url is not None:
+        address = settings.database_url.get_secret_value()
+    else:
+        try:
+            found = find_postgres()
+        except BotctlError as error:
+            yield _failure("embedded PostgreSQL", error)
+            return
+        yield Finding(Verdict.OK, "embedded PostgreSQL", f"{found.major}, {found.bin}")
+        if live_note(DataFolder(settings.data_dir)) is None:
+            return
+        address = postgres_admin_url(settings.data_dir / "postgres")
+    try:
+        yield from asyncio.run(_ask_database(address, bots, embedded=embedded))
+    except BotctlError as error:
+        yield _failure("database", error)
+
+
+async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Finding]:
+    from botctl.storage.bootstrap import check_server
+    from botctl.storage.engine import connect, parse_database_url
+
+    login = parse_database_url(address)
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            connection = await connect(login)
+    except BotctlError:
+        raise
+    except Exception as error:
+        raise BotctlError(
+            f"{login.target.host}:{login.target.port} can't be used: {str(error) or type(error).__name__}",
+            hint="Is the server running? Check BOTCTL_DATABASE_URL." if not embedded else "See `botctl logs postgres`.",
+        ) from error
+    try:
+        version = await check_server(connection)
+        most = int(await connection.fetchval("SELECT current_setting('max_connections')"))
+        superuser = bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
+    finally:
+        await connection.close()
+    needed = _CONNECTIONS_OF_OURS + _CONNECTIONS_A_BOT * bots
+    enough = most >= needed
+    findings = [
+        Finding(Verdict.OK, "database", f"PostgreSQL {version} at {login.target.host}:{login.target.port}"),
+        Finding(
+            Verdict.OK if enough else Verdict.WARN,
+            "max_connections",
+            f"{most}; this fleet may need {needed}",
+            None if enough else "Raise max_connections of the server.",
+        ),
+    ]
+    if not superuser:
+        findings.append(
+            Finding(
+                Verdict.WARN,
+                "administrator",
+                f"{login.user} is no superuser: advisory locks and large objects can't be taken from bots",
+            )
+        )
+    return findings
+
+
+def _redis(settings: Settings) -> Iterator[Finding]:
+    from botctl.embedded.address import valkey_admin_url
+    from botctl.embedded.binaries import find_valkey
+
+    if settings.redis_url is not None:
+        address = settings.redis_url.get_secret_value()
+    else:
+        try:
+            yield Finding(Verdict.OK, "embedded Valkey", str(find_valkey()))
+        except BotctlError as error:
+            yield _failure("embedded Valkey", error)
+            return
+        if live_note(DataFolder(settings.data_dir)) is None:
+            return
+        address = valkey_admin_url(settings.data_dir / "valkey")
+    try:
+        version = asyncio.run(_ask_redis(address, settings.namespace))
+    except BotctlError as error:
+        yield _failure("redis", error)
+    else:
+        yield Finding(Verdict.OK, "redis", version)
+
+
+async def _ask_redis(address: str, namespace: str) -> str:
+    from botctl.bus.admin import BusAdmin
+    from botctl.bus.client import AWAY, connect, reason
+    from botctl.bus.topology import Topology
+
+    client = connect(address)
+    try:
+        async with asyncio.timeout(_TIMEOUT):
+            return str(await BusAdmin(client, Topology(namespace)).check_version())
+    except AWAY as error:
+        raise BotctlError(reason(error), hint="Is the server running? Check BOTCTL_REDIS_URL.") from error
+    finally:
+        await client.aclose()
+
+
+def _tokens(settings: Settings, fleet: Fleet) -> Iterator[Finding]:
+    import httpx
+
+    with httpx.Client(timeout=_TIMEOUT) as client:
+        for bot in fleet.bots:
+            token = quote(bot.token.get_secret_value(), safe=":")
+            subject = f"token of {bot.name}"
+            try:
+                answer = client.get(f"{settings.telegram_base_url}/bot{token}/getMe").json()
+            except (httpx.HTTPError, ValueError) as error:
+                yield Finding(Verdict.FAIL, subject, f"can't be checked: {type(error).__name__}")
+                continue
+            if answer.get("ok"):
+                yield Finding(Verdict.OK, subject, f"valid, @{answer['result'].get('username', '?')}")
+            else:
+                hint = "Ask @BotFather for a new one."
+                yield Finding(Verdict.FAIL, subject, f"refused: {answer.get('description', '?')}", hint)

@@ -1,0 +1,134 @@
+"""start, stop, restart, release, reload, apply: what changes a daemon or its fleet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from typing import Annotated, Any
+
+import typer
+
+from botctl.cli.client import ApiClient, ControlAwayError, bot_path
+from botctl.cli.note import DaemonNote, process_started, require_note
+from botctl.cli.shared import BotName, DataDir, FleetFile, data_folder, say
+from botctl.errors import BotctlError
+
+_POLL = 0.05
+
+
+def start(
+    fleet: FleetFile = None,
+    data_dir: DataDir = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once the daemon serves its commands.")] = False,
+) -> None:
+    """Start the daemon with its fleet."""
+    from botctl.cli import starting
+    from botctl.settings.load import load_settings
+    from botctl.settings.places import DataFolder
+
+    settings = load_settings(fleet=fleet, data_dir=data_dir)
+    wanted, fleet_env = starting.read_fleet(settings.fleet, os.environ)
+    folder = DataFolder(settings.data_dir)
+    starting.refuse_second(folder)
+    payload = starting.payload_of(settings, wanted, fleet_env, foreground=not detach)
+    if not detach:
+        starting.become_daemon(payload)
+    process, words = starting.spawn_daemon(payload)
+    try:
+        note = starting.wait_until_serving(process, words, folder)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
+    say(f"the daemon serves (pid {note.pid}); `botctl status --data-dir {folder.root}` shows its bots")
+
+
+def stop(
+    name: BotName = None,
+    data_dir: DataDir = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the daemon's end.", min=0)] = 90.0,
+) -> None:
+    """Stop one bot; or, without a name, the daemon and all its bots."""
+    folder = data_folder(data_dir)
+    note = require_note(folder)
+    client = ApiClient(note)
+    if name is not None:
+        client.post(bot_path(name, "stop"))
+        say(f"{name} is being stopped")
+        return
+    try:
+        client.post("/v1/shutdown", timeout=3.0)
+    except ControlAwayError:
+        _signal(note)
+    deadline = time.monotonic() + timeout
+    while process_started(note.pid) == note.process_started:
+        if time.monotonic() >= deadline:
+            raise BotctlError(
+                f"the daemon (pid {note.pid}) has not ended after {timeout:g} s",
+                hint="Bots drain first. Wait longer with --timeout, or look into `botctl logs daemon`.",
+            )
+        time.sleep(_POLL)
+    say(f"the daemon (pid {note.pid}) has ended")
+
+
+def restart(name: BotName = None, data_dir: DataDir = None) -> None:
+    """Restart one bot, or all. Also starts a bot that was stopped."""
+    client = ApiClient.of(data_folder(data_dir))
+    client.post(bot_path(name, "restart") if name is not None else "/v1/restart")
+    say(f"{name if name is not None else 'every bot'} is being restarted")
+
+
+def release(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
+    """Let a quarantined bot start again."""
+    ApiClient.of(data_folder(data_dir)).post(bot_path(name, "release"))
+    say(f"{name} is released")
+
+
+def reload(data_dir: DataDir = None) -> None:
+    """Make the daemon read its fleet file again, with the variables it was given."""
+    _tell(ApiClient.of(data_folder(data_dir)).post("/v1/reload"))
+
+
+def apply(
+    fleet: FleetFile = None,
+    data_dir: DataDir = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+) -> None:
+    """Make the fleet file, with this shell's variables, the wanted fleet."""
+    from botctl.cli import starting
+    from botctl.settings.load import load_settings
+
+    settings = load_settings(fleet=fleet, data_dir=data_dir)
+    wanted, fleet_env = starting.read_fleet(settings.fleet, os.environ)
+    client = ApiClient.of(data_folder(settings.data_dir))
+    body = {
+        "fleet": json.loads(wanted.model_dump_json()),
+        "fleet_path": str(settings.fleet),
+        "fleet_env": fleet_env,
+        "dry_run": dry_run,
+    }
+    _tell(client.post("/v1/apply", body))
+
+
+def _tell(applied: dict[str, Any]) -> None:
+    would = "would be " if applied["dry_run"] else ""
+    for key in ("added", "removed", "changed"):
+        for name in applied[key]:
+            print(f"{name}: {would}{key}")
+    unchanged = len(applied["unchanged"])
+    print(f"{unchanged} {'bot' if unchanged == 1 else 'bots'} unchanged")
+    if applied["failed"]:
+        faults = "\n".join(f"{name}: {why}" for name, why in applied["failed"].items())
+        raise BotctlError(f"not every bot got its credentials; they are tried again:\n{faults}")
+
+
+def _signal(note: DaemonNote) -> None:
+    if process_started(note.pid) != note.process_started:
+        return
+    try:
+        os.kill(note.pid, signal.SIGTERM)
+    except PermissionError as error:
+        raise BotctlError(f"you may not signal the daemon (pid {note.pid})", hint="Run this as its user.") from error
+    except ProcessLookupError:
+        return

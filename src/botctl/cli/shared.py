@@ -1,0 +1,67 @@
+"""What all commands share: options, the terminal, and how an error ends a command. Light."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from botctl.errors import BotctlError
+from botctl.settings.places import DataFolder, find_data_dir
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="The daemon's data folder (BOTCTL_DATA_DIR).", show_default=False),
+]
+FleetFile = Annotated[
+    Path | None, typer.Option("--fleet", help="The fleet file (BOTCTL_FLEET).", show_default="fleet.yaml")
+]
+BotName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A bot; all of them if left out.")]
+
+
+class Commands(TyperGroup):
+    """A group whose commands end with a sentence and an exit code instead of a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BotctlError as error:
+            fail(error)
+        except BrokenPipeError:
+            sys.stderr.close()  # Whoever read our output has had enough.
+            raise typer.Exit(0) from None
+
+
+def fail(error: BotctlError) -> NoReturn:
+    """Say what happened and what to do, and end with the error's exit code."""
+    sys.stdout.flush()
+    sys.stderr.write(f"botctl: error: {error.message}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    raise typer.Exit(int(error.exit_code)) from None
+
+
+def data_folder(flag: Path | None) -> DataFolder:
+    """The data folder that a command is about."""
+    return DataFolder(find_data_dir(flag))
+
+
+def say(text: str) -> None:
+    """A line for the operator, on standard error so that output can be piped."""
+    sys.stderr.write(f"botctl: {text}\n")
+    sys.stderr.flush()
+
+
+def console() -> Console:
+    """Standard output as Rich writes it: plain when it is no terminal or NO_COLOR is set."""
+    from rich.console import Console
+
+    plain = not sys.stdout.isatty()
+    return Console(no_color=True if plain else None, width=200 if plain else None, highlight=False, markup=False)
