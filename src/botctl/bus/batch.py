@@ -21,6 +21,9 @@ from botctl.errors import ProtocolError
 MAX_COMMANDS = 1_000
 """Commands of one MULTI, about: the server does nothing else meanwhile."""
 
+MAX_BYTES = 1024 * 1024
+"""Bytes of events in one MULTI, about. Servers count what a MULTI has queued against client-query-buffer-limit."""
+
 DEAD_LETTERS = 2_000
 """Dead letters kept, about."""
 
@@ -52,13 +55,14 @@ class Batch:
     routed: dict[tuple[int, str], None] = field(default_factory=dict)
     """Bot and event id of each event routed."""
     rejected: list[Rejected] = field(default_factory=list)
+    size: int = 0
     delivered: int = 0
     duplicates: int = 0
 
     @property
     def full(self) -> bool:
         """Whether it should be executed before more is added."""
-        return len(self.commands) >= MAX_COMMANDS
+        return len(self.commands) >= MAX_COMMANDS or self.size >= MAX_BYTES
 
     @property
     def entries(self) -> int:
@@ -100,14 +104,25 @@ class Batcher:
             self._write(batch, self._mailbox(receiver), bot_id, entry_id, encoded)
             batch.delivered += 1
 
-    def seal(self, batch: Batch) -> list[Command]:
-        """All commands of the MULTI: what `add` has collected, then the acknowledgements."""
-        commands = list(batch.commands)
+    def seal(self, batch: Batch) -> list[list[Command]]:
+        """The commands, a list for each MULTI; the acknowledgements are in the last one, together with the last writes.
+
+        It is one MULTI unless a large event has many receivers. If the router dies between several, some mailboxes
+        get that event twice.
+        """
+        parts: list[list[Command]] = [[]]
+        size = 0
+        for command, (_, _, body) in zip(batch.commands, batch.writes, strict=True):
+            if size >= 2 * MAX_BYTES:
+                parts.append([])
+                size = 0
+            parts[-1].append(command)
+            size += len(body)
         for bot_id, ids in batch.finished.items():
             stream = self._topology.out(bot_id)
-            commands.append(("XACK", stream, ROUTER_GROUP, *ids))
-            commands.append(("XDEL", stream, *ids))
-        return commands
+            parts[-1].append(("XACK", stream, ROUTER_GROUP, *ids))
+            parts[-1].append(("XDEL", stream, *ids))
+        return parts
 
     def dead_letter(self, bot_id: int, entry_id: str, reason: str, body: bytes) -> Command:
         """The command that writes a dead letter."""
@@ -119,13 +134,15 @@ class Batcher:
 
     def _write(self, batch: Batch, stream: str, bot_id: int, entry_id: bytes, body: bytes) -> None:
         batch.commands.append(("XADD", stream, "*", FIELD, body))
+        batch.size += len(body)
         batch.writes.append((bot_id, entry_id.decode(), body))
 
     def _reject(self, batch: Batch, bot_id: int, entry_id: bytes, reason: str, body: bytes) -> None:
         name = entry_id.decode()
         batch.rejected.append(Rejected(bot_id, name, reason, body))
         batch.commands.append(self.dead_letter(bot_id, name, reason, body))
-        batch.writes.append((bot_id, name, body))
+        batch.size += min(len(body), MAX_DEAD_BODY)
+        batch.writes.append((bot_id, name, body[:MAX_DEAD_BODY]))
 
 
 def _stamped(event: Event, bot_id: int) -> Event:

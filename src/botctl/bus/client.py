@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import UnixDomainSocketConnection
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
@@ -54,8 +54,35 @@ class _Passwords(CredentialProvider):
         return self.get_credentials()
 
 
-class _UnixConnection(UnixDomainSocketConnection):
-    """Logs in through `redis_connect_func`, as connections over TCP do, and not already while connecting."""
+class _TriesPasswords:
+    """Connects anew with the next password when the server has refused one: redis-py closes the connection then."""
+
+    credential_provider: Any
+
+    async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        provider = self.credential_provider
+        others = provider.candidates - 1 if isinstance(provider, _Passwords) else 0
+        while True:
+            try:
+                return await super().connect_check_health(check_health, retry_socket_connect)  # type: ignore
+            except AuthenticationError:
+                if isinstance(provider, _Passwords):
+                    provider.refused()
+                if others <= 0:
+                    raise
+                others -= 1
+
+
+class _PlainConnection(_TriesPasswords, Connection):
+    pass
+
+
+class _TlsConnection(_TriesPasswords, SSLConnection):
+    pass
+
+
+class _UnixConnection(_TriesPasswords, UnixDomainSocketConnection):
+    """Logs in after connecting as the others do; redis-py also does it while connecting, hiding the error."""
 
     async def _connect(self) -> None:
         log_in, self.on_connect = self.on_connect, _nothing  # type: ignore[method-assign]
@@ -103,33 +130,17 @@ def connect(
     except ValueError as error:
         raise UsageError(f"the Redis URL is unusable: {error}", hint="Expected redis://[user:password@]host:port[/db], "
                          "rediss://… or unix:///path.") from error  # fmt: skip
-    if issubclass(pool.connection_class, UnixDomainSocketConnection):
+    kind = pool.connection_class
+    if issubclass(kind, UnixDomainSocketConnection):
         pool.connection_class = _UnixConnection
         pool.connection_kwargs.pop("maint_notifications_config", None)
+    else:
+        pool.connection_class = _TlsConnection if issubclass(kind, SSLConnection) else _PlainConnection
     if username is not None and passwords is not None:
-        _log_in_with(pool, _Passwords(username, passwords))
+        for key in ("username", "password"):
+            pool.connection_kwargs.pop(key, None)
+        pool.connection_kwargs["credential_provider"] = _Passwords(username, passwords)
     return Redis.from_pool(pool)
-
-
-def _log_in_with(pool: Any, provider: _Passwords) -> None:
-    async def log_in(connection: Any) -> None:
-        for _ in range(max(1, provider.candidates) - 1):
-            try:
-                await connection.on_connect()
-            except AuthenticationError:
-                provider.refused()
-            else:
-                return
-        try:
-            await connection.on_connect()
-        except AuthenticationError:
-            provider.refused()
-            raise
-
-    for key in ("username", "password"):
-        pool.connection_kwargs.pop(key, None)
-    pool.connection_kwargs["credential_provider"] = provider
-    pool.connection_kwargs["redis_connect_func"] = log_in
 
 
 def reason(error: BaseException) -> str:

@@ -100,7 +100,7 @@ class Janitor:
             if isinstance(info, BaseException):
                 ring(bot)  # No such key: the router makes it anew when it finds no group.
                 continue
-            if int(bytes(_field(info, "last-generated-id")).split(b"-")[0]) > now + _FUTURE_MS:
+            if tampered(_field(info, "last-generated-id"), now):
                 await self._replace(bot, stream, ring)
 
     async def _replace(self, bot: int, stream: str, ring: Callable[[int], None]) -> None:
@@ -120,6 +120,11 @@ class Janitor:
                 return
         self.replaced += 1
         _log.warning("out stream had an id in the far future and was begun again", bot_id=bot, stream=stream)
+
+
+def tampered(last_id: bytes, now: int) -> bool:
+    """Whether an id lies so far in the future that no clock has made it. `now` in milliseconds since the epoch."""
+    return int(last_id.split(b"-")[0]) > now + _FUTURE_MS
 
 
 async def _checked(redis: Redis, commands: list[Command]) -> None:

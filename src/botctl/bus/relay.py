@@ -21,6 +21,9 @@ from botctl.bus.topology import FIELD, Topology
 from botctl.bus.wire import Command, execute
 from botctl.errors import ProtocolError
 
+_MOST_BYTES = 1024 * 1024
+"""Bytes sent at once, about, so that a bot's memory stays small."""
+
 _log = structlog.get_logger("botctl.bus.relay")
 
 
@@ -126,7 +129,10 @@ class Relay:
         done: list[int] = []
         commands: list[Command] = []
         seqs: list[int] = []
+        size = 0
         for row in rows:
+            if size >= _MOST_BYTES:
+                break
             try:
                 body = encode_event(row.event)
             except ProtocolError as error:
@@ -135,6 +141,7 @@ class Relay:
             else:
                 commands.append(("XADD", self._stream, "*", FIELD, body))
                 seqs.append(row.seq)
+                size += len(body)
         failed: BaseException | None = None
         for seq, reply in zip(seqs, await execute(self._redis, commands), strict=True):
             if isinstance(reply, BaseException):
@@ -146,7 +153,7 @@ class Relay:
             await _ask(self._outbox.mark_relayed(done))
         if failed is not None:
             raise failed
-        return len(rows) >= self._batch or self._awake.is_set()
+        return len(rows) >= self._batch or len(done) < len(rows) or self._awake.is_set()
 
     def _refuse(self, row: OutboxRow, error: ProtocolError) -> None:
         self.refused += 1

@@ -8,6 +8,7 @@ by its id; the tail of the logs is the memory of a new router.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from botctl.bus.client import AWAY, reason
 from botctl.bus.doorbell import Doorbell
 from botctl.bus.events import FLEET, Log, decode_event
 from botctl.bus.fanout import Fanout
-from botctl.bus.janitor import Janitor
+from botctl.bus.janitor import Janitor, tampered
 from botctl.bus.seen import Seen
 from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology
 from botctl.bus.wire import execute, transact
@@ -85,6 +86,8 @@ class Router:
         """Bots without entries that were read and not finished."""
         self._known: set[int] = {0}
         """Bots that have an out stream, in the fleet or not any more."""
+        self._tampered = False
+        """Whether an out stream was seen that the janitor should replace without delay."""
         self._warned: dict[int, float] = {}
 
     async def run(self) -> None:
@@ -119,7 +122,8 @@ class Router:
             self._fanout.update(self._subscribers())
             await self._round(self._take())
             self._recovered(backoff)
-            if clock() >= tidy_at:
+            if clock() >= tidy_at or self._tampered:
+                self._tampered = False
                 await self.janitor.tidy(self._bots(), self._doorbell.ring)
                 self.stats.dropped, self.stats.replaced_streams = self.janitor.dropped, self.janitor.replaced
                 tidy_at = clock() + _TIDY_EVERY
@@ -191,6 +195,8 @@ class Router:
                 self._doorbell.ring(bot_id)
             elif len(entries) >= _COUNT:
                 self._doorbell.ring(bot_id)
+            if entries and tampered(entries[-1][0], int(time.time() * 1000)):
+                self._tampered = True
             for entry_id, fields in entries:
                 self._batcher.add(batch, bot_id, entry_id, fields)
                 if batch.full:
@@ -201,7 +207,9 @@ class Router:
     async def _commit(self, batch: Batch) -> None:
         if not batch.finished:
             return
-        replies = await transact(self._redis, self._batcher.seal(batch))
+        replies: list[Any] = []
+        for commands in self._batcher.seal(batch):
+            replies += await transact(self._redis, commands)
         self._seen.add(batch.routed)
         self.stats.routed += len(batch.routed)
         self.stats.delivered += batch.delivered

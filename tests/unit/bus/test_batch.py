@@ -31,7 +31,7 @@ def fields(event_id: str = "x", event_type: str = "custom.tick", source: str = "
 def test_an_event_goes_to_its_log_and_to_those_who_subscribe_and_is_acknowledged() -> None:
     batch, router = Batch(), batcher({1: ("*",), 2: ("custom.*",), 3: ("bot.*",)})
     router.add(batch, 1, b"5-0", fields())
-    commands = router.seal(batch)
+    [commands] = router.seal(batch)
     assert [command[:2] for command in commands] == [
         ("XADD", "ns:events:bot"),
         ("XADD", "ns:bus:bot:2:in"),
@@ -66,7 +66,8 @@ def test_what_is_refused_becomes_a_dead_letter_with_its_reason(entry: list[bytes
     router.add(batch, 1, b"5-0", entry)
     [rejected] = batch.rejected
     assert reason in rejected.reason
-    assert [command[:2] for command in router.seal(batch)] == [
+    [commands] = router.seal(batch)
+    assert [command[:2] for command in commands] == [
         ("XADD", "ns:bus:dead"), ("XACK", "ns:bus:bot:1:out"), ("XDEL", "ns:bus:bot:1:out"),
     ]  # fmt: skip
 
@@ -113,7 +114,20 @@ def test_what_was_not_committed_is_not_remembered_as_routed() -> None:
 def test_an_entry_that_is_gone_already_is_only_acknowledged() -> None:
     batch, router = Batch(), batcher()
     router.add(batch, 1, b"5-0", None)
-    assert [command[0] for command in router.seal(batch)] == ["XACK", "XDEL"]
+    [commands] = router.seal(batch)
+    assert [command[0] for command in commands] == ["XACK", "XDEL"]
+
+
+def test_a_large_event_for_many_is_written_in_parts_and_acknowledged_with_the_last() -> None:
+    batch, router = Batch(), batcher(dict.fromkeys(range(2, 202), ("*",)))
+    large = Event(id="x", type="custom.tick", occurred_at=1, data={"text": "x" * 60_000})
+    router.add(batch, 1, b"5-0", [b"e", encode_event(large)])
+    assert batch.full
+    parts = router.seal(batch)
+    assert len(parts) > 1
+    assert all(sum(len(command[4]) for command in part if command[0] == "XADD") < 3_000_000 for part in parts)  # type: ignore[arg-type]
+    assert [command[0] for part in parts for command in part][-3:] == ["XADD", "XACK", "XDEL"]
+    assert sum(map(len, parts)) == 201 + 2
 
 
 def test_a_bot_pushes_out_its_own_memories_only() -> None:
