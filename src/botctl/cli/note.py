@@ -17,7 +17,7 @@ _START_TIME_FIELD = 22
 
 
 class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
-    """The file's content. `process_started` is field 22 of /proc/PID/stat; `socket` is where the API is served."""
+    """What commands need of the file. `process_started` is field 22 of /proc/PID/stat; `socket` is where the API is served."""
 
     pid: int
     started_at: float
@@ -28,7 +28,6 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
     telegram_base_url: str
     database_url_kind: str = "embedded"  # or external
-    services: list[str] = []
 
 
 def read_note(folder: DataFolder) -> DaemonNote | None:
