@@ -132,6 +132,37 @@ def postgres_admin_url() -> Iterator[str]:
             server.stop()
 
 
+@dataclass
+class OwnPostgres:
+    """A PostgreSQL of one test alone, which it may kill and start again."""
+
+    folder: Path
+    admin_url: str
+    server: RunningServer
+
+    def start_again(self) -> None:
+        """Start it on the same folder; it keeps its port."""
+        made = prepare_postgres(self.folder, max_connections=30)
+        self.admin_url = made.admin_url
+        self.server = RunningServer(made.spec, lambda: ping_postgres(made.admin_url))
+
+
+@pytest.fixture
+def new_postgres() -> Iterator[OwnPostgres]:
+    """A PostgreSQL of this test alone, run as in production."""
+    with server_folder() as folder:
+        made = prepare_postgres(folder / "postgres", max_connections=30)
+        own = OwnPostgres(
+            folder / "postgres",
+            made.admin_url,
+            RunningServer(made.spec, lambda: ping_postgres(made.admin_url)),
+        )
+        try:
+            yield own
+        finally:
+            own.server.stop()
+
+
 @pytest.fixture(scope="session")
 def valkey_admin_url() -> Iterator[str]:
     """Administrator's URL of the session's Valkey."""

@@ -20,7 +20,7 @@ def kept_port(note: Path) -> int:
     """The port written in `note` if it is free, else a new one, which is written there."""
     with suppress(OSError, ValueError):
         port = int(note.read_text("ascii"))
-        if _is_free(port):
+        if 1024 <= port <= HIGHEST and _is_free(port):
             return port
     first, last = _client_ports()
     candidates = [port for port in range(LOWEST, HIGHEST) if not first <= port <= last]

@@ -1,4 +1,4 @@
-"""Whether a server answers yet, asked over a plain socket: the daemon loads no client library. Never changes anything."""
+"""Whether a server answers yet, asked over a plain socket: the daemon loads no client library. Changes nothing."""
 
 from __future__ import annotations
 

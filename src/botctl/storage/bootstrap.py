@@ -18,7 +18,7 @@ from botctl.storage.engine import connect, parse_database_url
 from botctl.storage.migrate import upgrade_login
 
 OLDEST_SERVER = 15
-"""PostgreSQL 14, the last one before it, ended in 2026; views and partitions need what came with 15."""
+"""PostgreSQL 14 ended in 2026; views that respect row level security (security_invoker) came with 15."""
 
 RETRY_EVERY = 0.05
 """Seconds between attempts to reach a server that isn't there yet."""
@@ -111,8 +111,8 @@ async def _create_database(admin: DatabaseLogin) -> None:
             await connection.execute(f"CREATE DATABASE \"{quoted}\" ENCODING 'UTF8' TEMPLATE template0")
         finally:
             await connection.close()
-    except asyncpg.DuplicateDatabaseError:
-        return
+    except (asyncpg.DuplicateDatabaseError, asyncpg.UniqueViolationError):
+        return  # somebody else was a moment faster
     except asyncpg.PostgresError as error:
         raise RefusedError(
             f"there is no database {name!r}, and it can't be created: {error}",

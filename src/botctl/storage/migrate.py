@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 from alembic import command
@@ -15,6 +16,9 @@ import botctl
 from botctl.errors import BotctlError
 from botctl.handover import DatabaseLogin
 from botctl.storage.engine import login_engine, parse_database_url
+
+_alembic_in_use = threading.Lock()
+"""Alembic keeps its context in module globals; between processes the database's advisory lock does this."""
 
 
 def upgrade(admin_url: str) -> tuple[str | None, str]:
@@ -32,12 +36,15 @@ async def upgrade_login(admin: DatabaseLogin) -> tuple[str | None, str]:
 
     Raises BotctlError when the database is of a newer release than this one.
     """
+    while not _alembic_in_use.acquire(blocking=False):  # noqa: ASYNC110 - the lock is of threads, not of one loop
+        await asyncio.sleep(0.02)
     engine = login_engine(admin, pool_size=1, application_name="botctl migrations")
     try:
         async with engine.connect() as connection:
             return await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
+        _alembic_in_use.release()
 
 
 async def current_of(admin: DatabaseLogin) -> str | None:

@@ -14,15 +14,15 @@ _HINT = "Write it as postgresql://USER:PASSWORD@HOST:PORT/DATABASE, with ?sslmod
 
 def parse_database_url(url: str) -> DatabaseLogin:
     """The login in `url`. Raises UsageError, which never repeats the URL: it holds a password."""
+    if "#" in url:
+        raise UsageError("the database URL has a '#'; inside a password write it as %23", hint=_HINT)
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise UsageError(f"the database URL is not valid: {error}", hint=_HINT) from None
+    except ValueError:  # its own message may hold a part of the password
+        raise UsageError("the database URL's host or port is not valid", hint=_HINT) from None
     if parts.scheme not in _SCHEMES:
         raise UsageError(f"the database URL has scheme {parts.scheme!r}, not postgresql", hint=_HINT)
-    if parts.fragment:
-        raise UsageError("the database URL has a '#'; inside a password write it as %23", hint=_HINT)
     options = dict(parse_qsl(parts.query, keep_blank_values=True))
     sslmode = options.pop("sslmode", None) or options.pop("ssl", None) or "prefer"
     host = options.pop("host", None) or unquote(parts.hostname or "") or "127.0.0.1"

@@ -1,0 +1,97 @@
+"""The audit log: what is in it, who is named, what is masked, and its partitions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from botctl.storage.engine import connect
+
+Connection = asyncpg.Connection
+
+
+@pytest.fixture
+async def control(database: Any) -> AsyncIterator[Connection[Any]]:
+    connection = await connect(database.control)
+    yield connection
+    await connection.close()
+
+
+async def _entries(control: Connection[Any], bot_id: int) -> list[tuple[str, str, Any, Any]]:
+    rows = await control.fetch(
+        "SELECT actor, action, entity, before, after FROM audit_log WHERE bot_id = $1 ORDER BY at, audit_id", bot_id
+    )
+    expected = await control.fetchval("SELECT session_user::text")
+    assert {row["actor"] for row in rows} <= {expected}
+    return [
+        (
+            row["action"],
+            row["entity"],
+            row["before"] and json.loads(row["before"]),
+            row["after"] and json.loads(row["after"]),
+        )
+        for row in rows
+    ]
+
+
+async def test_every_change_of_a_bot_is_recorded_with_before_and_after(control: Connection[Any]) -> None:
+    await control.execute("INSERT INTO bots (bot_id, name) VALUES (3001, 'old'), (3002, 'other')")
+    await control.execute("UPDATE bots SET name = 'new' WHERE bot_id = 3001")
+    await control.execute("UPDATE bots SET name = name WHERE bot_id = 3001")
+    (first, _, nothing, inserted), (second, entity, before, after) = await _entries(control, 3001)
+    assert (first, nothing, inserted["name"]) == ("insert", None, "old")
+    assert (second, entity, before["name"], after["name"]) == ("update", "bots", "old", "new")
+    assert len(await _entries(control, 3002)) == 1
+
+
+async def test_secrets_are_masked(control: Connection[Any]) -> None:
+    await control.execute("INSERT INTO bot_credentials VALUES (3003, 1, 'deadbeef')")
+    await control.execute(
+        "UPDATE bot_credentials SET generation = 2, redis_password_sha256 = 'cafe' WHERE bot_id = 3003"
+    )
+    entries = await _entries(control, 3003)
+    assert [entry[0] for entry in entries] == ["insert", "update"]
+    assert [entries[1][2]["generation"], entries[1][3]["generation"]] == [1, 2]
+    assert "deadbeef" not in json.dumps(entries)
+    assert "cafe" not in json.dumps(entries)
+
+
+async def test_logins_are_recorded(database: Any, control: Connection[Any]) -> None:
+    await database.add_bot(3004)
+    await control.execute("SELECT botctl_admin.suspend_bot(3004)")
+    await control.execute("SELECT botctl_admin.drop_bot(3004)")
+    actions = [entry[0] for entry in await _entries(control, 3004)]
+    assert actions == ["login.created", "login.password", "login.suspended", "login.dropped"]
+
+
+async def test_a_bot_reads_its_own_entries_and_writes_none(database: Any, control: Connection[Any]) -> None:
+    bot = await connect(await database.add_bot(3005))
+    assert await bot.fetchval("SELECT count(*) FROM audit_log WHERE bot_id = 3005") == 2
+    assert await bot.fetchval("SELECT count(*) FROM audit_log WHERE bot_id <> 3005") == 0
+    await bot.close()
+    for statement in ("INSERT INTO audit_log (bot_id, action, entity) VALUES (0, 'x', 'y')", "DELETE FROM audit_log"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await control.execute(statement)
+
+
+async def test_control_appends_by_the_function_under_its_own_name(control: Connection[Any]) -> None:
+    await control.execute("""SELECT botctl_internal.record_audit(3006, 'quarantine', 'bot', NULL, '{"why": "x"}')""")
+    assert await _entries(control, 3006) == [("quarantine", "bot", None, {"why": "x"})]
+
+
+async def test_rows_of_a_month_without_a_partition_are_kept_and_moved(database: Any, control: Connection[Any]) -> None:
+    assert await control.fetchval("SELECT botctl_internal.ensure_audit_partitions(2)") == 0
+    admin = await connect(database.admin)
+    await admin.execute(
+        "INSERT INTO audit_log (bot_id, at, action, entity)"
+        " VALUES (3007, date_trunc('month', now()) + interval '5 months 10 days', 'later', 'x')"
+    )
+    assert await admin.fetchval("SELECT count(*) FROM botctl_internal.audit_log_default") == 1
+    assert await control.fetchval("SELECT botctl_internal.ensure_audit_partitions(5)") == 3
+    assert await admin.fetchval("SELECT count(*) FROM botctl_internal.audit_log_default") == 0
+    assert await control.fetchval("SELECT count(*) FROM audit_log WHERE bot_id = 3007") == 1
+    await admin.close()
