@@ -11,7 +11,8 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import Stack, descendants, eventually, process_gone, token
+
+from support.stack import Stack, descendants, eventually, process_gone, token
 
 pytestmark = pytest.mark.e2e
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Stack, eventually, token
+
+from support.stack import Stack, eventually, token
 
 pytestmark = pytest.mark.e2e
 

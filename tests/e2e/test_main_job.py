@@ -14,7 +14,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from conftest import ROOT, Stack, eventually, new_stack, token
+
+from support.stack import ROOT, Stack, eventually, new_stack, token
 
 pytestmark = pytest.mark.e2e
 
