@@ -17,7 +17,10 @@ _START_TIME_FIELD = 22
 
 
 class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
-    """What commands need of the file. `process_started` is field 22 of /proc/PID/stat; `socket` is where the API is served."""
+    """What commands need of the file.
+
+    `process_started` is field 22 of /proc/PID/stat; `socket` is where the API is served.
+    """
 
     pid: int
     started_at: float

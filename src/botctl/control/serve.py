@@ -28,6 +28,7 @@ def make_server(app: Any) -> Server:
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level="warning",
         access_log=False,
         lifespan="off",
         ws="none",

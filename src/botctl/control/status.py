@@ -50,7 +50,7 @@ def _bot(spec: BotSpec, sight: BotSight | None, failed: Mapping[str, str], now: 
 
 
 def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
-    gauges = bot.gauges
+    gauges = bot.gauges if bot.pid is not None else {}  # of a process that is gone they say nothing
     return BotView(
         name=bot.name,
         bot_id=bot.bot_id,
