@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -66,6 +67,8 @@ class RunningServer:
 
         def die_with_parent() -> None:
             _libc.prctl(_PR_SET_PDEATHSIG, spec.death_signal)
+            if spec.data_limit:
+                resource.setrlimit(resource.RLIMIT_DATA, (spec.data_limit, spec.data_limit))
             if os.getppid() != parent:
                 os._exit(1)
 
@@ -119,9 +122,33 @@ def server_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.fixture
+def server_files() -> Iterator[Path]:
+    """A folder for the servers that a test makes itself."""
+    with server_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def running_server() -> Callable[[ExecSpec, str], RunningServer]:
+    """Starts a server and waits until it answers at its URL; the test stops it."""
+
+    def start(spec: ExecSpec, url: str) -> RunningServer:
+        ping = ping_postgres if url.startswith("postgresql") else ping_valkey
+        return RunningServer(spec, lambda: ping(url))
+
+    return start
+
+
 @pytest.fixture(scope="session")
 def postgres_admin_url() -> Iterator[str]:
-    """Superuser's URL of the session's PostgreSQL. Its databases are lost with the machine: fsync is off."""
+    """Superuser's URL of the session's PostgreSQL. Its databases are lost with the machine: fsync is off.
+
+    BOTCTL_TEST_DATABASE_URL names another server to test against, for example one of an older version.
+    """
+    if external := os.environ.get("BOTCTL_TEST_DATABASE_URL"):
+        yield external
+        return
     with server_folder() as folder:
         made = prepare_postgres(folder / "postgres", max_connections=120)
         quick = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=256MB")
