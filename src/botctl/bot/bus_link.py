@@ -12,6 +12,7 @@ from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
 from botctl.bot.publishing import event_of
 from botctl.bot.reactions import collect
+from botctl.bot.tasks import end
 from botctl.bus.client import connect
 from botctl.bus.events import Event
 from botctl.bus.mailbox import Mailbox
@@ -95,11 +96,7 @@ class BusLink:
 
     async def stop(self, timeout: float) -> None:
         """Relay what is left, within `timeout` seconds, and end the connections."""
-        for task in self._tasks:
-            task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await end(self._tasks)
         if self._relay.healthy and timeout > 0:
             await self._relay.drain(timeout)
         for client in (self._redis, self._blocking):

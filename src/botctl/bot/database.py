@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeVar
 
 import structlog
@@ -16,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bot.faults import brief, database_away, retry_soon
 from botctl.bot.health import Health, Trouble
+from botctl.bot.tasks import end
 from botctl.bus.backoff import Backoff
 
 _T = TypeVar("_T")
@@ -74,9 +74,7 @@ class Database:
     async def close(self) -> None:
         """Give up the prober and all connections."""
         if self._prober is not None:
-            self._prober.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._prober
+            await end([self._prober])
         await self._engine.dispose()
 
     async def _repeat(self, run: Callable[[Work[_T]], Awaitable[_T]], work: Work[_T]) -> _T:

@@ -16,6 +16,7 @@ from botctl.bot.handling import Handled
 from botctl.bot.intake import Intake
 from botctl.bot.lanes import Lanes
 from botctl.bot.sender import Outgoing
+from botctl.bot.tasks import end
 from botctl.bot.updates import chat_of_lane
 from botctl.storage.inbox import InboxRow
 
@@ -72,14 +73,15 @@ class Dispatcher:
     async def drain(self, timeout: float) -> int:
         """After `run` was cancelled: let what is under way end; returns how many had to be interrupted."""
         if self._refill is not None:
-            self._refill.cancel()
+            await end([self._refill])
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=max(timeout, 0.0))
         left = [task for task in self._tasks if not task.done()]
-        for task in left:
-            task.cancel()
-        if left:
-            await asyncio.wait(left, timeout=1.0)
+        try:
+            async with asyncio.timeout(1.0):
+                await end(left)
+        except TimeoutError:
+            _log.warning("some updates don't let themselves be interrupted")
         return len(left)
 
     async def _work_off(self, row: InboxRow) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 
 from botctl.bot.database import Database
 from botctl.bot.health import Health
@@ -58,8 +57,6 @@ class Heartbeat:
                 await asyncio.sleep(1.0)
         finally:
             depths.cancel()
-            with suppress(asyncio.CancelledError):
-                await depths
 
     async def _ask_depths(self) -> None:
         while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -22,6 +21,7 @@ from botctl.bot.heartbeat import Heartbeat
 from botctl.bot.loading import HandlersError, load_handlers
 from botctl.bot.poller import BadTokenError, Poller
 from botctl.bot.secrets import Passwords
+from botctl.bot.tasks import end
 from botctl.bus.backoff import Backoff
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
@@ -184,12 +184,7 @@ class BotMachine:
         return task
 
     async def _cancel(self, *names: str) -> None:
-        tasks = [task for name in names if (task := self._tasks.get(name)) is not None and not task.done()]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError, Exception):
-                await task
+        await end([task for name in names if (task := self._tasks.get(name)) is not None])
 
     async def _limited(self, what: str, work: Coroutine[Any, Any, Any], deadline: float) -> None:
         try:

@@ -24,6 +24,7 @@ from botctl.bot.database import Database
 from botctl.bot.health import Health, Trouble
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Scope, active
+from botctl.bot.tasks import end
 from botctl.fleet.model import Assistant
 from botctl.storage.completions import Completions, StoredCompletion
 from botctl.storage.conversations import Conversations, Turn
@@ -154,6 +155,4 @@ async def _typing(bot: Any, scope: Scope) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await end([task])

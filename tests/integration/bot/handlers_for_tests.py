@@ -1,0 +1,115 @@
+"""Handlers of the tests' bots."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from typing import Any
+
+from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
+from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
+
+from botctl.bot import BotContext, Event
+
+App = Application[Any, Any, Any, Any, Any, Any]
+TEXT = filters.TEXT & ~filters.COMMAND
+
+
+def echo(app: App, bot: BotContext) -> None:
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        await update.message.reply_text(f"echo {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
+def thrice(app: App, bot: BotContext) -> None:
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        for number in range(3):
+            await update.message.reply_text(f"{number} {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
+def background(app: App, bot: BotContext) -> None:
+    async def later(update: Update) -> None:
+        await asyncio.sleep(0.1)
+        assert update.message is not None
+        await update.message.reply_text("later")
+
+    async def on_text(update: Update, context: Any) -> None:
+        app.create_task(later(update), update)
+
+    app.add_handler(MessageHandler(TEXT, on_text, block=False))
+
+
+def poison(app: App, bot: BotContext) -> None:
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        if update.message.text == "boom":
+            raise ValueError("this update is poison")
+        if update.message.text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        await update.message.reply_text(f"echo {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
+def slow_chat(app: App, bot: BotContext) -> None:
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        if update.message.text == "slow":
+            await asyncio.sleep(1.0)
+        await update.message.reply_text(f"echo {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
+def diverging(app: App, bot: BotContext) -> None:
+    """The second attempt begins with a send to another chat."""
+
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        async with bot.engine.connect() as connection:
+            attempts = (await connection.exec_driver_sql("SELECT max(attempts) FROM inbox")).scalar_one()
+        if attempts > 1:
+            await context.bot.send_message(update.message.chat_id + 1, "elsewhere")
+        else:
+            await update.message.reply_text("first")
+        await update.message.reply_text("second")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
+def orders(app: App, bot: BotContext) -> None:
+    async def order(update: Update, context: Any) -> None:
+        """Order something"""
+        await bot.publish("order.placed", {"item": " ".join(context.args or []), "chat_id": update.effective_chat.id})
+        keyboard = InlineKeyboardMarkup([[InlineKeyboardButton("Cancel", callback_data="cancel")]])
+        await update.effective_message.reply_text("ordered", reply_markup=keyboard)
+
+    async def pressed(update: Update, context: Any) -> None:
+        assert update.callback_query is not None
+        await update.callback_query.answer("cancelled")
+        await update.callback_query.edit_message_text("cancelled")
+
+    @bot.on_event("order.placed")
+    async def placed(event: Event) -> None:
+        await app.bot.send_message(event.data["chat_id"], f"news: {event.data['item']} by {event.source}")
+
+    async def begin(application: App) -> None:
+        await application.bot.send_message(1, "post_init")
+
+    async def end(application: App) -> None:
+        await application.bot.send_message(1, "post_stop")
+
+    app.post_init = begin
+    app.post_stop = end
+    app.add_handler(CommandHandler("order", order))
+    app.add_handler(CallbackQueryHandler(pressed))
+
+
+def broken(app: App, bot: BotContext) -> None:
+    raise RuntimeError("no such shop")
