@@ -41,7 +41,10 @@ def last_lines(path: Path, count: int) -> list[str]:
                 body = file.read(size) + body
     except FileNotFoundError:
         return []
-    return body.decode("utf-8", "replace").split("\n")[-count - 1 if body.endswith(b"\n") else -count :][:count]
+    lines = body.decode("utf-8", "replace").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    return lines[-count:]
 
 
 def follow_logs(folder: DataFolder, name: str | None, files: Sequence[Path]) -> Iterator[tuple[Path, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -30,6 +29,8 @@ def chat(
     bots = {bot["name"]: int(bot["bot_id"]) for bot in client.get("/v1/status", timeout=10.0)["bots"]}
     if name not in bots:
         raise NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {', '.join(bots)}.")
+    import asyncio
+
     asyncio.run(_chat(client.note.telegram_base_url, name, bots[name], chat_id, first_name))
 
 
@@ -50,6 +51,8 @@ async def _chat(base_url: str, name: str, bot_id: int, chat_id: int, first_name:
 
 
 async def _converse(sandbox: SandboxClient, name: str, bot_id: int, chat_id: int, first_name: str) -> None:
+    import asyncio
+
     seen = max((event.seq for event in await sandbox.events(bot_id)), default=0)
     user = {"id": chat_id, "first_name": first_name}
     interactive = sys.stdin.isatty()

@@ -1,0 +1,141 @@
+"""Exit codes and words of commands when no daemon runs, or a file is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from botctl.cli.main import app
+from botctl.cli.note import live_note, process_started
+from botctl.settings.places import DataFolder
+
+
+@pytest.fixture(autouse=True)
+def _place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith(("BOTCTL_", "OPENAI_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("BOTCTL_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def write_note(folder: Path, **fields: Any) -> None:
+    (folder / "run").mkdir(parents=True)
+    note = {
+        "pid": os.getpid(), "process_started": process_started(os.getpid()), "started_at": 1.0, "version": "0",
+        "state": "serving", "socket": str(folder / "run/api.sock"), "data_dir": str(folder),
+        "telegram_base_url": "https://api.telegram.org", "something_new": {},
+    }  # fmt: skip
+    (folder / "run/daemon.json").write_text(json.dumps(note | fields))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"], ["status", "--json"], ["stop"], ["stop", "a"], ["restart"], ["reload"], ["release", "a"],
+        ["events"], ["chat", "a"], ["db", "psql", "--as-bot", "a"],
+    ],
+)  # fmt: skip
+def test_without_a_daemon_the_exit_code_is_3(command: list[str], tmp_path: Path) -> None:
+    result = run(*command)
+    assert result.exit_code == 3
+    assert f"no daemon runs on {tmp_path / 'data'}" in result.stderr
+    assert "hint: " in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "command", [["nonsense"], ["status", "--nonsense"], ["release"], ["events", "--log", "x"], ["logs", "-n", "-5"]]
+)
+def test_a_wrong_command_line_is_2(command: list[str]) -> None:
+    assert run(*command).exit_code == 2
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_0_everywhere(flag: str) -> None:
+    for command in ([], ["start"], ["status"], ["db"], ["db", "psql"], ["demo"]):
+        assert run(*command, flag).exit_code == 0
+
+
+def test_a_wrong_fleet_file_is_2_and_names_file_line_and_key(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("bots:\n  - name: a\n    token: ${NOT_SET_ANYWHERE}\n    tokken: x\n")
+    for command in (["start"], ["start", "--detach"], ["apply"], ["apply", "--dry-run"]):
+        result = run(*command)
+        assert result.exit_code == 2
+        assert f"{tmp_path}/fleet.yaml:3: bots[0].token: the environment variable NOT_SET_ANYWHERE" in result.stderr
+        assert "Traceback" not in result.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_fleet_file_that_is_not_there_is_2(tmp_path: Path) -> None:
+    result = run("start", "--fleet", "none.yaml")
+    assert result.exit_code == 2
+    assert f"{tmp_path}/none.yaml" in result.stderr
+
+
+def test_a_wrong_setting_is_2_and_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BOTCTL_LOG_FORMAT", "xml")
+    result = run("start")
+    assert result.exit_code == 2
+    assert "environment: BOTCTL_LOG_FORMAT" in result.stderr
+
+
+def test_a_second_daemon_on_a_folder_is_refused_with_the_firsts_pid(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("bots:\n  - name: a\n    token: 1:abc\n")
+    write_note(tmp_path / "data")
+    result = run("start", "--detach")
+    assert result.exit_code == 1
+    assert f"pid {os.getpid()}" in result.stderr
+
+
+def test_a_daemon_whose_control_is_away_is_not_called_absent(tmp_path: Path) -> None:
+    write_note(tmp_path / "data")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "control process does not answer" in result.stderr
+
+
+def test_a_daemon_that_is_starting_says_so(tmp_path: Path) -> None:
+    write_note(tmp_path / "data", state="starting")
+    result = run("status")
+    assert result.exit_code == 1
+    assert "still starting" in result.stderr
+
+
+@pytest.mark.parametrize("fields", [{"process_started": 1}, {"pid": 2**22 + 1}, {"process_started": None}])
+def test_a_note_left_by_a_killed_daemon_does_not_count(tmp_path: Path, fields: dict[str, Any]) -> None:
+    write_note(tmp_path / "data", **fields)
+    assert live_note(DataFolder(tmp_path / "data")) is None
+    assert run("status").exit_code == 3
+
+
+def test_logs_are_read_without_a_daemon(tmp_path: Path) -> None:
+    logs = tmp_path / "data/logs"
+    logs.mkdir(parents=True)
+    (logs / "a.log").write_text("".join(f"line {number}\n" for number in range(100)))
+    (logs / "daemon.log").write_text("it starts\n")
+    assert run("logs", "a", "-n", "2").stdout == "line 98\nline 99\n"
+    assert run("logs", "-n", "1").stdout == "a | line 99\ndaemon | it starts\n"
+    missing = run("logs", "b")
+    assert missing.exit_code == 4
+    assert "a, daemon" in missing.stderr
+
+
+def test_db_url_is_the_external_servers_or_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("db", "url").exit_code == 1
+    monkeypatch.setenv("BOTCTL_DATABASE_URL", "postgresql://u:p@h/d")
+    assert run("db", "url").stdout == "postgresql://u:p@h/d\n"
+
+
+def test_the_version_is_printed() -> None:
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.stdout.startswith("botctl ")

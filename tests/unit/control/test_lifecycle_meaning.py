@@ -1,0 +1,93 @@
+"""What the supervisor's transitions mean for runs and events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from botctl.bus.catalogue import validate
+from botctl.bus.events import Event
+from botctl.control.lifecycle import detail, meaning
+from botctl.control.ports import Transition
+
+
+def transition(from_state: str, to_state: str, **more: Any) -> Transition:
+    given: dict[str, Any] = {
+        "seq": 5, "at": 1000.25, "name": "a", "bot_id": 7, "incarnation": 3, "reason": "why",
+        "from_state": from_state, "to_state": to_state,
+    }  # fmt: skip
+    return Transition(**(given | more))
+
+
+def types(one: Transition) -> list[str]:
+    return [event.type for event in meaning(one).events]
+
+
+@pytest.mark.parametrize(
+    ("one", "begins", "ends", "told"),
+    [
+        (transition("configured", "starting"), 3, None, ["bot.started"]),
+        (transition("backoff", "starting"), 3, None, ["bot.started"]),
+        (transition("starting", "running", pid=9), None, None, ["bot.ready"]),
+        (transition("running", "degraded"), None, None, ["bot.degraded"]),
+        (transition("degraded", "running"), None, None, ["bot.recovered"]),
+        (transition("running", "paused"), None, None, ["bot.paused"]),
+        (transition("paused", "running"), None, None, ["bot.recovered"]),
+        (transition("paused", "starting"), None, None, []),
+        (transition("running", "stopping"), None, None, []),
+        (transition("stopping", "stopped", exit="exit 0"), None, 3, ["bot.stopped"]),
+        (transition("configured", "stopped"), None, None, []),
+        (transition("stopping", "starting", exit="exit 0"), 4, 3, ["bot.started"]),
+        (transition("running", "backoff", exit="signal 9", failure="signal"), None, 3, ["bot.failed"]),
+        (transition("running", "failed"), None, None, []),
+        (transition("failed", "backoff", exit="signal 9", failure="hang"), None, 3, ["bot.failed"]),
+        (
+            transition("running", "quarantined", exit="exit 1", failure="bad_token"),
+            None, 3, ["bot.failed", "bot.quarantined"],
+        ),
+        (transition("stopping", "quarantined", exit="signal 9"), None, 3, ["bot.quarantined"]),
+        (transition("quarantined", "starting"), 3, None, ["bot.released", "bot.started"]),
+        (transition("quarantined", "stopped"), None, None, ["bot.released"]),
+    ],
+)  # fmt: skip
+def test_a_transition_begins_and_ends_runs_and_is_told(
+    one: Transition, begins: int | None, ends: int | None, told: list[str]
+) -> None:
+    means = meaning(one)
+    assert (means.begins, means.ends, types(one)) == (begins, ends, told)
+
+
+def test_every_event_is_as_in_the_catalogue() -> None:
+    states = ("configured", "starting", "running", "degraded", "paused", "stopping", "stopped", "failed", "backoff")
+    for from_state in (*states, "quarantined"):
+        for to_state in (*states, "quarantined"):
+            for more in ({}, {"exit": "exit 1"}, {"exit": "signal 9", "failure": "signal", "duration": 0.5}):
+                for event in meaning(transition(from_state, to_state, **more)).events:
+                    told = Event(id=event.event_id, type=event.type, occurred_at=event.occurred_at, data=event.data)
+                    assert validate(told, "fleet")
+
+
+def test_only_the_first_getupdates_makes_a_run_ready() -> None:
+    assert meaning(transition("starting", "running")).ready
+    assert not meaning(transition("degraded", "running")).ready
+
+
+def test_ids_are_the_same_again_and_others_for_another_daemon() -> None:
+    def ids(**more: Any) -> list[str]:
+        one = transition("running", "quarantined", exit="exit 1", failure="crash", **more)
+        return [event.event_id for event in meaning(one).events]
+
+    assert ids() == ids()
+    assert len(set(ids())) == 2
+    assert not set(ids()) & set(ids(at=2000.25))
+    assert not set(ids()) & set(ids(seq=6))
+
+
+def test_detail_holds_the_reason_and_the_last_lines_without_nul() -> None:
+    one = transition("running", "backoff", exit="exit 1", log_tail=tuple(f"line {n}\0" for n in range(100)))
+    lines = (detail(one) or "").split("\n")
+    assert lines[0] == "why"
+    assert lines[-1] == "line 99"
+    assert len(lines) == 21
+    assert detail(transition("running", "stopped", reason="")) is None

@@ -1,0 +1,60 @@
+"""The status body: the fleet file's order, what the supervisor sees, and what has not been made yet."""
+
+from __future__ import annotations
+
+from botctl.control.ports import BotSight, FleetSight, ServiceSight
+from botctl.control.status import status_body
+from botctl.control.views import StatusBody
+from botctl.fleet import BotSpec, Fleet
+
+
+def fleet(*names: str) -> Fleet:
+    return Fleet(
+        bots=tuple(
+            BotSpec.model_validate({"name": name, "token": f"{number}:abc"}) for number, name in enumerate(names, 1)
+        )
+    )
+
+
+def body(sight: FleetSight, wanted: Fleet | None, failed: dict[str, str] | None = None) -> StatusBody:
+    return status_body(sight, wanted, failed or {}, ["redis: away"], version="9", control_pid=5, now=110.0)
+
+
+def sight(*bots: BotSight) -> FleetSight:
+    services = (ServiceSight(name="postgres", state="running", pid=3),)
+    return FleetSight(pid=1, state="running", started_at=100.0, generation=2, bots=bots, services=services)
+
+
+def test_figures_of_a_running_bot_are_shown() -> None:
+    running = BotSight(
+        name="a", bot_id=1, state="running", pid=44, incarnation=2, restarts=1, last_failure="signal", since=105.0,
+        started_at=104.0, heartbeat_age=0.5, gauges={"pss_mb": 17.666, "inbox_depth": 3.0, "outbox_depth": 0.0},
+    )  # fmt: skip
+    shown = body(sight(running), fleet("a")).bots[0]
+    assert (shown.pid, shown.restarts, shown.last_failure) == (44, 1, "signal")
+    assert (shown.memory_mb, shown.inbox_depth, shown.outbox_depth) == (17.67, 3, 0)
+    assert (shown.uptime_s, shown.since_s) == (6.0, 5.0)
+
+
+def test_a_bot_that_is_gone_shows_no_figures_of_its_last_life() -> None:
+    stopped = BotSight(name="a", bot_id=1, state="stopped", gauges={"pss_mb": 17.0, "inbox_depth": 3.0})
+    shown = body(sight(stopped), fleet("a")).bots[0]
+    assert (shown.memory_mb, shown.inbox_depth) == (None, None)
+
+
+def test_a_wanted_bot_without_credentials_says_why() -> None:
+    shown = body(sight(), fleet("a", "b"), {"b": "role exists"}).bots
+    assert [(bot.name, bot.state) for bot in shown] == [("a", "configured"), ("b", "configured")]
+    assert "role exists" in shown[1].reason
+
+
+def test_a_removed_bot_is_shown_until_it_has_ended() -> None:
+    leaving = BotSight(name="old", bot_id=99, state="stopping", pid=7)
+    assert [bot.name for bot in body(sight(leaving), fleet("a")).bots] == ["a", "old"]
+
+
+def test_the_daemon_is_shown_before_any_fleet_was_applied() -> None:
+    shown = body(sight(), None)
+    assert (shown.daemon.pid, shown.daemon.uptime_s, shown.daemon.problems) == (1, 10.0, ["redis: away"])
+    assert shown.bots == []
+    assert shown.services[0].name == "postgres"

@@ -1,0 +1,109 @@
+"""What a bot's process and its supervisor are given, and when a change means a restart."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot, without_userinfo
+from botctl.fleet import BotSpec, Fleet
+from botctl.handover import BotConfig, DatabaseTarget
+
+AROUND = Surroundings(
+    database=DatabaseTarget(host="db"),
+    redis_url="redis://bus:6379/0",
+    namespace="botctl",
+    telegram_base_url="https://api.telegram.org",
+    openai_api_key="sk-shared-secret",
+    openai_base_url="",
+    log_format="json",
+)
+
+
+def spec(**changes: Any) -> BotSpec:
+    return BotSpec.model_validate({"name": "a", "token": "7:token-secret"} | changes)
+
+
+def digest(bot: BotSpec, folder: str | None = "/x", around: Surroundings = AROUND) -> str:
+    return wanted_bot(bot, Fleet(bots=(bot,), folder=folder), around, None).digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "b"},
+        {"token": "7:another"},
+        {"assistant": {"model": "other"}},
+        {"assistant": None},
+        {"handlers": "package.module:register"},
+        {"limits": {"memory": "128M"}},
+        {"limits": {"concurrent_chats": 3}},
+        {"on_uncertain": "skip"},
+        {"access": {"allow": [1]}},
+        {"proxy": "http://proxy:3128"},
+        {"share": ["message.sent"]},
+    ],
+)
+def test_what_the_process_must_know_restarts_it(change: dict[str, Any]) -> None:
+    assert digest(spec(**change)) != digest(spec())
+
+
+@pytest.mark.parametrize("change", [{"log_level": "debug"}, {"enabled": False}, {"restart": {"max_delay": "5s"}}])
+def test_what_it_can_adopt_or_need_not_know_does_not_restart_it(change: dict[str, Any]) -> None:
+    assert digest(spec(**change)) == digest(spec())
+
+
+def test_the_order_of_an_access_list_does_not_restart() -> None:
+    numbers = [5, 1_000_003, 77, 12, 9_999_999_999]
+    assert digest(spec(access={"allow": numbers})) == digest(spec(access={"allow": numbers[::-1]}))
+
+
+def test_a_moved_fleet_file_restarts_only_bots_with_handlers() -> None:
+    with_handlers = spec(handlers="package.module:register")
+    assert digest(spec(), "/x") == digest(spec(), "/y")
+    assert digest(with_handlers, "/x") != digest(with_handlers, "/y")
+
+
+def test_other_surroundings_restart() -> None:
+    moved = Surroundings(**{**_fields(AROUND), "telegram_base_url": "http://elsewhere"})
+    assert digest(spec(), around=moved) != digest(spec())
+
+
+def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it() -> None:
+    bot = spec(log_level="debug", restart={"intensity": 2}, limits={"memory": "64M", "open_files": 99})
+    wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
+    config = msgspec.json.decode(wanted.config, type=BotConfig)
+    assert BotSpec.model_validate_json(bytes(config.spec)) == bot
+    assert (wanted.live, wanted.restart["intensity"]) == ({"log_level": "DEBUG"}, 2)
+    assert (wanted.memory, wanted.open_files) == (64 * 1024**2, 99)
+
+
+def test_secrets_are_named_for_the_logs_and_hidden_from_the_repr() -> None:
+    bot = spec(assistant={"api_key": "sk-own-secret"}, proxy="http://u:proxy-secret@proxy:1")
+    wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
+    assert set(wanted.secrets) == {"7:token-secret", "sk-own-secret", "sk-shared-secret", "proxy-secret"}
+    assert "secret" not in repr(wanted)
+
+
+def test_the_registry_gets_no_secret() -> None:
+    bot = spec(
+        assistant={"api_key": "sk-own-secret", "base_url": "http://u:url-secret@api"},
+        proxy="http://u:proxy-secret@proxy:1",
+    )
+    shown = json.dumps(public_config(bot))
+    assert "secret" not in shown
+    assert "http://proxy:1" in shown
+    assert "token-secret" not in fingerprint("7:token-secret")
+    assert fingerprint("7:a") != fingerprint("7:b")
+
+
+def test_userinfo_is_taken_out_of_urls() -> None:
+    assert without_userinfo("redis://admin:p%40ss@[::1]:6379/1") == "redis://[::1]:6379/1"
+    assert without_userinfo("redis://host/0") == "redis://host/0"
+
+
+def _fields(around: Surroundings) -> dict[str, Any]:
+    return {name: getattr(around, name) for name in Surroundings.__dataclass_fields__}
