@@ -6,15 +6,17 @@ replies, and no command on connecting that a bot's user may not send.
 
 from __future__ import annotations
 
+import asyncio
+import builtins
 from collections.abc import Callable
 from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, ConnectionError, DataError, RedisError
+from redis.exceptions import AuthenticationError, ConnectionError, DataError, RedisError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from botctl.errors import UsageError
@@ -25,7 +27,7 @@ BLOCK_MS = 5_000
 _TIMEOUT = 5.0
 _BLOCKING_TIMEOUT = BLOCK_MS / 1000 + 5.0
 
-AWAY = (RedisError, OSError, TimeoutError)
+AWAY = (RedisError, OSError, builtins.TimeoutError)
 """What a call raises while Redis can't be used: not reachable, loading, out of memory, user not made yet."""
 
 
@@ -54,34 +56,48 @@ class _Passwords(CredentialProvider):
         return self.get_credentials()
 
 
-class _TriesPasswords:
-    """Connects anew with the next password when the server has refused one: redis-py closes the connection then."""
-
-    credential_provider: Any
+class _Careful(AbstractConnection):
+    """Tries several passwords, and can be cancelled at any moment."""
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect anew with the next password when the server has refused one: redis-py closes the connection then."""
         provider = self.credential_provider
         others = provider.candidates - 1 if isinstance(provider, _Passwords) else 0
         while True:
             try:
-                return await super().connect_check_health(check_health, retry_socket_connect)  # type: ignore
+                await super().connect_check_health(check_health, retry_socket_connect)
             except AuthenticationError:
                 if isinstance(provider, _Passwords):
                     provider.refused()
                 if others <= 0:
                     raise
                 others -= 1
+            else:
+                return
+
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        """Send under `asyncio.timeout`: redis-py's `wait_for` can swallow a cancellation before Python 3.12."""
+        if not self.is_connected:
+            await self.connect_check_health(check_health=False)
+        limit, self.socket_timeout = self.socket_timeout, None
+        try:
+            async with asyncio.timeout(limit):
+                await super().send_packed_command(command, check_health)
+        except builtins.TimeoutError:
+            raise TimeoutError("Timeout writing to socket") from None
+        finally:
+            self.socket_timeout = limit
 
 
-class _PlainConnection(_TriesPasswords, Connection):
+class _PlainConnection(_Careful, Connection):
     pass
 
 
-class _TlsConnection(_TriesPasswords, SSLConnection):
+class _TlsConnection(_Careful, SSLConnection):
     pass
 
 
-class _UnixConnection(_TriesPasswords, UnixDomainSocketConnection):
+class _UnixConnection(_Careful, UnixDomainSocketConnection):
     """Logs in after connecting as the others do; redis-py also does it while connecting, hiding the error."""
 
     async def _connect(self) -> None:
@@ -147,7 +163,7 @@ def reason(error: BaseException) -> str:
     """Why Redis can't be used, in few words without addresses' credentials."""
     if isinstance(error, AuthenticationError):
         return "redis refuses the login"
-    if isinstance(error, ConnectionError | OSError | TimeoutError):
+    if isinstance(error, ConnectionError | TimeoutError | OSError):
         return "redis is not reachable"
     text = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
     return f"redis: {text}"

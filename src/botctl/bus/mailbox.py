@@ -7,6 +7,7 @@ away never raises out of here.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,6 +53,8 @@ class Mailbox:
         self._backoff = Backoff()
         self._cursor: str | None = "0"
         """Where to go on among the entries delivered before and not acknowledged; None when there are none."""
+        self._unsure_until: float | None = None
+        """Until then a connection that was lost may still swallow deliveries, so the pending ones are asked for."""
 
     async def read(self, count: int = 100, block_ms: int = BLOCK_MS) -> list[Entry]:
         """Up to `count` entries, oldest first; first those once delivered and never acknowledged, then new ones.
@@ -63,10 +66,9 @@ class Mailbox:
             try:
                 entries = await self._read(count, min(block_ms, BLOCK_MS))
             except AWAY as error:
-                self._cursor = "0"
                 await self._wait_out(error)
             except BaseException:
-                self._cursor = "0"  # Cancelled: the server may have delivered entries that nobody has seen.
+                self._start_over()  # Cancelled: the server may have delivered entries that nobody has seen.
                 raise
             else:
                 self._recovered()
@@ -79,12 +81,15 @@ class Mailbox:
         try:
             await self._redis.xack(self._stream, MAILBOX_GROUP, *ids)
         except AWAY as error:
-            self._cursor = "0"
             self._lost(error)
             return False
         return True
 
     async def _read(self, count: int, block_ms: int) -> list[Entry]:
+        if self._cursor is None and self._unsure_until is not None:
+            self._cursor = "0"
+            if time.monotonic() > self._unsure_until:
+                self._unsure_until = None
         if self._cursor is not None:
             pending = await self._fetch(self._cursor, count, None)
             self._cursor = pending[-1].id if pending else None
@@ -102,7 +107,12 @@ class Mailbox:
         self._lost(error)
         await asyncio.sleep(self._backoff.next())
 
+    def _start_over(self) -> None:
+        self._cursor = "0"
+        self._unsure_until = time.monotonic() + BLOCK_MS / 1000 + 2.0
+
     def _lost(self, error: BaseException) -> None:
+        self._start_over()
         why = reason(error)
         if self.healthy or why != self.reason:
             _log.warning("mailbox can't be read", reason=why, error=type(error).__name__, detail=str(error)[:200])

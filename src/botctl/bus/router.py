@@ -129,7 +129,7 @@ class Router:
                 tidy_at = clock() + _TIDY_EVERY
 
     async def _open(self) -> None:
-        """After a start or a loss: nothing is taken for granted."""
+        """After a start or an error: what is still pending is read again, what was routed is remembered."""
         self._caught_up.clear()
         async for key in self._redis.scan_iter(match=self._topology.out_pattern, count=1000):
             bot_id = self._topology.bot_of_out(key.decode())
@@ -165,16 +165,7 @@ class Router:
         return chosen
 
     async def _round(self, bots: list[int]) -> None:
-        try:
-            await self._read_and_commit(bots)
-        except BaseException:
-            # What was read and is still pending is read again: it wasn't done, or nobody knows.
-            self._caught_up.difference_update(bots)
-            for bot_id in bots:
-                self._doorbell.ring(bot_id)
-            raise
-
-    async def _read_and_commit(self, bots: list[int]) -> None:
+        """Read and route up to 100 entries of each stream. After any error `_open` makes all of it be read again."""
         replies = await execute(
             self._redis,
             [
