@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -182,10 +183,35 @@ def digest(password: str) -> str:
     return hashlib.sha256(password.encode()).hexdigest()
 
 
-@pytest.fixture
-async def bus(valkey_admin_url: str) -> AsyncIterator[Bus]:
-    """A bus of the test's own on the session's server."""
-    made = Bus(valkey_admin_url)
+@pytest.fixture(scope="session")
+def redis_admin_url() -> Iterator[str]:
+    """Administrator's URL of a Redis, where one is installed."""
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("no redis-server is installed")
+    folder = Path(tempfile.mkdtemp(prefix="botctl-redis-"))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--requirepass", "test-password"],
+        stdout=subprocess.DEVNULL,
+        preexec_fn=lambda: _libc.prctl(1, signal.SIGKILL),
+    )
+    url = f"redis://default:test-password@127.0.0.1:{port}/0"
+    deadline = time.monotonic() + 20
+    while not ping_valkey(url):
+        assert time.monotonic() < deadline, "redis doesn't answer"
+        time.sleep(0.01)
+    yield url
+    process.kill()
+    process.wait()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["valkey", "redis"])
+async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+    """A bus of the test's own on the session's server: the embedded Valkey, and Redis where it's installed."""
+    made = Bus(request.getfixturevalue(f"{request.param}_admin_url"))
     yield made
     await made.aclose()
 
