@@ -35,6 +35,7 @@ def start(
     payload = starting.payload_of(settings, wanted, fleet_env, foreground=not detach)
     if not detach:
         starting.become_daemon(payload)
+    say(f"starting in {folder.root}")
     process, words = starting.spawn_daemon(payload)
     try:
         note = starting.wait_until_serving(process, words, folder)
