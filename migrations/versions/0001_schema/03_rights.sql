@@ -2,8 +2,10 @@
 
 SET LOCAL ROLE botctl_owner;
 
+-- Logins are bot_<bot_id> and bot_<bot_id>_ro_<hex>. It runs for every row a bot writes: comparing names (always bytewise)
+-- costs 0.2 µs, a regular expression 5 µs.
 CREATE FUNCTION botctl_bot_id() RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE
-RETURN substring(session_user::text FROM '^bot_([0-9]{1,18})(?:_ro_[0-9a-f]+)?$')::bigint;
+RETURN CASE WHEN session_user >= 'bot_0' AND session_user < 'bot_:' THEN split_part(session_user::text, '_', 2)::bigint END;
 COMMENT ON FUNCTION botctl_bot_id IS 'The bot whose login this session has; null for everybody else.';
 
 DO $$
