@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from botctl.storage import scram
 from botctl.storage.bootstrap import prepare
-from botctl.storage.engine import bot_engine, connect, login_engine
+from botctl.storage.engine import bot_engine, connect, login_engine, parse_database_url
 
 
 async def test_passwords_are_tried_in_turn(database: Any) -> None:
@@ -125,3 +125,24 @@ async def test_a_transaction_that_the_server_s_death_interrupted_is_not_committe
         names = (await connection.exec_driver_sql("SELECT name FROM bots")).scalars().all()
     assert names == ["kept"]
     await engine.dispose()
+
+
+async def test_no_password_reaches_the_server_s_log(new_postgres: Any) -> None:
+    """Even with every statement logged: the server is given verifiers only, and those as parameters."""
+    first = await prepare(new_postgres.admin_url)
+    admin = await connect(parse_database_url(new_postgres.admin_url))
+    await admin.execute("ALTER SYSTEM SET log_statement = 'all'")
+    await admin.execute("ALTER SYSTEM SET log_min_duration_statement = 0")
+    await admin.execute("SELECT pg_reload_conf()")
+    await admin.close()
+    second = await prepare(new_postgres.admin_url)
+    password = scram.new_password()
+    control = await connect(second.control)
+    await control.execute("SELECT botctl_admin.ensure_bot(5, 4)")
+    await control.execute("SELECT botctl_admin.set_bot_password(5, $1)", scram.random_verifier(password))
+    await control.close()
+    output = new_postgres.server.output()
+    assert "set_bot_password(5, $1)" in output
+    for secret in (first.control.password, second.control.password, password):
+        assert secret not in output
+    assert "SCRAM-SHA-256$" not in output
