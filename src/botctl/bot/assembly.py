@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+import msgspec
+
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
 from botctl.bot.bot_api import App, JournaledBot, build_application
@@ -31,7 +33,8 @@ from botctl.bot.starting import Starter
 from botctl.bot.tls import tls_context
 from botctl.bot.transport import Transport
 from botctl.fleet.model import BotSpec, OnUncertain
-from botctl.handover import BotConfig
+from botctl.handover import BotConfig, DatabaseTarget
+from botctl.observability.redaction import Redactor
 from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
@@ -168,3 +171,18 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         answerer=answerer,
         completion=completion,
     )
+
+
+def warm() -> None:
+    """Make the parts of a bot that doesn't exist, and forget them: what is loaded and cached on the way stays."""
+    spec = BotSpec.model_validate({"name": "warm", "token": "1:warm-up"})
+    config = BotConfig(
+        spec=msgspec.Raw(b"{}"),
+        bot_id=1,
+        folder=None,
+        database=DatabaseTarget(host="localhost"),
+        redis_url="redis://localhost",
+        namespace="warm",
+        telegram_base_url="http://localhost",
+    )
+    assemble(config, spec, Passwords(Redactor()), Health()).finish_handlers()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
+from typing import Any, overload
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -61,18 +61,21 @@ class BotContext:
         self._wake()
         return event.event_id
 
-    def on_event(self, pattern: str, callback: Callback | None = None) -> Any:
+    @overload
+    def on_event(self, pattern: str) -> Callable[[Callback], Callback]: ...
+
+    @overload
+    def on_event(self, pattern: str, callback: Callback) -> Callback: ...
+
+    def on_event(self, pattern: str, callback: Callback | None = None) -> Callback | Callable[[Callback], Callback]:
         """React to events of a type (`order.placed`) or pattern (`order.*`) that the bot's `subscribe:` lets in.
 
         `callback(event)` is a coroutine function; it is called once for each event, again if it raises. Can be used as
         a decorator. Raises ValueError for a pattern that can't match.
         """
-        if callback is not None:
-            self._reactions.add(pattern, callback)
-            return callback
 
-        def decorate(function: Callback) -> Callable[..., Awaitable[None]]:
+        def register(function: Callback) -> Callback:
             self._reactions.add(pattern, function)
             return function
 
-        return decorate
+        return register if callback is None else register(callback)

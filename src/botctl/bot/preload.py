@@ -5,7 +5,7 @@ Opens no socket, starts no thread and reads no secret. The daemon never imports 
 
 from __future__ import annotations
 
-import aiohttp
+import aiohttp  # noqa: F401
 import asyncpg  # type: ignore[import-untyped]  # noqa: F401
 import httpx2  # noqa: F401
 import openai  # noqa: F401
@@ -16,7 +16,7 @@ import telegramify_markdown.converter  # noqa: F401
 from openai.resources import chat as _chat  # noqa: F401
 from openai.resources import responses as _responses  # noqa: F401
 
-from botctl.bot import process
+from botctl.bot import assembly, process
 from botctl.bot.assistant.markdown import render
 from botctl.bot.tls import tls_context
 from botctl.bot.updates import read_batch
@@ -40,5 +40,5 @@ def warm() -> None:
         },
         None,
     )
-    aiohttp.ClientTimeout(total=1.0)
     process.warm_settings()
+    assembly.warm()

@@ -39,6 +39,8 @@ ALLOWED_UPDATES = (
     "chat_join_request",
     "chat_boost",
     "removed_chat_boost",
+    "guest_message",
+    "managed_bot",
 )
 """Every kind there is, named explicitly: what an earlier program chose for this token must not linger on."""
 

@@ -10,6 +10,7 @@ import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
+from multiprocessing import forkserver as forkserver_of_python
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ _numbers = count(7_000_001)
 @pytest.fixture(scope="session")
 def forkserver() -> Any:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["botctl.bot.preload"])
+    context.set_forkserver_preload(["bot_warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(HERE))
+        forkserver_of_python.ensure_running()
     return context
 
 
@@ -50,6 +54,10 @@ def sandbox() -> Iterator[SandboxProcess]:
     running = start_sandbox("--any-chat")
     yield running
     running.stop()
+
+
+def _preparation_data(name: str) -> dict[str, Any]:
+    return {"name": name, "sys_path": [str(HERE), *sys.path], "authkey": multiprocessing.current_process().authkey}
 
 
 class BotUnderTest:
@@ -63,6 +71,7 @@ class BotUnderTest:
         self.telegram = telegram
         self.completion = completion
         self.log = log
+        self.folder = str(HERE)
         self.config: dict[str, Any] = {}
         self.credentials: messages.Credentials | None = None
         self.messages: list[messages.Upward] = []
@@ -83,7 +92,7 @@ class BotUnderTest:
         self.spec = {"name": "nora", "token": self.token, "assistant": None, **self.spec, **spec}
         self._incarnation += 1
         config = BotConfig(
-            spec=msgspec.Raw(json.dumps(self.spec).encode()), bot_id=self.bot_id, folder=str(HERE), **self.config
+            spec=msgspec.Raw(json.dumps(self.spec).encode()), bot_id=self.bot_id, folder=self.folder, **self.config
         )
         commands_out, commands_in = multiprocessing.Pipe(duplex=False)
         reports_out, reports_in = multiprocessing.Pipe(duplex=False)
@@ -97,7 +106,10 @@ class BotUnderTest:
         self._process = self._forkserver.Process(
             target=bot_child.run, args=(commands_out, reports_in, str(self.log)), daemon=True
         )
-        self._process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            # A child need not import pytest's own main module: it would no longer be as light as a real bot.
+            patch.setattr("multiprocessing.spawn.get_preparation_data", _preparation_data)
+            self._process.start()
         commands_out.close()
         reports_in.close()
         self._commands, self._reports = commands_in, reports_out

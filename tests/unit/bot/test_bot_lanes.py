@@ -1,0 +1,138 @@
+"""Lanes: order within a chat, fairness across chats, bounded memory."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from botctl.bot.lanes import Lanes
+from botctl.storage.inbox import InboxRow
+
+
+def row(number: int, lane: str = "chat:1", due: float = 0.0) -> InboxRow:
+    return InboxRow(number, f"update:{number}", "message", lane, "{}", "t", next_attempt_at=due)
+
+
+def test_one_row_of_a_lane_at_a_time_in_order() -> None:
+    lanes = Lanes()
+    for number in (1, 2):
+        lanes.add(row(number), 0.0)
+    first = lanes.take(0.0)
+    assert first is not None
+    assert first.inbox_id == 1
+    assert lanes.take(0.0) is None
+    lanes.release("chat:1", 0.0)
+    second = lanes.take(0.0)
+    assert second is not None
+    assert second.inbox_id == 2
+
+
+def test_lanes_take_turns() -> None:
+    lanes = Lanes()
+    for number, lane in enumerate(["a", "a", "a", "b", "c"], start=1):
+        lanes.add(row(number, lane), 0.0)
+    order = []
+    while (taken := lanes.take(0.0)) is not None:
+        order.append(taken.lane)
+        lanes.release(taken.lane, 0.0)
+    assert order == ["a", "b", "c", "a", "a"]
+
+
+def test_a_failed_row_keeps_its_lane_waiting_until_it_is_due() -> None:
+    lanes = Lanes()
+    lanes.add(row(1), 0.0)
+    lanes.add(row(2), 0.0)
+    taken = lanes.take(0.0)
+    assert taken is not None
+    lanes.release("chat:1", 0.0, again=dataclasses.replace(taken, attempts=1, next_attempt_at=5.0))
+    assert lanes.take(4.9) is None
+    assert lanes.wake_at() == 5.0
+    again = lanes.take(5.0)
+    assert again is not None
+    assert (again.inbox_id, again.attempts) == (1, 1)
+
+
+def test_a_flooding_chat_leaves_room_for_the_others() -> None:
+    lanes = Lanes(capacity=10, per_lane=3)
+    for number in range(1, 9):
+        lanes.add(row(number, "flood"), 0.0)
+    assert len(lanes) == 3
+    lanes.add(row(9, "quiet"), 0.0)
+    assert {lanes.take(0.0).lane, lanes.take(0.0).lane} == {"flood", "quiet"}  # type: ignore[union-attr]
+
+
+def test_an_overflowed_lane_is_hungry_when_it_is_empty_and_goes_on_in_order() -> None:
+    lanes = Lanes(per_lane=2)
+    for number in range(1, 5):
+        lanes.add(row(number), 0.0)
+    handled = []
+    while True:
+        while (taken := lanes.take(0.0)) is not None:
+            handled.append(taken.inbox_id)
+            lanes.release(taken.lane, 0.0)
+        hungry = lanes.hungry()
+        if hungry is None:
+            break
+        name, after = hungry
+        rest = [row(number) for number in range(after + 1, 5)]
+        lanes.refill(name, rest[:2], 0.0, complete=len(rest) < 2)
+    assert handled == [1, 2, 3, 4]
+
+
+def test_rows_behind_an_overflow_are_not_taken_before_those_in_the_database() -> None:
+    lanes = Lanes(per_lane=1)
+    for number in (1, 2, 3):
+        lanes.add(row(number), 0.0)
+    lanes.take(0.0)
+    lanes.release("chat:1", 0.0)
+    lanes.add(row(4), 0.0)
+    assert lanes.take(0.0) is None
+    assert lanes.hungry() == ("chat:1", 1)
+
+
+def test_a_held_lane_waits_for_its_release() -> None:
+    lanes = Lanes()
+    lanes.hold("chat:1")
+    lanes.add(row(1), 0.0)
+    assert lanes.take(0.0) is None
+    lanes.release("chat:1", 0.0, finished=False)
+    taken = lanes.take(0.0)
+    assert taken is not None
+    assert taken.inbox_id == 1
+
+
+def test_a_row_that_is_known_already_is_ignored() -> None:
+    lanes = Lanes()
+    lanes.add(row(1), 0.0)
+    lanes.add(row(1), 0.0)
+    assert len(lanes) == 1
+
+
+@given(st.lists(st.sampled_from("abc"), max_size=40), st.integers(1, 4), st.integers(1, 5))
+def test_whatever_comes_every_chat_is_handled_completely_and_in_order(
+    arrivals: list[str], per_lane: int, concurrent: int
+) -> None:
+    lanes = Lanes(capacity=50, per_lane=per_lane)
+    stored = [row(number, lane) for number, lane in enumerate(arrivals, start=1)]
+    for one in stored:
+        lanes.add(one, 0.0)
+    handled: dict[str, list[int]] = {}
+    busy: list[str] = []
+    while True:
+        while len(busy) < concurrent and (taken := lanes.take(0.0)) is not None:
+            assert taken.lane not in busy
+            busy.append(taken.lane)
+            handled.setdefault(taken.lane, []).append(taken.inbox_id)
+        if busy:
+            lanes.release(busy.pop(0), 0.0)
+        elif (hungry := lanes.hungry()) is not None:
+            name, after = hungry
+            rest = [one for one in stored if one.lane == name and one.inbox_id > after]
+            lanes.refill(name, rest[:per_lane], 0.0, complete=len(rest) < per_lane)
+        else:
+            break
+    for lane in set(arrivals):
+        assert handled[lane] == [one.inbox_id for one in stored if one.lane == lane]
+    assert len(lanes) == 0
