@@ -22,7 +22,7 @@ from rich.text import Text
 from botctl.cli import starting
 from botctl.cli.boot import daemon_environment
 from botctl.cli.client import ApiClient
-from botctl.cli.demo_script import FACT, KILLED, PEOPLE, SCRIPT, Kill, Say
+from botctl.cli.demo_script import FACT, KILLED, PEOPLE, SCRIPT, Kill, Press, Say
 from botctl.cli.shared import console, say
 from botctl.errors import BotctlError, RefusedError
 from botctl.handover import ExecSpec
@@ -97,6 +97,7 @@ class _Conversation:
         self._screen = console()
         self._score = Score()
         self._seen: dict[int, int] = {}
+        self._last_message: dict[int, int] = {}
         self._bots: dict[str, dict[str, Any]] = {}
         # A chat nobody has used: the fleet's folder may remember an earlier demo.
         self._chats = {person: 1_000_000 + secrets.randbelow(1_000_000_000) for person in PEOPLE}
@@ -105,10 +106,13 @@ class _Conversation:
         await self._until_running()
         async with SandboxClient(self._settings.telegram_base_url) as sandbox:
             for step in SCRIPT:
-                if isinstance(step, Kill):
-                    self._kill(step.bot)
-                else:
-                    await self._exchange(sandbox, step)
+                match step:
+                    case Kill(bot):
+                        self._kill(bot)
+                    case Press():
+                        await self._press(sandbox, step)
+                    case Say():
+                        await self._exchange(sandbox, step)
         await self._until_running()
         now = self._bots[KILLED]
         self._note(f"{KILLED} has been restarted {now['restarts']} time(s); it is process {now['pid']} now")
@@ -126,11 +130,27 @@ class _Conversation:
             self._score.complaints.append(f"{step.bot} has not answered {step.person!r} within {REPLY_WAIT:g} s")
             return
         self._seen[bot_id] = reply.seq
+        if reply.message_id is not None:
+            self._last_message[bot_id] = reply.message_id
         self._score.answered += 1
         took = (time.monotonic() - begun) * 1000
         self._line(step.bot, step.person, reply.text, "green", f"  ({took:.0f} ms)")
         if step.expect and step.expect.lower() not in reply.text.lower():
             self._score.complaints.append(f"{step.bot} should have said {step.expect!r}: {FACT} was not remembered")
+
+    async def _press(self, sandbox: SandboxClient, step: Press) -> None:
+        bot_id, chat_id = int(self._bots[step.bot]["bot_id"]), self._chats[step.person]
+        await sandbox.press(
+            bot_id, chat_id, self._last_message[bot_id], step.data, {"id": chat_id, "first_name": step.person}
+        )
+        self._line(step.person, step.bot, f"[presses {step.label}]", "cyan")
+        reply = await sandbox.wait_for_reply(bot_id, chat_id, self._seen.get(bot_id, 0), REPLY_WAIT)
+        if reply is None or step.expect not in reply.text:
+            self._score.complaints.append(f"{step.bot} should have said {step.expect!r}: no event came back")
+            return
+        self._seen[bot_id] = reply.seq
+        self._line(step.bot, step.person, reply.text, "green")
+        self._note("two events made that: the order went to gus, and gus told nora that it is cooked")
 
     def _kill(self, name: str) -> None:
         pid = int(self._bots[name]["pid"])
@@ -144,7 +164,8 @@ class _Conversation:
             self._bots = {bot["name"]: bot for bot in bots}
             if all(bot["state"] == "running" for bot in bots) and bots:
                 return
-            if time.monotonic() > deadline:
+            hopeless = any(bot["state"] == "quarantined" for bot in bots)
+            if hopeless or time.monotonic() > deadline:
                 states = ", ".join(f"{bot['name']} is {bot['state']} ({bot['reason']})" for bot in bots)
                 raise BotctlError(f"not every bot runs: {states}", hint="`botctl logs` says why.")
             await asyncio.sleep(_POLL)
@@ -197,8 +218,9 @@ def _fleet_file() -> Path:
     """`examples/` of the checkout, or of the installed package."""
     package = Path(__file__).resolve().parents[1]
     for folder in (package / "examples", package.parents[1] / "examples"):
-        if (folder / "demo.yaml").is_file():
-            return folder / "demo.yaml"
+        file = folder / "concierge" / "demo.yaml"
+        if file.is_file():
+            return file
     raise BotctlError("the demo's fleet file is missing from this installation", hint="Install botctl again.")
 
 

@@ -22,6 +22,11 @@ def test_the_example_fleet_is_valid_once_its_variables_are_set() -> None:
     assert len(load_fleet(path, env).bots) == 2
 
 
+def test_the_demos_fleet_needs_no_variable() -> None:
+    fleet = load_fleet(CONFIG.parent / "examples/concierge/demo.yaml", {})
+    assert [bot.name for bot in fleet.bots] == ["nora", "gus", "pip"]
+
+
 def test_the_example_settings_show_every_key_and_are_valid_when_uncommented(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
