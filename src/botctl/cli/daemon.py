@@ -181,7 +181,11 @@ class Daemon:
                 )
             )
         return messages.Configure(
-            name=child.name, incarnation=child.record.incarnation, config=config, credentials=child.credentials
+            name=child.name,
+            incarnation=child.record.incarnation,
+            config=config,
+            credentials=child.credentials,
+            previous_failure=child.record.previous_failure.value if child.record.previous_failure is not None else "",
         )
 
     def keep_secret(self, secrets: list[str]) -> None:

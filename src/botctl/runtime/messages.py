@@ -57,6 +57,8 @@ class Configure(Message, frozen=True):
     incarnation: int
     config: msgspec.Raw
     credentials: Credentials | None = None
+    previous_failure: str = ""
+    """A `FailureClass` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
 
 
 class Stop(Message, frozen=True):

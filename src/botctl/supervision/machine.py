@@ -219,7 +219,9 @@ def condemned_gone(record: Record, event: Exited | SpawnFailed, now: float) -> S
 
 def stopped(record: Record, event: Exited | SpawnFailed, now: float) -> Step:
     """A stopping process has ended; do what was to follow."""
-    gone = record.but(pid=None, escalation=Escalation.NONE, deadline=None, ready=False, last_words=None)
+    gone = record.but(
+        pid=None, escalation=Escalation.NONE, deadline=None, ready=False, last_words=None, previous_failure=None
+    )
     match record.after_stop:
         case AfterStop.START:
             return _start(gone.but(restarts=record.restarts + 1), now)
@@ -317,6 +319,7 @@ def _after_failure(record: Record, failure: Failure, reason: str, now: float) ->
         escalation=Escalation.NONE,
         last_words=None,
         last_failure=failure,
+        previous_failure=failure,
         failures=failures,
         consecutive=consecutive,
         deadline=None,

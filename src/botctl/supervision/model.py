@@ -145,6 +145,8 @@ class Record:
     """Failures since the child was last stable; the exponent of the backoff."""
     restarts: int = 0
     last_failure: Failure | None = None
+    previous_failure: Failure | None = None
+    """How the incarnation before this one failed; None when it was stopped on purpose."""
     last_words: Failure | None = None
     """What the child said it would die of; beats what its exit code suggests."""
     reason: str = ""

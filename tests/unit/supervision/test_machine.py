@@ -46,7 +46,7 @@ def test_a_wanted_child_is_spawned_and_becomes_running_when_ready():
 
 def test_a_crash_is_followed_by_a_short_delay_and_a_new_incarnation():
     record, actions = play((5.0, events.Exited(Exit(code=1))), record=running())
-    assert (record.state, record.last_failure, actions) == (State.BACKOFF, Failure.CRASH, [])
+    assert (record.state, record.previous_failure, actions) == (State.BACKOFF, Failure.CRASH, [])
     assert record.deadline is not None
     assert 0.05 <= record.deadline - 5.0 < 0.1
     record, actions = play((record.deadline, events.Due()), record=record)
@@ -174,7 +174,7 @@ def test_a_stop_asks_then_terms_then_kills():
     record, actions = play((15.0, events.Due()), (17.0, events.Due()), (18.0, events.Due()), record=record)
     assert actions == [Terminate(), Kill(), Kill()]
     record, actions = play((18.1, events.Exited(Exit(signal=9))), record=record)
-    assert (record.state, actions, record.failures) == (State.STOPPED, [], ())
+    assert (record.state, actions, record.failures, record.previous_failure) == (State.STOPPED, [], (), None)
 
 
 def test_a_restart_stops_gently_and_starts_again():
