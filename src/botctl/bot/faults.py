@@ -6,7 +6,7 @@ Trouble of the environment is waited out and never counts against an update.
 from __future__ import annotations
 
 import asyncpg  # type: ignore[import-untyped]
-from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError
+from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from telegram.error import BadRequest, NetworkError, RetryAfter
 
@@ -42,10 +42,13 @@ def retry_soon(error: BaseException) -> bool:
 
 
 def environmental(error: BaseException) -> bool:
-    """Whether a handler failed because something outside was away, so that its attempt doesn't count."""
+    """Whether a handler failed because Telegram or the bot's database was away, so that its attempt doesn't count.
+
+    What else a handler depends on is its own affair: that counts.
+    """
     if isinstance(error, BadRequest):
         return False
-    return isinstance(error, NetworkError | RetryAfter) or database_away(error)
+    return isinstance(error, NetworkError | RetryAfter) or (isinstance(error, SQLAlchemyError) and database_away(error))
 
 
 def brief(error: BaseException, limit: int = 500) -> str:

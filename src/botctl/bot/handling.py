@@ -37,6 +37,8 @@ React = Callable[[Event], Awaitable[None]]
 
 _FIRST_DELAY = 0.5
 _MAX_DELAY = 30.0
+_PATIENCE = 40
+"""Waits for the surroundings, about twenty minutes, after which even they count: a lane must go on some day."""
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,9 @@ class Handling:
 
     async def _failed(self, row: InboxRow, scope: Scope, error: Exception) -> Handled:
         reason = brief(error)
-        if environmental(error):
-            waits = self._waits[row.cause] = self._waits.get(row.cause, 0) + 1
+        waits = self._waits.get(row.cause, 0)
+        if environmental(error) and waits < _PATIENCE:
+            waits = self._waits[row.cause] = waits + 1
             delay = min(_FIRST_DELAY * 2.0 ** min(waits, 10), _MAX_DELAY)
             _log.warning("handling waits for something outside", error=reason, retry_in=delay)
             await self._committer.postpone(scope, reason, delay, counts=False)

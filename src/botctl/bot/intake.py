@@ -37,14 +37,14 @@ class Intake:
         self._behind = True
         """Whether rows wait in the database that are not in memory; at the start, nobody knows."""
 
-    async def store(self, rows: Sequence[NewRow]) -> int:
-        """Commit rows; returns how many are new. Waits as long as the database is away.
+    async def store(self, rows: Sequence[NewRow]) -> frozenset[str]:
+        """Commit rows; returns the causes that are new. Waits as long as the database is away.
 
         Rows the database refuses together are stored one by one, and one it refuses alone becomes a dead letter, so
         that nothing keeps the others out.
         """
         if not rows:
-            return 0
+            return frozenset()
         async with self._lock:
             try:
                 ids = await self._insert(rows)
@@ -58,7 +58,7 @@ class Intake:
                 if inbox_id is not None and row.dead is None:
                     self._remember(row, inbox_id)
         self._changed()
-        return len(ids)
+        return frozenset(ids)
 
     async def refill(self) -> None:
         """Read what waits in the database, as far as there is room in memory."""

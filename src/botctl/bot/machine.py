@@ -101,7 +101,11 @@ class BotMachine:
     async def stop(self, timeout: float) -> None:
         """End gracefully: no more polling, what is under way is finished, the rest is left to the next incarnation."""
         parts, deadline = self._parts, time.monotonic() + timeout * 0.9
-        await self._cancel("poller", "start", "mailbox", "dispatcher")
+        await self._cancel("poller")
+        start = self._tasks.get("start")
+        if start is not None and self._hooked:  # A post_init that has begun is let end, as a handler is.
+            await asyncio.wait({start}, timeout=max(deadline - time.monotonic() - _RELAY_SHARE, 0.0))
+        await self._cancel("start", "dispatcher")
         interrupted = await parts.dispatcher.drain(deadline - time.monotonic() - _RELAY_SHARE)
         if interrupted:
             _log.warning("interrupted; the next incarnation takes them up", updates=interrupted)

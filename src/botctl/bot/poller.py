@@ -54,6 +54,14 @@ class _Answer:
             return f"HTTP {self.status}"
 
     @property
+    def is_telegrams(self) -> bool:
+        """Whether the Bot API itself answers, and not something on the way to it."""
+        try:
+            return json.loads(self.body)["ok"] is False
+        except (ValueError, KeyError, TypeError):
+            return False
+
+    @property
     def retry_after(self) -> float:
         try:
             return min(max(float(json.loads(self.body)["parameters"]["retry_after"]), 0.0), 3600.0)
@@ -130,9 +138,10 @@ class Poller:
 
     async def _store(self, batch: Batch) -> None:
         new = await self._intake.store(batch.rows)
-        self._health.count("updates", new)
+        self._health.count("updates", len(new))
         for row in batch.rows:
-            _log.info("update received", cause=row.cause, kind=row.kind, lane=row.lane, trace_id=row.trace_id)
+            if row.cause in new:
+                _log.info("update received", cause=row.cause, kind=row.kind, lane=row.lane, trace_id=row.trace_id)
 
     def _succeeded(self) -> None:
         self.last_poll = self._clock()
@@ -147,7 +156,7 @@ class Poller:
 
     async def _refused(self, answer: _Answer) -> None:
         match answer.status:
-            case 401 | 404:
+            case 401 | 404 if answer.is_telegrams:
                 raise BadTokenError(
                     f"Telegram refuses the token: {answer.description}",
                     hint="Take the bot's token from @BotFather, put it into the fleet file, then run: botctl apply",

@@ -60,7 +60,7 @@ async def collect(mailbox: Mailbox, intake: Intake, health: Health) -> None:
         for entry in entries:
             if entry.event is None:
                 _log.error("an entry of the mailbox can't be read", entry=entry.id, reason=entry.error)
-        health.count("updates", await intake.store(rows))
+        health.count("updates", len(await intake.store(rows)))
         await mailbox.ack([entry.id for entry in entries])
 
 

@@ -93,7 +93,13 @@ def test_what_means_that_the_database_is_away(error: Exception, expected: bool) 
 
 @pytest.mark.parametrize(
     ("error", "expected"),
-    [(TimedOut(), True), (RetryAfter(3), True), (BadRequest("x"), False), (Forbidden("x"), False), (KeyError(), False)],
+    [
+        (TimedOut(), True),
+        (RetryAfter(3), True),
+        (BadRequest("x"), False),
+        (Forbidden("x"), False),
+        (FileNotFoundError(), False),
+    ],
 )
 def test_what_does_not_count_against_an_update(error: Exception, expected: bool) -> None:
     assert environmental(error) is expected

@@ -57,7 +57,7 @@ def test_an_empty_answer_has_no_offset() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"result": 1}', b"<html>"])
 def test_no_answer_of_getupdates_is_a_value_error(body: bytes) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         read_batch(body, lambda: "t")
 
 
