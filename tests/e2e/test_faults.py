@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import re
@@ -59,7 +60,13 @@ class Load:
         except AssertionError:
             replies = await self.replies()
             missing = {key: count - replies[key] for key, count in self.sent.items() if replies[key] < count}
-            raise AssertionError(f"lost: {missing}") from None
+            rows = await self.stack.rows(
+                "SELECT i.bot_id, i.cause, i.lane, i.state, i.attempts, i.last_error, s.state AS send, s.mode, s.error,"
+                " s.uncertain FROM inbox i LEFT JOIN sends s USING (bot_id, cause)"
+                " WHERE i.state <> 'done' OR s.state IS DISTINCT FROM 'sent' ORDER BY i.bot_id, i.inbox_id"
+            )
+            open_rows = "\n".join(str(dict(row)) for row in rows[:40])
+            raise AssertionError(f"lost: {missing}\nnot done or not sent:\n{open_rows}") from None
         return await self.replies()
 
     async def uncertain(self) -> int:
@@ -159,13 +166,16 @@ async def test_kill_9_of_a_server_while_bots_run(stack: Stack, victim: str):
         return (await stack.rows("SELECT count(*) FROM outbox WHERE relayed_at IS NULL"))[0][0] == 0
 
     await eventually(relayed, "every event relayed")
+    published = {row[0] for row in await stack.rows("SELECT event_id FROM outbox WHERE bot_id <> 0")}
+    assert len(published) >= 2 * sum(load.sent.values()), "each message received, each answer sent"
     async with stack.redis() as client:
 
         async def routed() -> bool:
-            entries = await client.xrange("botctl:events:bot")
-            users = await client.xrange("botctl:events:user")
-            found = {fields.get("id") or fields.get("event") for _, fields in entries + users}
-            return len(found) >= 2 * sum(load.sent.values())
+            entries = [
+                entry for log in ("bot", "system", "user") for entry in await client.xrange(f"botctl:events:{log}")
+            ]
+            found = [json.loads(body)["id"] for _, fields in entries for body in fields.values()]
+            return published <= set(found)
 
         await eventually(routed, "every event routed")
 

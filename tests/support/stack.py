@@ -140,7 +140,7 @@ class Stack:
 
     async def service_pid(self, name: str) -> int:
         """Pid of a supervised server or of `control`."""
-        services = self.status()["daemon"]["services"]
+        services = self.status()["services"]
         found = next((service for service in services if service["name"] == name), None)
         assert found is not None, services
         return int(found["pid"])

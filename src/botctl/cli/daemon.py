@@ -74,7 +74,7 @@ class Daemon:
         try:
             self._start_servers()
         except BotctlError as error:
-            self.boot_failed(error.message + (f"\n{error.hint}" if error.hint else ""))
+            self.boot_failed(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
         else:
             self._start_setup()
         self.supervisor.run()
@@ -213,6 +213,8 @@ class Daemon:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"timestamp": now, "level": level, "event": event, "process": "supervisor", **fields}
         self._logs.write("daemon", json.dumps({key: value for key, value in line.items() if value not in (None, "")}))
+        if event == "setup paused":
+            self._say(str(fields["reason"]))
         if event == "shutting down":
             self._note("stopping")
             self._say("stopping")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
 
 import msgspec
 import setproctitle
@@ -19,6 +22,7 @@ from botctl.runtime.channel import Channel
 from botctl.storage.bootstrap import Prepared, prepare
 
 _RETRY_EVERY = 0.05
+_LONG = 3.0
 
 
 def main(channel: Channel) -> int:
@@ -27,9 +31,9 @@ def main(channel: Channel) -> int:
     setproctitle.setproctitle("botctl: setup")
     configure("setup", redactor=Redactor([config.database_url, config.redis_url]))
     try:
-        database, redis = asyncio.run(_prepare(config))
+        database, redis = asyncio.run(_prepare(config, channel))
     except BotctlError as error:
-        detail = f"{error.message}\n{error.hint}" if error.hint else error.message
+        detail = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
         channel.send(messages.Failing(failure=messages.FailureClass.CODE, detail=detail))
         return 1
     result = SetupResult(
@@ -43,9 +47,27 @@ def main(channel: Channel) -> int:
     return 0
 
 
-async def _prepare(config: SetupConfig) -> tuple[Prepared, ServerVersion]:
-    redis = await _reach_redis(config)
-    return await prepare(config.database_url, wait=config.wait), redis
+async def _prepare(config: SetupConfig, channel: Channel) -> tuple[Prepared, ServerVersion]:
+    async with _patience(channel, "Redis", config.redis_url, config.wait):
+        redis = await _reach_redis(config)
+    async with _patience(channel, "PostgreSQL", config.database_url, config.wait):
+        return await prepare(config.database_url, wait=config.wait), redis
+
+
+@asynccontextmanager
+async def _patience(channel: Channel, server: str, url: str, wait: float) -> AsyncIterator[None]:
+    """Tell the operator what is waited for, when it takes long."""
+    place = urlsplit(url)
+
+    def tell() -> None:
+        reason = f"waiting up to {wait:g} s for {server} at {place.hostname}:{place.port}"
+        channel.send(messages.Heartbeat(health=messages.Health.PAUSED, reason=reason))
+
+    timer = asyncio.get_running_loop().call_later(_LONG, tell)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def _reach_redis(config: SetupConfig) -> ServerVersion:
