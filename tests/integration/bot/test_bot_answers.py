@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bot_waiting import until
+from bot_waiting import completion_of, until
 
 
 async def test_a_message_is_answered_by_a_handler(bot: Any, published: Any) -> None:
@@ -165,37 +165,3 @@ async def test_all_lines_of_an_update_carry_its_trace_id(bot: Any) -> None:
     assert {"update received", "completed", "handled", "sent"} <= said
     assert await bot.value("SELECT bool_and(correlation_id = $1) FROM outbox WHERE bot_id = {bot}", trace)
     assert bot.token.split(":")[1] not in bot.output()
-
-
-def completion_of(text: str) -> str:
-    """An answer of the Responses API."""
-    import json
-
-    return json.dumps(
-        {
-            "id": "resp_1",
-            "object": "response",
-            "created_at": 0,
-            "status": "completed",
-            "model": "gpt-5-mini",
-            "output": [
-                {
-                    "id": "msg_1",
-                    "type": "message",
-                    "role": "assistant",
-                    "status": "completed",
-                    "content": [{"type": "output_text", "text": text, "annotations": []}],
-                }
-            ],
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-            "usage": {
-                "input_tokens": 1,
-                "output_tokens": 2,
-                "total_tokens": 3,
-                "input_tokens_details": {"cached_tokens": 0},
-                "output_tokens_details": {"reasoning_tokens": 0},
-            },
-        }
-    )

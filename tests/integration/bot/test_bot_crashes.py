@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from bot_waiting import until
+from bot_waiting import completion_of, until
 
 
 async def calls_of(bot: Any, method: str, number: int) -> None:
@@ -92,8 +92,6 @@ async def test_killed_after_telegram_has_the_answer_on_uncertain_decides(
 
 
 async def test_parts_that_were_only_planned_are_sent_once_and_in_order(bot: Any) -> None:
-    from test_bot_answers import completion_of
-
     bot.start(assistant={})
     await bot.ready()
     await bot.completion.inject_fault("*", status=200, body=completion_of("one " * 2500))
