@@ -30,6 +30,7 @@ from botctl.bot.secrets import Passwords
 from botctl.bot.sender import Outgoing, Sender
 from botctl.bot.sent import SentRecorder
 from botctl.bot.starting import Starter
+from botctl.bot.suspects import Suspects
 from botctl.bot.tls import tls_context
 from botctl.bot.transport import Transport
 from botctl.fleet.model import BotSpec, OnUncertain
@@ -57,6 +58,7 @@ class Parts:
     context: BotContext
     reactions: Reactions
     recovery: Recovery
+    suspects: Suspects
     dispatcher: Dispatcher
     bus: BusLink
     answerer: Answerer | None
@@ -117,6 +119,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         wakeups.events_committed,
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
+    suspects = Suspects(database, inbox, limit=spec.limits.attempts)
     handling = Handling(
         application,
         database,
@@ -125,6 +128,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         health,
         spec.access,
         reactions.react,
+        suspects=suspects,
         max_attempts=spec.limits.attempts,
         now=now,
     )
@@ -153,7 +157,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
             spec.assistant, api_key=config.openai_api_key, base_url=config.openai_base_url, tls=tls
         )
         answerer = Answerer(
-            spec.assistant, completion, database, inbox, conversations, Completions(bot_id), publisher, health
+            spec.assistant, completion, database, inbox, conversations, Completions(bot_id), publisher, health, suspects
         )
     return Parts(
         transport=transport,
@@ -166,6 +170,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         context=BotContext(spec, database, publisher, reactions, wakeups.events_committed),
         reactions=reactions,
         recovery=Recovery(database, sends, conversations, sender, lanes, health, now=now),
+        suspects=suspects,
         dispatcher=dispatcher,
         bus=bus,
         answerer=answerer,

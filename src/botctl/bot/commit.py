@@ -99,7 +99,7 @@ class Committer:
         """The attempt was interrupted by the end of the process."""
         scope.attempt_counted = False
         await self._database.statement(
-            lambda connection: self._inbox.count_attempts(connection, scope.inbox_id, scope.attempt - 1)
+            lambda connection: self._inbox.step_back(connection, scope.inbox_id, scope.attempt - 1)
         )
 
     async def _end(self, scope: Scope, end: Callable[[AsyncConnection], Any], event: StoredEvent | None) -> None:

@@ -26,6 +26,7 @@ from botctl.bot.journal import NotRepeatedError
 from botctl.bot.scope import Scope, current
 from botctl.bot.sender import Outgoing
 from botctl.bot.starting import Starter
+from botctl.bot.suspects import Suspects
 from botctl.bus.events import Event, decode_event
 from botctl.errors import ProtocolError
 from botctl.fleet.model import Access
@@ -62,6 +63,7 @@ class Handling:
         access: Access,
         react: React,
         *,
+        suspects: Suspects,
         max_attempts: int,
         now: Callable[[], float],
     ) -> None:
@@ -72,6 +74,7 @@ class Handling:
         self._health = health
         self._access = access
         self._react = react
+        self._suspects = suspects
         self._max_attempts = max_attempts
         self._now = now
         self._waits: dict[str, int] = {}
@@ -90,11 +93,12 @@ class Handling:
             return await self._failed(row, scope, error)
         finally:
             scope.closed = True
+            await self._suspects.leave(scope, finished=True)
 
     async def _attempt(self, row: InboxRow, scope: Scope) -> Handled:
-        if row.attempts >= self._max_attempts:
+        if self._suspects.is_guilty(row.inbox_id):
             scope.attempt = row.attempts
-            reason = f"the process ended during each of its {row.attempts} attempts"
+            reason = f"the process ended while it worked on this alone; attempts: {row.attempts}"
             return await self._bury(scope, RuntimeError(reason), reason)
         try:
             work, incoming = self._understand(row)
@@ -102,6 +106,7 @@ class Handling:
             return await self._bury(scope, error, f"can't be read: {brief(error)}")
         scope.chat_id, scope.thread_id, scope.user_id = incoming.chat_id, incoming.thread_id, incoming.user_id
         admitted = self._access.admits(incoming.user_id)
+        await self._suspects.enter(scope)
         if not await self._starter.begin(row, scope, incoming, keep=admitted):
             return Handled()
         if not admitted:

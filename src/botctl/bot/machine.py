@@ -42,7 +42,10 @@ class FatalError(BotctlError):
 
 
 class BotMachine:
-    """`on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges."""
+    """`previous_failure` is how the incarnation before this one failed, empty when it didn't or nobody knows.
+
+    `on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges.
+    """
 
     def __init__(
         self,
@@ -50,12 +53,14 @@ class BotMachine:
         spec: BotSpec,
         passwords: Passwords,
         *,
+        previous_failure: str,
         on_ready: Callable[[], None],
         on_beat: Callable[[dict[str, float]], None],
     ) -> None:
         self.health = Health()
         self._config = config
         self._spec = spec
+        self._previous_failure = previous_failure
         self._on_ready = on_ready
         self._on_beat = on_beat
         self._parts: Parts = assemble(config, spec, passwords, self.health)
@@ -129,6 +134,7 @@ class BotMachine:
         """Everything that comes before the first update is handled."""
         parts = self._parts
         await asyncio.gather(first, self._initialize())
+        await parts.suspects.find(self._previous_failure)
         await parts.recovery.find()
         await parts.intake.refill()
         if parts.application.post_init is not None:

@@ -62,7 +62,14 @@ class BotProcess:
         self._spec = spec
         self._stop = asyncio.Event()
         self._stop_timeout = spec.restart.stop_timeout
-        self._machine = BotMachine(config, spec, passwords, on_ready=self._ready, on_beat=self._beat)
+        self._machine = BotMachine(
+            config,
+            spec,
+            passwords,
+            previous_failure=channel.configure.previous_failure,
+            on_ready=self._ready,
+            on_beat=self._beat,
+        )
 
     async def run(self) -> int:
         """The exit code: 0 after a stop, 1 when the bot can't go on."""

@@ -35,6 +35,9 @@ class Scope:
     attempt: int = 1
     attempt_counted: bool = False
     """Whether the inbox counts this attempt now; while it waits for a model, it does not."""
+    inside: bool = False
+    """Whether it is being worked on now, as `suspects` sees it; `alone`: with nothing beside it."""
+    alone: bool = False
     chat_id: int | None = None
     thread_id: int = 0
     user_id: int | None = None

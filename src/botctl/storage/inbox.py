@@ -72,16 +72,21 @@ class Inbox:
             SELECT {columns} FROM inbox
             WHERE bot_id = {bot} AND state = 'new' AND lane = $1 AND inbox_id > $2
             ORDER BY inbox_id LIMIT $3"""
-        # The commit of an attempt's beginning need not reach the disk: it survives the death of the bot, and if the
-        # server dies as well, an attempt less is counted.
+        # next_attempt_at is empty exactly while a begun attempt is being worked on, and before the first one. This
+        # commit has to be durable: what the attempt goes on to commit builds on it.
         self._begin = f"""
-            WITH relaxed AS MATERIALIZED (SELECT set_config('synchronous_commit', 'off', true) AS setting)
-            UPDATE inbox SET attempts = $2 FROM relaxed
-            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new' AND relaxed.setting = 'off'
+            UPDATE inbox SET attempts = $2, next_attempt_at = NULL
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'
             RETURNING inbox_id"""
-        self._count = f"""
-            UPDATE inbox SET attempts = $2
+        self._step_back = f"""
+            UPDATE inbox SET attempts = $2, next_attempt_at = now()
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._interrupted = f"""
+            SELECT inbox_id, attempts FROM inbox
+            WHERE bot_id = {bot} AND state = 'new' AND attempts > 0 AND next_attempt_at IS NULL"""
+        self._excuse = f"""
+            UPDATE inbox SET attempts = attempts - 1, next_attempt_at = now()
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
         self._postpone = f"""
             UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
                              attempts = $4
@@ -126,9 +131,19 @@ class Inbox:
         result = await connection.exec_driver_sql(self._begin, (inbox_id, attempt))
         return result.first() is not None
 
-    async def count_attempts(self, connection: AsyncConnection, inbox_id: int, attempts: int) -> None:
-        """Set how many attempts are counted: one that only waits for somebody else is left out meanwhile."""
-        await connection.exec_driver_sql(self._count, (inbox_id, attempts))
+    async def step_back(self, connection: AsyncConnection, inbox_id: int, attempts: int) -> None:
+        """The row is not worked on for now; `attempts` count, without the one that is stepped back from."""
+        await connection.exec_driver_sql(self._step_back, (inbox_id, attempts))
+
+    async def interrupted(self, connection: AsyncConnection) -> dict[int, int]:
+        """Rows that an earlier process was working on when it ended: inbox_id -> attempts, that one included."""
+        result: Any = await connection.exec_driver_sql(self._interrupted)
+        return {inbox_id: attempts for inbox_id, attempts in result.all()}
+
+    async def excuse(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> None:
+        """Take back the interrupted attempt of these rows."""
+        if inbox_ids:
+            await connection.exec_driver_sql(self._excuse, (list(inbox_ids),))
 
     async def postpone(
         self, connection: AsyncConnection, inbox_id: int, error: str, delay: float, attempts: int

@@ -87,7 +87,7 @@ class BotUnderTest:
     def pid(self) -> int:
         return int(self._process.pid)
 
-    def start(self, **spec: Any) -> None:
+    def start(self, *, previous_failure: str = "", **spec: Any) -> None:
         """Fork a process. `spec` are keys of the fleet file, kept for later starts."""
         self.spec = {"name": "nora", "token": self.token, "assistant": None, **self.spec, **spec}
         self._incarnation += 1
@@ -101,6 +101,7 @@ class BotUnderTest:
             incarnation=self._incarnation,
             config=msgspec.Raw(msgspec.json.encode(config)),
             credentials=self.credentials,
+            previous_failure=previous_failure,
         )
         os.write(commands_in.fileno(), frame(messages.encode(configure)))
         self._process = self._forkserver.Process(

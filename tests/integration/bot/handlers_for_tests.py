@@ -52,6 +52,8 @@ def poison(app: App, bot: BotContext) -> None:
             raise ValueError("this update is poison")
         if update.message.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if update.message.text == "slow":
+            await asyncio.sleep(0.5)
         await update.message.reply_text(f"echo {update.message.text}")
 
     app.add_handler(MessageHandler(TEXT, on_text))

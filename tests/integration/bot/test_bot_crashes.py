@@ -160,7 +160,7 @@ async def test_a_divergence_is_counted_and_never_answered_from_the_journal(bot: 
     await bot.say("x")
     await calls_of(bot, "sendMessage", 2)
     bot.kill()
-    bot.start()
+    bot.start(previous_failure="crash")
     await bot.ready()
     await bot.heartbeat(lambda beat: beat.counters["divergences"] == 1)
     await bot.settled(1)
@@ -181,13 +181,46 @@ async def test_an_update_that_kills_the_process_becomes_a_dead_letter(bot: Any) 
     await bot.telegram.say_many(bot.bot_id, [(100, "die"), (100, "after")])
     for _ in range(2):
         assert await bot.ended() == -9
-        bot.start()
+        bot.start(previous_failure="crash")
     await bot.ready()
     assert await bot.answers(1) == ["echo after"]
     await bot.settled(2)
     row = (await bot.rows("SELECT state, attempts, last_error FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id"))[0]
     assert (row["state"], row["attempts"]) == ("dead", 2)
     assert "process ended" in row["last_error"]
+
+
+async def test_an_update_that_kills_the_process_takes_no_other_chats_updates_with_it(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
+    await bot.ready()
+    others = range(101, 107)
+    await bot.telegram.say_many(bot.bot_id, [*((chat, "slow") for chat in others), (100, "die")])
+    for _ in range(3):  # once with the others, then alone as often as it has attempts
+        assert await bot.ended() == -9
+        bot.start(previous_failure="crash")
+    await bot.ready()
+    for chat in others:
+        assert await bot.answers(1, chat) == ["echo slow"]
+    await bot.settled(7)
+    rows = await bot.rows("SELECT lane, state FROM inbox WHERE bot_id = {bot} AND state <> 'done'")
+    assert [tuple(row) for row in rows] == [("chat:100", "dead")]
+
+
+async def test_kills_from_outside_never_make_a_dead_letter(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
+    await bot.ready()
+    await bot.say("slow")
+    for _ in range(6):
+
+        async def begun() -> bool:
+            return await bot.value("SELECT max(attempts) FROM inbox WHERE bot_id = {bot} AND state = 'new'") == 1
+
+        await until(begun)
+        bot.kill()
+        bot.start(previous_failure="signal")
+        await bot.ready()
+    assert await bot.answers(1) == ["echo slow"]
+    await bot.settled(1)
 
 
 async def test_an_update_that_keeps_failing_becomes_a_dead_letter_and_the_lane_goes_on(bot: Any) -> None:

@@ -24,6 +24,7 @@ from botctl.bot.database import Database
 from botctl.bot.health import Health, Trouble
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Scope, active
+from botctl.bot.suspects import Suspects
 from botctl.bot.tasks import end
 from botctl.fleet.model import Assistant
 from botctl.storage.completions import Completions, StoredCompletion
@@ -51,7 +52,9 @@ class Answerer:
         completions: Completions,
         publisher: Publisher,
         health: Health,
+        suspects: Suspects,
     ) -> None:
+        self._suspects = suspects
         self._assistant = assistant
         self._client = client
         self._database = database
@@ -91,15 +94,17 @@ class Answerer:
             async with _typing(context.bot, scope):
                 completion = await self._client.complete([*history, Turn("user", text)])
         except CompletionError:
+            await self._suspects.enter(scope)
             await self._database.statement(
-                lambda connection: self._inbox.count_attempts(connection, scope.inbox_id, scope.attempt)
+                lambda connection: self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt)
             )
             scope.attempt_counted = True
             raise
+        await self._suspects.enter(scope)
 
         async def record(connection: AsyncConnection) -> None:
             await self._completions.record(connection, scope.cause, _STEP, completion)
-            await self._inbox.count_attempts(connection, scope.inbox_id, scope.attempt)
+            await self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt)
 
         await self._database.transaction(record)
         scope.attempt_counted = True
@@ -115,12 +120,13 @@ class Answerer:
                 connection, scope.conversation_id, scope.cause, self._assistant.history
             )
             # While the attempt only waits for the model, a crash is not its doing and is not counted.
-            await self._inbox.count_attempts(connection, scope.inbox_id, scope.attempt - 1)
+            await self._inbox.step_back(connection, scope.inbox_id, scope.attempt - 1)
             return None, history
 
         found, history = await self._database.transaction(work)
         if found is None:
             scope.attempt_counted = False
+            await self._suspects.leave(scope)
         return found, history
 
     def _apologise(self, scope: Scope, error: CompletionError) -> None:

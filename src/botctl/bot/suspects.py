@@ -1,0 +1,126 @@
+"""Which updates may have ended the process, and how to find out without punishing the others.
+
+An update that was being worked on when the process ended may be its cause, or a bystander. When the process was killed
+from outside, all were bystanders. When it broke and only one was being worked on, that one is to blame. When there were
+several, nobody can know: they are all taken back, and then tried one at a time with nothing beside them, so that the
+next death has one name to it. So a poisonous update becomes a dead letter, and takes nobody else's with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from botctl.bot.database import Database
+from botctl.bot.scope import Scope
+from botctl.storage.inbox import Inbox
+
+_log = structlog.get_logger("botctl.bot.suspects")
+
+TELLING = frozenset({"crash", "hang", "memory", "exit", "protocol"})
+"""Failures (`runtime.messages.FailureClass`) that an update can be the cause of."""
+
+DEATHS = 3
+"""Deaths with one update alone after which it is given up, if its bot allows as many attempts. Below the default
+restart intensity of 5 with one to spare: the update is to be shut away, not the bot."""
+
+ALONE_TIMEOUT = 30.0
+"""Seconds a suspect waits for the others to end; then it runs in their company."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """By inbox_id: whose interrupted attempt is taken back, who is tried alone, who is given up."""
+
+    excused: frozenset[int] = frozenset()
+    suspected: frozenset[int] = frozenset()
+    guilty: frozenset[int] = frozenset()
+
+
+def judge(previous_failure: str, interrupted: Mapping[int, int], limit: int) -> Verdict:
+    """`interrupted` maps the rows that were being worked on to their attempts, the interrupted one included. Pure."""
+    rows = frozenset(interrupted)
+    if previous_failure not in TELLING:
+        return Verdict(excused=rows)
+    if len(rows) != 1:
+        return Verdict(excused=rows, suspected=rows)
+    guilty = frozenset(row for row, attempts in interrupted.items() if attempts >= min(limit, DEATHS))
+    return Verdict(suspected=rows - guilty, guilty=guilty)
+
+
+class Suspects:
+    """Judges at the start; then lets attempts run together, and a suspect alone."""
+
+    def __init__(self, database: Database, inbox: Inbox, *, limit: int) -> None:
+        self._database = database
+        self._inbox = inbox
+        self._limit = limit
+        self._suspected: set[int] = set()
+        self._guilty: frozenset[int] = frozenset()
+        self._inside = 0
+        self._alone = asyncio.Lock()
+        self._changed = asyncio.Condition()
+
+    async def find(self, previous_failure: str) -> None:
+        """Judge what an earlier process was working on when it ended."""
+
+        async def work(connection: AsyncConnection) -> Verdict:
+            verdict = judge(previous_failure, await self._inbox.interrupted(connection), self._limit)
+            await self._inbox.excuse(connection, sorted(verdict.excused))
+            return verdict
+
+        verdict = await self._database.transaction(work)
+        self._suspected |= verdict.suspected
+        self._guilty = verdict.guilty
+        if verdict.excused or verdict.suspected or verdict.guilty:
+            _log.warning(
+                "updates were interrupted by the end of the process",
+                failure=previous_failure or "unknown",
+                excused=len(verdict.excused),
+                tried_alone=len(verdict.suspected),
+                given_up=len(verdict.guilty),
+            )
+
+    def is_guilty(self, inbox_id: int) -> bool:
+        """Whether the process has ended with this update alone too often."""
+        return inbox_id in self._guilty
+
+    async def enter(self, scope: Scope) -> None:
+        """Begin to work on an update; waits while a suspect is alone, and, for a suspect, until it is."""
+        if scope.inbox_id not in self._suspected:
+            if self._suspected:
+                async with self._changed:
+                    await self._changed.wait_for(lambda: not self._alone.locked())
+            self._inside += 1
+            scope.inside = True
+            return
+        await self._alone.acquire()
+        try:
+            async with asyncio.timeout(ALONE_TIMEOUT), self._changed:
+                await self._changed.wait_for(lambda: self._inside == 0)
+        except TimeoutError:
+            _log.warning("a suspect has to run in company", inbox_id=scope.inbox_id, others=self._inside)
+        except BaseException:
+            self._alone.release()
+            raise
+        self._inside += 1
+        scope.inside = scope.alone = True
+
+    async def leave(self, scope: Scope, *, finished: bool = False) -> None:
+        """The update is not worked on: it waits for something outside, or is `finished`. Harmless when not inside."""
+        if finished:
+            self._suspected.discard(scope.inbox_id)
+        if not scope.inside:
+            return
+        self._inside -= 1
+        scope.inside = False
+        if scope.alone:
+            scope.alone = False
+            self._alone.release()
+        if self._suspected or self._alone.locked() or finished:
+            async with self._changed:
+                self._changed.notify_all()

@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from botctl.bot.suspects import DEATHS, Verdict, judge
+
+
+@pytest.mark.parametrize("failure", ["", "signal", "bad_token", "not_ready"])
+def test_what_comes_from_outside_is_nobodys_fault(failure: str):
+    assert judge(failure, {1: 1, 2: 5}, limit=5) == Verdict(excused=frozenset({1, 2}))
+
+
+def test_of_several_nobody_is_blamed_and_each_is_tried_alone():
+    assert judge("crash", {1: 4, 2: 4}, limit=5) == Verdict(excused=frozenset({1, 2}), suspected=frozenset({1, 2}))
+
+
+def test_who_was_alone_is_counted_and_at_last_given_up():
+    assert judge("crash", {1: DEATHS - 1}, limit=5) == Verdict(suspected=frozenset({1}))
+    assert judge("hang", {1: DEATHS}, limit=5) == Verdict(guilty=frozenset({1}))
+    assert judge("memory", {1: 2}, limit=2) == Verdict(guilty=frozenset({1}))
+
+
+def test_nothing_interrupted_means_nothing_to_judge():
+    assert judge("crash", {}, limit=5) == Verdict()
