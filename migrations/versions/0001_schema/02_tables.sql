@@ -94,6 +94,7 @@ CREATE TABLE inbox (
     UNIQUE (bot_id, cause)
 ) PARTITION BY HASH (bot_id);
 CREATE INDEX inbox_new ON inbox (bot_id, inbox_id) WHERE state = 'new';
+CREATE INDEX inbox_dead ON inbox (bot_id) WHERE state = 'dead';
 
 CREATE TABLE sends (
     bot_id     bigint      NOT NULL,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
 
+import structlog
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,9 +26,13 @@ from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.observability.metrics import BotSample, FleetSample, ServiceSample, render
-from botctl.storage import logins, runs
+from botctl.storage import deliveries, logins, runs
 from botctl.storage.scram import new_password
 from botctl.storage.url import format_database_url
+
+_log = structlog.get_logger("botctl.control.service")
+
+_COUNT_TIMEOUT = 3.0
 
 READER_VALID = timedelta(minutes=10)
 """How long a reader may log in; a session that has begun goes on until it ends."""
@@ -57,6 +63,7 @@ class Service:
         self._router_stats = router_stats
         self._problems = problems
         self._version = version
+        self._journal: Mapping[str, Mapping[int, int]] = {}
 
     async def status(self) -> StatusBody:
         """The fleet as the supervisor sees it; works without database and Redis."""
@@ -141,6 +148,7 @@ class Service:
         """The Prometheus exposition."""
         sight = await self._sight()
         stats = self._router_stats
+        journal = await self._journal_counts()
         return render(
             FleetSample(
                 version=self._version,
@@ -154,7 +162,8 @@ class Service:
                         restarts=bot.restarts,
                         gauges=bot.gauges
                         | ({"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}),
-                        counters=bot.counters,
+                        counters=bot.counters
+                        | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
                     )
                     for bot in sight.bots
                 ],
@@ -173,6 +182,18 @@ class Service:
                 },
             )
         )
+
+    async def _journal_counts(self) -> Mapping[str, Mapping[int, int]]:
+        """Counters that outlive a bot's process; the last known while the database is away."""
+        try:
+            async with asyncio.timeout(_COUNT_TIMEOUT), self._engine.connect() as connection:
+                self._journal = {
+                    "sends_uncertain": await deliveries.uncertain_sends(connection),
+                    "dead_letters": await deliveries.dead_letters(connection),
+                }
+        except (*DATABASE_TROUBLE, TimeoutError) as error:
+            _log.warning("the journal can't be counted", error=str(error))
+        return self._journal
 
     async def _sight(self) -> FleetSight:
         try:

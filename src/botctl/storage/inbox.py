@@ -138,7 +138,7 @@ class Inbox:
     async def interrupted(self, connection: AsyncConnection) -> dict[int, int]:
         """Rows that an earlier process was working on when it ended: inbox_id -> attempts, that one included."""
         result: Any = await connection.exec_driver_sql(self._interrupted)
-        return {inbox_id: attempts for inbox_id, attempts in result.all()}
+        return dict(result.all())
 
     async def excuse(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> None:
         """Take back the interrupted attempt of these rows."""
