@@ -22,7 +22,7 @@ def main() -> int:
     root, target, lock, stamp = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        guard = open(f"{target}.lock", "w")
+        guard = open(f"{target}.lock", "w")  # noqa: SIM115 - closed by the with below
     except OSError as error:
         return fail(f"{target.parent} can't be written: {error.strerror}", "name another place in BOTCTL_VENV")
     with guard:

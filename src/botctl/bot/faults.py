@@ -5,7 +5,7 @@ Trouble of the environment is waited out and never counts against an update.
 
 from __future__ import annotations
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from telegram.error import BadRequest, NetworkError, RetryAfter

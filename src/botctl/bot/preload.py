@@ -6,7 +6,9 @@ Opens no socket, starts no thread and reads no secret. The daemon never imports 
 from __future__ import annotations
 
 import aiohttp  # noqa: F401
-import asyncpg  # type: ignore[import-untyped]  # noqa: F401
+import anyio._backends._asyncio  # noqa: F401  (chosen at the first request, not at import)
+import asyncpg  # noqa: F401
+import httpcore2  # noqa: F401
 import httpx2  # noqa: F401
 import openai  # noqa: F401
 import redis.asyncio  # noqa: F401
@@ -18,13 +20,15 @@ from openai.resources import responses as _responses  # noqa: F401
 
 from botctl.bot import assembly, process
 from botctl.bot.assistant.markdown import render
+from botctl.bot.assistant.rehearsal import rehearse
 from botctl.bot.tls import tls_context
 from botctl.bot.updates import read_batch
 
 
 def warm() -> None:
     """Run once through what every bot runs through, so that its pages are shared and its caches are filled."""
-    tls_context()
+    process.warm_settings()
+    rehearse(tls_context())
     render("**Hello**, `world`:\n\n- one\n- two\n")
     read_batch(b'{"ok":true,"result":[{"update_id":1,"message":{"chat":{"id":1},"text":"hi"}}]}', str)
     telegram.Update.de_json(
@@ -40,5 +44,4 @@ def warm() -> None:
         },
         None,
     )
-    process.warm_settings()
     assembly.warm()

@@ -145,7 +145,7 @@ def warm_settings() -> None:
     """Fill the caches of decoding a bot's settings, before the fork."""
     spec = BotSpec.model_validate({"name": "warm", "token": "1:warm-up"})
     BotSpec.model_validate_json(spec.model_dump_json())
-    logs.configure("warm", redactor=Redactor())
+    logs.configure("forkserver", level="WARNING", redactor=Redactor())
 
 
 def _take_credentials(passwords: Passwords, credentials: messages.Credentials | None) -> None:

@@ -226,7 +226,7 @@ def _fleet_file() -> Path:
 
 async def _refuse_foreign_fleet(address: str, demo_bots: list[int]) -> None:
     """A daemon owns its database's registry; the demo must not take another fleet's."""
-    import asyncpg  # type: ignore[import-untyped]
+    import asyncpg
 
     from botctl.storage.engine import connect, parse_database_url
 

@@ -9,7 +9,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 
 from botctl.errors import BotctlError, RefusedError, ServerUnsupportedError
 from botctl.handover import DatabaseLogin

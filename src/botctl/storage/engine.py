@@ -10,7 +10,7 @@ import ssl as tls
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import asyncpg  # type: ignore[import-untyped]
+import asyncpg
 import msgspec
 from sqlalchemy import event, exc
 from sqlalchemy.engine import ExceptionContext

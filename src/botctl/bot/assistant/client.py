@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import structlog
 
 from botctl.errors import BotctlError
@@ -31,14 +32,20 @@ class CompletionError(BotctlError):
 
 
 class CompletionClient:
-    """The openai client is made at the first completion: a bot that never needs it doesn't pay for it."""
+    """The openai client is made at the first completion: a bot that never needs it doesn't pay for it.
 
-    def __init__(self, assistant: Assistant, *, api_key: str, base_url: str, tls: ssl.SSLContext) -> None:
+    `transport` replaces the network, for the rehearsal before the fork.
+    """
+
+    def __init__(
+        self, assistant: Assistant, *, api_key: str, base_url: str, tls: ssl.SSLContext, transport: Any = None
+    ) -> None:
         self._assistant = assistant
         own_key = assistant.api_key.get_secret_value() if assistant.api_key is not None else ""
         self._api_key = own_key or api_key
         self._base_url = assistant.base_url or base_url or None
         self._tls = tls
+        self._transport = transport
         self._client: Any = None
 
     async def complete(self, turns: Sequence[Turn]) -> StoredCompletion:
@@ -60,7 +67,7 @@ class CompletionClient:
             raise CompletionError("rate limit", error.message[:200], error.status_code) from error
         except openai.APIStatusError as error:
             raise CompletionError(f"http {error.status_code}", error.message[:200], error.status_code) from error
-        except (openai.OpenAIError, ValueError, TypeError, AttributeError, IndexError) as error:
+        except (openai.OpenAIError, msgspec.DecodeError, IndexError) as error:
             raise CompletionError("unreadable answer", f"{type(error).__name__}: {error}"[:200]) from error
         if not text.strip():
             raise CompletionError("empty answer", f"{model} answered with no text")
@@ -84,45 +91,93 @@ class CompletionClient:
                 base_url=self._base_url,
                 timeout=timeout,
                 max_retries=self._assistant.retries,
-                http_client=httpx2.AsyncClient(verify=self._tls, timeout=timeout, follow_redirects=True),
+                http_client=httpx2.AsyncClient(
+                    verify=self._tls, timeout=timeout, follow_redirects=True, transport=self._transport
+                ),
             )
         return self._client
 
-    async def _respond(self, client: Any, turns: Sequence[Turn]) -> tuple[str, str, int | None, int | None]:
-        options: dict[str, Any] = {}
+    async def _respond(self, client: Any, turns: Sequence[Turn]) -> _Answer:
+        body: dict[str, Any] = {
+            "model": self._assistant.model,
+            "instructions": self._assistant.instructions,
+            "input": _messages(turns),
+            "store": False,
+        }
         if self._assistant.max_output_tokens is not None:
-            options["max_output_tokens"] = self._assistant.max_output_tokens
-        response = await client.responses.create(
-            model=self._assistant.model,
-            instructions=self._assistant.instructions,
-            input=_messages(turns),
-            store=False,
-            **options,
+            body["max_output_tokens"] = self._assistant.max_output_tokens
+        response = _response.decode(await self._post(client, "/responses", body))
+        text = "".join(
+            part.text for item in response.output for part in item.content or () if part.type == "output_text"
         )
-        usage = response.usage
-        return (
-            response.output_text or "",
-            response.model or self._assistant.model,
-            usage.input_tokens if usage else None,
-            usage.output_tokens if usage else None,
-        )
+        usage = response.usage or _ResponseUsage()
+        return text, response.model or self._assistant.model, usage.input_tokens, usage.output_tokens
 
-    async def _chat(self, client: Any, turns: Sequence[Turn]) -> tuple[str, str, int | None, int | None]:
-        options: dict[str, Any] = {}
+    async def _chat(self, client: Any, turns: Sequence[Turn]) -> _Answer:
+        body: dict[str, Any] = {
+            "model": self._assistant.model,
+            "messages": [{"role": "system", "content": self._assistant.instructions}, *_messages(turns)],
+        }
         if self._assistant.max_output_tokens is not None:
-            options["max_tokens"] = self._assistant.max_output_tokens
-        response = await client.chat.completions.create(
-            model=self._assistant.model,
-            messages=[{"role": "system", "content": self._assistant.instructions}, *_messages(turns)],
-            **options,
-        )
-        usage = response.usage
-        return (
-            response.choices[0].message.content or "",
-            response.model or self._assistant.model,
-            usage.prompt_tokens if usage else None,
-            usage.completion_tokens if usage else None,
-        )
+            body["max_tokens"] = self._assistant.max_output_tokens
+        answer = _chat_completion.decode(await self._post(client, "/chat/completions", body))
+        usage = answer.usage or _ChatUsage()
+        text = answer.choices[0].message.content or ""
+        return text, answer.model or self._assistant.model, usage.prompt_tokens, usage.completion_tokens
+
+    async def _post(self, client: Any, path: str, body: dict[str, Any]) -> bytes:
+        """The raw answer: openai's own models would cost a bot 8 MB of memory it shares with the others until then."""
+        import httpx2
+
+        response = await client.post(path, body=body, cast_to=httpx2.Response)
+        return bytes(response.content)
+
+
+_Answer = tuple[str, str, int | None, int | None]
+"""Text, model, input tokens, output tokens."""
+
+
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+
+
+class _Item(msgspec.Struct):
+    content: list[_Part] | None = None
+
+
+class _ResponseUsage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class _Response(msgspec.Struct):
+    output: list[_Item]
+    model: str | None = None
+    usage: _ResponseUsage | None = None
+
+
+class _ChatMessage(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    message: _ChatMessage
+
+
+class _ChatUsage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class _ChatCompletion(msgspec.Struct):
+    choices: list[_Choice]
+    model: str | None = None
+    usage: _ChatUsage | None = None
+
+
+_response = msgspec.json.Decoder(_Response)
+_chat_completion = msgspec.json.Decoder(_ChatCompletion)
 
 
 def _messages(turns: Sequence[Turn]) -> list[dict[str, str]]:
