@@ -91,14 +91,14 @@ class BotProcess:
         except ChannelClosedError:
             return 0
         except FatalError as error:
-            self._last_words(messages.FailureClass(error.failure), str(error))
+            self._last_words(messages.Failure(error.failure), str(error))
             return 1
         except BotctlError as error:
-            self._last_words(messages.FailureClass.CRASH, str(error))
+            self._last_words(messages.Failure.CRASH, str(error))
             return 1
         except Exception as error:
             _log.critical("the bot broke", exc_info=error)
-            self._last_words(messages.FailureClass.CRASH, f"{type(error).__name__}: {error}")
+            self._last_words(messages.Failure.CRASH, f"{type(error).__name__}: {error}")
             return 1
         return 1
 
@@ -133,7 +133,7 @@ class BotProcess:
             messages.Heartbeat(health=state, reason=health.reason, gauges=gauges, counters=dict(health.counters))
         )
 
-    def _last_words(self, failure: messages.FailureClass, detail: str) -> None:
+    def _last_words(self, failure: messages.Failure, detail: str) -> None:
         _log.critical("the bot can't go on", failure=failure.value, detail=detail)
         try:
             self._channel.send(messages.Failing(failure=failure, detail=self._redactor.redact(detail)[:2000]))

@@ -22,7 +22,7 @@ from botctl.storage.inbox import Inbox
 _log = structlog.get_logger("botctl.bot.suspects")
 
 TELLING = frozenset({"crash", "hang", "memory", "exit", "protocol"})
-"""Failures (`runtime.messages.FailureClass`) that an update can be the cause of."""
+"""Failures (`runtime.messages.Failure`) that an update can be the cause of."""
 
 DEATHS = 3
 """Deaths with one update alone after which it is given up, if its bot allows as many attempts. Below the default

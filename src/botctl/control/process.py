@@ -110,7 +110,7 @@ async def _run(channel: Channel, config: ControlConfig, redactor: Redactor) -> i
     try:
         servers = await _serve(assembly, config)
     except BotctlError as error:
-        channel.send(messages.Failing(failure=messages.FailureClass.EXIT, detail=_in_full(error)))
+        channel.send(messages.Failing(failure=messages.Failure.EXIT, detail=_in_full(error)))
         return 1
     stop_timeout: asyncio.Future[float] = loop.create_future()
     loop.add_signal_handler(signal.SIGTERM, _resolve, stop_timeout, 2.0)

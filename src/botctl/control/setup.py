@@ -34,7 +34,7 @@ def main(channel: Channel) -> int:
         database, redis = asyncio.run(_prepare(config, channel))
     except BotctlError as error:
         detail = f"{error.message}\nhint: {error.hint}" if error.hint else error.message
-        channel.send(messages.Failing(failure=messages.FailureClass.CODE, detail=detail))
+        channel.send(messages.Failing(failure=messages.Failure.CODE, detail=detail))
         return 1
     result = SetupResult(
         control=database.control,

@@ -7,40 +7,18 @@ from `control`; they are never logged.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 import msgspec
 
 from botctl.errors import ProtocolError
+from botctl.supervision.model import Failure as Failure
+from botctl.supervision.model import Health as Health
 
 MAX_FRAME = 1 << 20
 """Bytes of one frame from a bot. `control`, which sends whole fleets, has `MAX_CONTROL_FRAME`."""
 
 MAX_CONTROL_FRAME = 64 << 20
-
-
-class FailureClass(StrEnum):
-    """Why an incarnation failed; each has its own policy (design §6)."""
-
-    CRASH = "crash"
-    BAD_TOKEN = "bad_token"
-    CONFLICT = "conflict"
-    CODE = "code"
-    HANG = "hang"
-    MEMORY = "memory"
-    NOT_READY = "not_ready"
-    SIGNAL = "signal"
-    EXIT = "exit"
-    SPAWN = "spawn"
-
-
-class Health(StrEnum):
-    """What a bot says of itself. `paused`: it can't work because the database or Redis is away; no restart helps."""
-
-    OK = "ok"
-    DEGRADED = "degraded"
-    PAUSED = "paused"
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -58,7 +36,7 @@ class Configure(Message, frozen=True):
     config: msgspec.Raw
     credentials: Credentials | None = None
     previous_failure: str = ""
-    """A `FailureClass` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
+    """A `Failure` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
 
 
 class Stop(Message, frozen=True):
@@ -104,9 +82,9 @@ class Heartbeat(Message, frozen=True):
 
 
 class Failing(Message, frozen=True):
-    """The child's last words: it will exit because of this. `failure` is a `FailureClass` value."""
+    """The child's last words: it will exit because of this. `failure` is a `Failure` value."""
 
-    failure: FailureClass
+    failure: Failure
     detail: str
 
 

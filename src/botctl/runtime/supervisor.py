@@ -27,7 +27,7 @@ from botctl.runtime.spawn import STACKS_SIGNAL, SpawnRequest
 from botctl.supervision import events
 from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn, Terminate
 from botctl.supervision.machine import step
-from botctl.supervision.model import HAS_PROCESS, Failure, Health, State
+from botctl.supervision.model import HAS_PROCESS, State
 
 DRAIN_READS = 16
 """Reads of a dead child's reports, so that its last words are heard."""
@@ -289,10 +289,9 @@ class ProcessSupervisor:
             case messages.Heartbeat():
                 child.heartbeat_at = time.monotonic()
                 child.gauges, child.counters = message.gauges, message.counters
-                self.dispatch(child, events.Beat(Health(message.health.value), self.logs.redact(message.reason[:500])))
+                self.dispatch(child, events.Beat(message.health, self.logs.redact(message.reason[:500])))
             case messages.Failing():
-                failure = Failure(message.failure.value)
-                self.dispatch(child, events.LastWords(failure, self.logs.redact(message.detail[:2000])))
+                self.dispatch(child, events.LastWords(message.failure, self.logs.redact(message.detail[:2000])))
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
             case messages.SetupDone():

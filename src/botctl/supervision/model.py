@@ -40,7 +40,7 @@ SERVING = frozenset({State.RUNNING, State.DEGRADED})
 
 
 class Failure(StrEnum):
-    """Why an incarnation failed. The words are those of `runtime.messages.FailureClass`."""
+    """Why an incarnation failed. The words are those of `runtime.messages.Failure`."""
 
     CRASH = "crash"
     BAD_TOKEN = "bad_token"
@@ -63,7 +63,7 @@ NOT_COUNTED = frozenset({Failure.SIGNAL, Failure.CONFLICT})
 
 
 class Health(StrEnum):
-    """What a child says of itself in its heartbeats."""
+    """What a child says of itself. `paused`: it can't work as the database or Redis is away; no restart helps."""
 
     OK = "ok"
     DEGRADED = "degraded"

@@ -138,7 +138,7 @@ async def test_an_unknown_token_ends_the_bot_and_says_so(bot: Any) -> None:
     bot.start()
     assert await bot.ended() == 1
     failing = [one for one in bot.messages if isinstance(one, messages.Failing)]
-    assert [one.failure for one in failing] == [messages.FailureClass.BAD_TOKEN]
+    assert [one.failure for one in failing] == [messages.Failure.BAD_TOKEN]
     assert bot.token.split(":")[1] not in bot.output() + failing[0].detail
 
 
@@ -146,7 +146,7 @@ async def test_broken_handlers_end_the_bot_and_say_where(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:broken")
     assert await bot.ended() == 1
     failing = next(one for one in bot.messages if isinstance(one, messages.Failing))
-    assert failing.failure is messages.FailureClass.CODE
+    assert failing.failure is messages.Failure.CODE
     assert "no such shop" in failing.detail
     assert "handlers_for_tests.py" in failing.detail
 

@@ -68,7 +68,7 @@ def do_exit_3(channel: Channel) -> int:
 
 
 def do_bad_token(channel: Channel) -> int:
-    channel.send(messages.Failing(failure=messages.FailureClass.BAD_TOKEN, detail="Telegram says 401"))
+    channel.send(messages.Failing(failure=messages.Failure.BAD_TOKEN, detail="Telegram says 401"))
     return 1
 
 
