@@ -7,9 +7,11 @@ supervises.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
+import resource
 import signal
 import sys
 import time
@@ -82,7 +84,8 @@ class Daemon:
         self.log("info", "daemon ended")
         self._logs.stop(2.0)
         if self._boot_error is not None:
-            self._folder.write_boot_error(self._boot_error)
+            with contextlib.suppress(OSError):
+                self._folder.write_boot_error(self._boot_error)
             self._say(f"error: {self._boot_error}")
             return int(ExitCode.FAILED)
         return int(ExitCode.DONE)
@@ -226,6 +229,12 @@ class Daemon:
         return self._redactor.redact_bytes(line)
 
     def _note(self, state: str) -> None:
+        try:
+            self._write_note(state)
+        except OSError as error:
+            self.log("error", "the daemon's note can't be written", error=str(error))
+
+    def _write_note(self, state: str) -> None:
         self._folder.write_note(
             started_at=self._started,
             version=__version__,
@@ -239,13 +248,22 @@ class Daemon:
 
     def _say(self, text: str) -> None:
         if self._payload.foreground:
-            sys.stderr.write(f"botctl: {text}\n")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError, ValueError):  # a terminal that is gone is no reason to end
+                sys.stderr.write(f"botctl: {text}\n")
+                sys.stderr.flush()
+
+
+def _raise_open_files() -> None:
+    """Each bot costs the supervisor four descriptors; the usual soft limit of 1024 ends at some 240 bots."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def main() -> int:
     """Read the boot document, be the daemon."""
     setproctitle.setproctitle("botctl: supervisor")
+    _raise_open_files()
     # A terminal's Ctrl-C reaches the whole foreground group; children have sessions of their own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o022)

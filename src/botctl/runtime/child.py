@@ -15,16 +15,19 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from botctl.runtime import linux, messages
+from botctl.runtime import linux, messages, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
 from botctl.runtime.spawn import STACKS_SIGNAL
 
 Entry = Callable[[Channel], int]
 
 
-def run(*, name: str, entry: str, commands: int, reports: int, log: int, open_files: int = 0, memory: int = 0) -> int:
+def run(
+    *, name: str, entry: str, mark: str, commands: int, reports: int, log: int, open_files: int = 0, memory: int = 0
+) -> int:
     """Be the child; returns its exit code. Whatever goes wrong stands in its log."""
     os.setsid()
+    os.environ[strangers.INCARNATION] = mark
     _redirect(log)
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(sign, signal.SIG_DFL)

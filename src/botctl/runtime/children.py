@@ -12,9 +12,13 @@ import msgspec
 
 from botctl.handover import ExecSpec
 from botctl.runtime import linux, messages
+from botctl.runtime.allowance import Allowance
 from botctl.runtime.pipes import ChildPipes
 from botctl.supervision.model import Exit, Policy, Record
 from botctl.supervision.reconcile import Wanted
+
+FRAMES_PER_SECOND = 25
+"""Frames a bot may send on average; an ordinary one sends one or two. Beyond, it is flooding."""
 
 
 class Kind(StrEnum):
@@ -48,11 +52,16 @@ class Child:
     pipes: ChildPipes | None = None
     pidfd: int | None = None
     log_token: int = -1
+    scheduled: float | None = None
+    """The earliest entry of its deadline in the supervisor's heap."""
+    allowance: Allowance = field(default_factory=lambda: Allowance(FRAMES_PER_SECOND))
     heartbeat_at: float | None = None
     gauges: dict[str, float] = field(default_factory=dict)
     counters: dict[str, float] = field(default_factory=dict)
     wall_since: float = 0.0
     wall_started: float | None = None
+    recorded_at: float = 0.0
+    """When its last transition was recorded, in seconds since the epoch."""
 
     @property
     def log_name(self) -> str:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 KEPT_RECORDS = 10_000
 BOT_ENTRY = "botctl.bot.process:main"
 
+_MOODS = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+
 
 class Desk:
     """Belongs to one supervisor; has no thread and no state but what it must remember for the next `control`."""
@@ -76,19 +78,23 @@ class Desk:
         """A process has ended; the transition that follows carries `how`."""
         self._endings[child.key] = how
 
-    def transition(self, child: Child, before: Record, event: events.Event) -> None:
-        """Record a transition of a bot."""
+    def transition(self, child: Child, before: Record, event: events.Event) -> bool:
+        """Record a transition of a bot. False when it is not worth a word: a bot that flaps is heard once a second."""
         how = self._endings.pop(child.key, None)
         if child.kind is not Kind.BOT:
-            return
+            return True
         record = child.record
+        now = time.time()
+        if {before.state, record.state} <= _MOODS and 0 <= now - child.recorded_at < 1.0:
+            return False
+        child.recorded_at = now
         self._seq += 1
         ended = isinstance(event, events.Exited | events.SpawnFailed)
         started = before.started_at
         failed = ended and record.state in (State.BACKOFF, State.QUARANTINED)
         lifecycle = messages.Lifecycle(
             seq=self._seq,
-            at=time.time(),
+            at=now,
             name=child.name,
             bot_id=child.key,
             incarnation=before.incarnation if ended else record.incarnation,
@@ -103,6 +109,7 @@ class Desk:
         )
         self._records.append(lifecycle)
         self._tell(lifecycle)
+        return True
 
     def snapshot(self, request: int = 0) -> messages.Snapshot:
         """The whole view."""
@@ -177,8 +184,8 @@ class Desk:
         for bot_id, event in plan.events.items():
             child = supervisor.children[bot_id]
             if isinstance(event, events.Restart):
-                if child.record.state is State.QUARANTINED:
-                    event = events.Release()
+                if child.record.state is State.QUARANTINED and not child.record.shut_away:
+                    event = events.Release()  # its failures may have been the old configuration's
                 elif not child.record.wanted:
                     continue  # an operator stopped it; the new configuration waits for `start`
             supervisor.dispatch(child, event)

@@ -23,7 +23,7 @@ import traceback
 
 import msgspec
 
-from botctl.runtime import child, linux
+from botctl.runtime import child, linux, strangers
 from botctl.runtime.spawn import REQUEST_LIMIT, SpawnReply, SpawnRequest
 
 
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
         body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, 3)
         if not body:
             _end_sessions(sessions)
+            strangers.end_marked(os.environ[strangers.RUN])
             return 0
         request = decoder.decode(body)
         try:
@@ -137,6 +138,7 @@ def _become_child(
     return child.run(
         name=request.name,
         entry=request.entry,
+        mark=request.mark,
         commands=descriptors[0],
         reports=descriptors[1],
         log=descriptors[2],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue
+import secrets
 import select
 import signal
 import socket
@@ -21,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from botctl.handover import ExecSpec
+from botctl.runtime import strangers
 from botctl.runtime.spawn import SpawnReply, SpawnRequest
 
 PRELOAD_TIMEOUT = 60.0
@@ -89,6 +91,7 @@ class Launcher:
         self._preload = tuple(preload)
         self._forkserver_log = forkserver_log
         self._report = report
+        self.run = secrets.token_hex(16)
         self._jobs: queue.SimpleQueue[_Fork | _Exec | _Gone | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="launcher", daemon=True)
         self._channel: socket.socket | None = None
@@ -97,6 +100,11 @@ class Launcher:
         self._broken: str | None = None
         self._preloading = False
         self._preload_deadline = 0.0
+
+    @property
+    def forkserver_pid(self) -> int:
+        """Of the generation that is there or preloads; 0 when there is none."""
+        return self._pid
 
     def start(self) -> None:
         """Start the thread and, in it, the forkserver."""
@@ -167,8 +175,10 @@ class Launcher:
         return reply
 
     def _do_exec(self, job: _Exec) -> None:
-        source, sink = os.pipe()
+        descriptors = [job.log]
         try:
+            source, sink = os.pipe()
+            descriptors += [source, sink]
             pid = os.posix_spawn(
                 sys.executable,
                 [sys.executable, "-I", "-S", str(Path(__file__).with_name("exec_child.py")), str(os.getpid())],
@@ -186,14 +196,19 @@ class Launcher:
         else:
             self._report(Launched(job.token, pid))
         finally:
-            for descriptor in (source, sink, job.log):
+            for descriptor in descriptors:
                 os.close(descriptor)
 
     def _spawn_forkserver(self) -> None:
         self._generation += 1
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        log = self._forkserver_log()
         try:
+            log = self._forkserver_log()
+        except OSError as error:
+            self._fail(str(error))
+            return
+        ours: socket.socket | None = None
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 self._pid = os.posix_spawn(
                     sys.executable,
@@ -201,7 +216,7 @@ class Launcher:
                         *(sys.executable, "-P", "-m", "botctl.runtime.forkserver", str(os.getpid())),
                         *self._preload,
                     ],
-                    dict(os.environ),
+                    {**os.environ, strangers.RUN: self.run},
                     file_actions=[
                         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
                         (os.POSIX_SPAWN_DUP2, log, 1),
@@ -211,7 +226,8 @@ class Launcher:
                     setsid=True,
                 )
         except OSError as error:
-            ours.close()
+            if ours is not None:
+                ours.close()
             self._fail(str(error))
         else:
             self._channel = ours

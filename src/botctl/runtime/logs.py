@@ -5,9 +5,13 @@ Disk can block; it blocks this thread only. A child that floods its output waits
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
+import re
 import selectors
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -15,53 +19,75 @@ from pathlib import Path
 READ_BUDGET = 64 * 1024
 LONGEST_LINE = 32 * 1024
 TAIL_LINES = 40
+CUT_WINDOW = 2048
+RETRY_AFTER = 1.0
+"""Seconds before a log file that could not be opened is tried again."""
+
+_NOT_IN_SECRETS = re.compile(rb"[^A-Za-z0-9_:%+/=.-]")
 
 
 class RotatingFile:
-    """An append-only file that is renamed to `.1`, `.2`, … when it outgrows `max_bytes`."""
+    """An append-only file that is renamed to `.1`, `.2`, … when it outgrows `max_bytes`.
+
+    Never raises: with the disk full or the folder gone, lines are lost, and counted in `lost` until a later write
+    succeeds again.
+    """
 
     def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._backups = backups
-        self._descriptor = self._open()
-        self._size = os.fstat(self._descriptor).st_size
+        self._descriptor = -1
+        self._size = 0
+        self._retry_at = 0.0
+        self.lost = 0
 
     def write(self, data: bytes) -> None:
-        """Append; rotates before a write that would go over the limit. A full disk loses lines, not the daemon."""
-        if self._size and self._size + len(data) > self._max_bytes:
-            self._rotate()
+        """Append; rotates before a write that would go over the limit."""
         try:
+            if self._descriptor < 0:
+                self._open()
+            if self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+                self._open()
+            if self.lost:
+                note = f"[botctl: {self.lost} writes were lost]\n".encode()
+                self._size += os.write(self._descriptor, note)
+                self.lost = 0
             self._size += os.write(self._descriptor, data)
         except OSError:
-            return
+            self.lost += 1
 
     def close(self) -> None:
         """Close the file."""
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-    def _open(self) -> int:
-        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+    def _open(self) -> None:
+        if time.monotonic() < self._retry_at:
+            raise OSError(errno.EAGAIN, "not yet")
+        self._retry_at = time.monotonic() + RETRY_AFTER
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._descriptor).st_size
+        self._retry_at = 0.0
 
     def _rotate(self) -> None:
-        os.close(self._descriptor)
+        self.close()
         for number in range(self._backups, 0, -1):
             source = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
-            if source.exists():
+            with contextlib.suppress(FileNotFoundError):
                 source.replace(self._path.with_name(f"{self._path.name}.{number}"))
         if self._backups == 0:
             self._path.unlink(missing_ok=True)
-        self._descriptor = self._open()
-        self._size = 0
 
 
 class _Stream:
     """One pipe that is read into one file."""
 
-    def __init__(self, descriptor: int, name: str, file: RotatingFile, tail: deque[str]) -> None:
+    def __init__(self, descriptor: int, name: str, tail: deque[str]) -> None:
         self.descriptor = descriptor
         self.name = name
-        self.file = file
         self.tail = tail
         self.lock = threading.Lock()
         self.partial = b""
@@ -86,8 +112,9 @@ class _Stream:
         for line in lines:
             self._line(line, redact)
         while len(rest) > LONGEST_LINE:
-            self._line(rest[:LONGEST_LINE], redact)
-            rest = rest[LONGEST_LINE:]
+            end = _harmless_cut(rest, LONGEST_LINE)
+            self._line(rest[:end], redact)
+            rest = rest[end:]
         self.partial = rest
         return len(data) == READ_BUDGET
 
@@ -97,13 +124,21 @@ class _Stream:
         self.unwritten.append(clean + b"\n")
 
 
+def _harmless_cut(line: bytes, limit: int) -> int:
+    """Where to cut a line that is too long: not within what could be a secret, lest each half look harmless."""
+    for match in re.finditer(_NOT_IN_SECRETS, line[limit - CUT_WINDOW : limit][::-1]):
+        return limit - match.start()
+    return limit
+
+
 class LogKeeper:
     """Makes log pipes, one an incarnation, and keeps one file a name."""
 
     def __init__(
         self, folder: Path, *, redact: Callable[[bytes], bytes], max_bytes: int = 10 * 1024**2, backups: int = 5
     ) -> None:
-        folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o750, parents=True, exist_ok=True)
         self._folder = folder
         self._redact = redact
         self._max_bytes = max_bytes
@@ -131,7 +166,7 @@ class LogKeeper:
         os.set_blocking(source, False)
         with self._lock:
             self._tails[name] = deque(maxlen=TAIL_LINES)
-            stream = _Stream(source, name, self._file(name), self._tails[name])
+            stream = _Stream(source, name, self._tails[name])
             self._streams[source] = stream
             self._selector.register(source, selectors.EVENT_READ, stream)
         self._wake()
@@ -165,6 +200,7 @@ class LogKeeper:
         self._thread.join(timeout)
 
     def _file(self, name: str) -> RotatingFile:
+        """Called in the keeper's thread only."""
         file = self._files.get(name)
         if file is None:
             path = self._folder / f"{name}.log"
@@ -192,9 +228,7 @@ class LogKeeper:
     def _write_own_lines(self) -> None:
         while self._own_lines:
             name, line = self._own_lines.popleft()
-            with self._lock:
-                file = self._file(name)
-            file.write(self._redact(line.encode("utf-8", "backslashreplace")) + b"\n")
+            self._file(name).write(self._redact(line.encode("utf-8", "backslashreplace")) + b"\n")
 
     def _serve(self, stream: _Stream) -> None:
         with stream.lock:
@@ -203,7 +237,7 @@ class LogKeeper:
             lines, stream.unwritten = stream.unwritten, []
             ended = stream.ended
         if lines:
-            stream.file.write(b"".join(lines))
+            self._file(stream.name).write(b"".join(lines))
         if ended:
             with self._lock:
                 self._selector.unregister(stream.descriptor)

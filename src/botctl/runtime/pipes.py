@@ -22,7 +22,12 @@ class ChildPipes:
 
     def __init__(self, *, max_body: int, write_bound: int = WRITE_BOUND) -> None:
         self.child_commands, self._commands = os.pipe()
-        self.reports, self.child_reports = os.pipe()
+        try:
+            self.reports, self.child_reports = os.pipe()
+        except OSError:
+            os.close(self.child_commands)
+            os.close(self._commands)
+            raise
         self._reader = FrameReader(max_body)
         self._pending = bytearray()
         self._write_bound = write_bound

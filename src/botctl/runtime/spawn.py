@@ -19,6 +19,8 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     id: int
     name: str
     entry: str
+    mark: str
+    """`key/incarnation`, for the environment of the child and of all that it starts."""
     open_files: int = 0
     memory: int = 0
 

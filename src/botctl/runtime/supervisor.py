@@ -10,6 +10,7 @@ import contextlib
 import heapq
 import os
 import queue
+import select
 import selectors
 import signal
 import time
@@ -17,8 +18,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from botctl.errors import ProtocolError
-from botctl.runtime import messages
-from botctl.runtime.children import Child, Kind
+from botctl.runtime import messages, strangers
+from botctl.runtime.allowance import Allowance
+from botctl.runtime.children import FRAMES_PER_SECOND, Child, Kind
 from botctl.runtime.desk import Desk
 from botctl.runtime.launcher import ForkserverDown, ForkserverUp, Launched, Launcher, Result
 from botctl.runtime.logs import LogKeeper
@@ -29,6 +31,7 @@ from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn,
 from botctl.supervision.machine import step
 from botctl.supervision.model import HAS_PROCESS, State
 
+LAST_ORPHANS_TIMEOUT = 2.0
 DRAIN_READS = 16
 """Reads of a dead child's reports, so that its last words are heard."""
 
@@ -77,6 +80,7 @@ class ProcessSupervisor:
         self._selector.register(self._wake_out, selectors.EVENT_READ, (self._woken, 0))
         self._signals: list[signal.Signals] = []
         self._impatience = 0
+        self._strangers_due = False
 
     # --- what the owner asks ---------------------------------------------------------------------------------------
 
@@ -116,12 +120,14 @@ class ProcessSupervisor:
                 handle, number = key.data
                 handle(number, mask)
             self._take_signals()
+            if self._strangers_due:
+                self.reap_strangers()
             self._take_calls()
             self._take_deadlines()
             if self.shutting_down:
                 self._shut_down_further()
         self._launcher.stop(2.0)
-        self.reap_strangers()
+        self._end_the_rest()
 
     # --- events and actions ----------------------------------------------------------------------------------------
 
@@ -130,12 +136,11 @@ class ProcessSupervisor:
         now = time.monotonic()
         before = child.record
         child.record, actions = step(before, event, now)
-        if child.record.deadline is not None and child.record.deadline != before.deadline:
-            heapq.heappush(self._deadlines, (child.record.deadline, child.key))
+        self._schedule(child)
         if child.record.state is not before.state:
             child.wall_since = time.time()
-            self.desk.transition(child, before, event)
-            self._log_transition(child, before.state)
+            if self.desk.transition(child, before, event):
+                self._log_transition(child, before.state)
         for action in actions:
             self._perform(child, action)
         if child.forget and child.record.state not in HAS_PROCESS:
@@ -174,27 +179,42 @@ class ProcessSupervisor:
 
     def _spawn(self, child: Child) -> None:
         self._release(child)
+        try:
+            self._launch(child)
+        except OSError as error:
+            # No descriptors or no memory: the machine's trouble, and no reason for the others to suffer.
+            self._release(child)
+            self.dispatch(child, events.SpawnFailed(f"cannot be started: {error.strerror or error}"))
+
+    def _launch(self, child: Child) -> None:
+        child.log_token, log = self.logs.open(child.log_name)
         self._next_token += 1
         token = self._next_token
-        self._launching[token] = (child.key, child.record.incarnation)
-        child.log_token, log = self.logs.open(child.log_name)
         child.wall_started = time.time()
         child.gauges, child.counters, child.heartbeat_at = {}, {}, None
+        child.allowance = Allowance(FRAMES_PER_SECOND)
         if child.exec is not None:
+            self._launching[token] = (child.key, child.record.incarnation)
             self._launcher.execute(token, child.exec, log)
             return
         limit = messages.MAX_FRAME if child.kind is Kind.BOT else messages.MAX_CONTROL_FRAME
         bound = {} if child.kind is Kind.BOT else {"write_bound": messages.MAX_CONTROL_FRAME}
-        pipes = child.pipes = ChildPipes(max_body=limit, **bound)
+        try:
+            pipes = child.pipes = ChildPipes(max_body=limit, **bound)
+        except OSError:
+            os.close(log)
+            raise
         request = SpawnRequest(
             id=token,
             name=f"bot {child.name}" if child.kind is Kind.BOT else child.name,
+            mark=f"{child.key}/{child.record.incarnation}",
             entry=child.entry,
             open_files=child.open_files,
             memory=child.memory,
         )
         descriptors = (pipes.child_commands, pipes.child_reports, log)
         pipes.child_commands = pipes.child_reports = -1
+        self._launching[token] = (child.key, child.record.incarnation)
         self._launcher.fork(token, request, descriptors)
         self.send(child, self.owner.configure(child))
 
@@ -231,6 +251,8 @@ class ProcessSupervisor:
             return False
         try:
             bodies, ended = pipes.read()
+            if child.kind is Kind.BOT and not child.allowance.take(len(bodies), time.monotonic()):
+                raise ProtocolError(f"more than {FRAMES_PER_SECOND} frames a second")
             for body in bodies:
                 decode = messages.decode_control if child.kind is Kind.CONTROL else messages.decode_upward
                 self._handle(child, decode(body))
@@ -276,6 +298,7 @@ class ProcessSupervisor:
         self.desk.ending(child, str(ending))
         self._release(child)
         self.dispatch(child, events.Exited(ending))
+        self._strangers_due = True
 
     # --- what children say -----------------------------------------------------------------------------------------
 
@@ -366,10 +389,13 @@ class ProcessSupervisor:
                     self.shut_down()
 
     def reap_strangers(self) -> None:
-        """Reap adopted orphans: what a bot's own subprocesses leave behind, and the forkserver."""
+        """End adopted orphans of bots that have ended, and reap them and the forkserver."""
         if self._launching:
+            self._strangers_due = True
             return  # a child whose pid we don't know yet must not be mistaken for a stranger
-        known = {child.record.pid for child in self.children.values()}
+        self._strangers_due = False
+        known = {child.record.pid for child in self.children.values() if child.record.pid is not None}
+        strangers.end_orphans(known | {self._launcher.forkserver_pid}, self._is_over)
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -384,6 +410,19 @@ class ProcessSupervisor:
                 self.forkserver_pid = None
                 self._launcher.forkserver_gone(found.si_pid)
 
+    def _is_over(self, key: int, incarnation: int) -> bool:
+        child = self.children.get(key)
+        return child is None or child.record.state not in HAS_PROCESS or child.record.incarnation != incarnation
+
+    def _end_the_rest(self) -> None:
+        strangers.end_marked(self._launcher.run)
+        deadline = time.monotonic() + LAST_ORPHANS_TIMEOUT
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                strangers.end_all_but(set())  # each may leave orphans of its own
+                if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    select.select([], [], [], 0.005)
+
     def _time_to_deadline(self) -> float | None:
         if self._signals or not self._calls.empty():
             return 0.0
@@ -391,17 +430,30 @@ class ProcessSupervisor:
             return 60.0
         return max(0.0, self._deadlines[0][0] - time.monotonic())
 
+    def _schedule(self, child: Child) -> None:
+        """Look at a child at its deadline; one that moves away keeps its entry, which is put right when it comes."""
+        deadline = child.record.deadline
+        if deadline is not None and (child.scheduled is None or deadline < child.scheduled):
+            child.scheduled = deadline
+            heapq.heappush(self._deadlines, (deadline, child.key))
+
     def _take_deadlines(self) -> None:
         now = time.monotonic()
+        due: list[int] = []
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, key = heapq.heappop(self._deadlines)
+            due.append(heapq.heappop(self._deadlines)[1])
+        for key in due:
             child = self.children.get(key)
-            if child is not None and child.record.deadline is not None and child.record.deadline <= now:
-                # What a child has said already counts before its silence does: we may be the late one.
-                if child.record.state not in (State.STOPPING, State.FAILED) and self._read(child):
-                    heapq.heappush(self._deadlines, (now, key))
-                    continue
+            if child is None:
+                continue
+            child.scheduled = None
+            if _is_due(child, now) and child.record.state not in (State.STOPPING, State.FAILED):
+                # What a child has said already counts before its silence does: we may be the late one. One look only:
+                # a child that never stops talking gets no more time by it.
+                self._read(child)
+            if _is_due(child, now):
                 self.dispatch(child, events.Due())
+            self._schedule(child)
 
     # --- shutting down ---------------------------------------------------------------------------------------------
 
@@ -432,3 +484,7 @@ class ProcessSupervisor:
             pid=record.pid,
             incarnation=record.incarnation,
         )
+
+
+def _is_due(child: Child, now: float) -> bool:
+    return child.record.deadline is not None and child.record.deadline <= now

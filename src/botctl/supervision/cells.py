@@ -67,12 +67,12 @@ def rest(record: Record, event: Unwant, now: float) -> Step:
 
 def shut_away(record: Record, event: Quarantine, now: float) -> Step:
     """Quarantine a child that has no process."""
-    return Step(record.enter(State.QUARANTINED, now, event.reason, deadline=None))
+    return Step(record.enter(State.QUARANTINED, now, event.reason, deadline=None, shut_away=True))
 
 
 def release(record: Record, event: Release, now: float) -> Step:
     """Forget the failures; start if wanted."""
-    cleared = record.but(failures=(), consecutive=0, last_words=None)
+    cleared = record.but(failures=(), consecutive=0, last_words=None, shut_away=False)
     return _start(cleared, now) if cleared.wanted else Step(cleared.enter(State.STOPPED, now, "released"))
 
 
@@ -131,7 +131,9 @@ def beat(record: Record, event: Beat, now: float) -> Step:
             state = State.STARTING
     if state is State.STARTING:
         if record.state is State.STARTING:
-            return Step(record.but(reason=event.reason))
+            # Alive, and it says what keeps it from getting ready: a restart would not help.
+            late = now + record.policy.ready_timeout if event.health is Health.DEGRADED else record.deadline
+            return Step(record.but(reason=event.reason, deadline=late))
         return Step(record.enter(state, now, event.reason, deadline=now + record.policy.ready_timeout))
     if state is record.state:
         return Step(record.but(deadline=deadline, reason=event.reason))
@@ -156,6 +158,7 @@ def kill_and_shut_away(record: Record, event: Quarantine, now: float) -> Step:
             now,
             event.reason,
             after_stop=AfterStop.QUARANTINE,
+            shut_away=True,
             escalation=Escalation.KILL,
             deadline=now + record.policy.kill_timeout,
         ),

@@ -147,6 +147,8 @@ class Record:
     last_failure: Failure | None = None
     previous_failure: Failure | None = None
     """How the incarnation before this one failed; None when it was stopped on purpose."""
+    shut_away: bool = False
+    """Whether its quarantine was wished for, and not the outcome of its failures."""
     last_words: Failure | None = None
     """What the child said it would die of; beats what its exit code suggests."""
     reason: str = ""

@@ -144,3 +144,32 @@ def do_grandchild(channel: Channel) -> int:
     process = subprocess.Popen([sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"])
     print("grandchild", process.pid, flush=True)
     return asyncio.run(_work(channel))
+
+
+def do_flood_unready(channel: Channel) -> int:
+    os.set_blocking(channel._reports, True)
+    body = messages.encode(messages.Heartbeat())
+    flood = (HEADER.pack(len(body)) + body) * 500
+    with suppress(ChannelClosedError, BrokenPipeError):
+        while True:
+            os.write(channel._reports, flood)
+    return 0
+
+
+def do_flap(channel: Channel) -> int:
+    async def flap() -> None:
+        channel.send(messages.Ready())
+        while True:
+            for health in (messages.Health.DEGRADED, messages.Health.OK):
+                channel.send(messages.Heartbeat(health=health, reason="flapping"))
+                await asyncio.sleep(0.05)
+
+    asyncio.run(flap())
+    return 0
+
+
+def do_daemonize(channel: Channel) -> int:
+    code = "import time; time.sleep(600)"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True, stdout=subprocess.DEVNULL)
+    print("grandchild", process.pid, flush=True)
+    return asyncio.run(_work(channel))

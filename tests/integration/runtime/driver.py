@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 import threading
 from dataclasses import replace
@@ -93,4 +94,6 @@ class Driver:
 
 if __name__ == "__main__":
     os.umask(0o022)
+    if len(sys.argv) > 3 and int(sys.argv[3]):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), int(sys.argv[3])))
     Driver(Path(sys.argv[1]), json.loads(sys.argv[2])).run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,12 +25,12 @@ QUICK = {"heartbeat_timeout": 1.0, "ready_timeout": 3.0, "stop_timeout": 0.5, "t
 class Daemon:
     """One driver process; `wait` takes entries of its log until one fits."""
 
-    def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]], limit: int = 0) -> None:
         self.folder = folder
         self.seen: list[Entry] = []
         self._entries: queue.Queue[Entry | None] = queue.Queue()
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "driver.py"), str(folder), json.dumps(fleet)],
+            [sys.executable, str(HERE / "driver.py"), str(folder), json.dumps(fleet), str(limit)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -65,6 +66,9 @@ class Daemon:
         wanted = {"event": f"bot {state}", "name": name, **more}
         return self.wait(lambda entry: wanted.items() <= entry.items())
 
+    def wait_state_of_any(self, state: str) -> Entry:
+        return self.wait(lambda entry: entry["event"] == f"bot {state}")
+
     def wait_running(self, *names: str) -> list[Entry]:
         entries: dict[str, Entry] = {}
 
@@ -88,12 +92,12 @@ class Daemon:
 def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     started: list[Daemon] = []
 
-    def start(**fleet: Any) -> Daemon:
+    def start(*, _limit: int = 0, **fleet: Any) -> Daemon:
         bots = {
             name: {"habit": habit, "policy": QUICK} if isinstance(habit, str) else habit
             for name, habit in fleet.items()
         }
-        started.append(Daemon(tmp_path / f"logs{len(started)}", bots))
+        started.append(Daemon(tmp_path / f"logs{len(started)}", bots, _limit))
         return started[-1]
 
     yield start
@@ -172,14 +176,14 @@ def test_a_bot_that_is_never_ready_is_judged(daemon):
     assert fleet.wait_state("slow", "failed")["reason"] == "not ready within 0.5 s"
 
 
-@pytest.mark.parametrize("habit", ["garbage", "huge_frame"])
+@pytest.mark.parametrize("habit", ["garbage", "huge_frame", "flood", "flood_unready"])
 def test_a_bot_that_breaks_the_protocol_is_killed(daemon, habit: str):
     fleet = daemon(hostile=habit, other="well")
-    assert "frame of" in fleet.wait_state("hostile", "failed")["reason"]
+    assert "frame" in fleet.wait_state("hostile", "failed")["reason"]
     fleet.wait_state("hostile", "backoff")
 
 
-@pytest.mark.parametrize("habit", ["half_frame", "flood", "print_flood"])
+@pytest.mark.parametrize("habit", ["half_frame", "flood", "flood_unready", "flap", "print_flood"])
 def test_a_half_frame_or_a_flood_costs_the_others_nothing(daemon, habit: str):
     fleet = daemon(
         hostile={"habit": habit, "policy": {**QUICK, "heartbeat_timeout": 3.0}},
@@ -194,6 +198,10 @@ def test_a_half_frame_or_a_flood_costs_the_others_nothing(daemon, habit: str):
         assert (other["state"], other["restarts"]) == ("running", 0)
         ages.append(other["heartbeat_age"] or 0.0)
     assert max(ages) < 2.0
+    assert sum(entry.get("name") == "hostile" for entry in fleet.seen) < 100, "nobody fills the log by flapping"
+    began = time.monotonic()
+    assert fleet.end() == 0
+    assert time.monotonic() - began < 5.0
 
 
 def test_a_print_flood_stays_within_the_rotated_files(daemon):
@@ -245,6 +253,43 @@ def test_a_bots_own_subprocesses_end_with_it(daemon):
     os.kill(entry["pid"], signal.SIGKILL)
     fleet.wait_state("parent", "running", incarnation=2)
     wait_until(lambda: gone(grandchild))
+
+
+@pytest.mark.parametrize("end", ["bot", "stop", "supervisor"])
+def test_a_subprocess_in_a_session_of_its_own_ends_too(daemon, end: str):
+    fleet = daemon(parent="daemonize")
+    entry = fleet.wait_state("parent", "running")
+    wait_until(lambda: "grandchild" in fleet.log("parent"))
+    grandchild = int(fleet.log("parent").split("grandchild ")[-1].split()[0])
+    assert not gone(grandchild)
+    if end == "bot":
+        os.kill(entry["pid"], signal.SIGKILL)
+        fleet.wait_state("parent", "running", incarnation=2)
+    elif end == "stop":
+        fleet.end()
+    else:
+        fleet.process.kill()
+    wait_until(lambda: gone(grandchild))
+
+
+def test_a_log_folder_that_vanishes_costs_log_lines_only(daemon):
+    fleet = daemon(one="well", loud={"habit": "print_flood", "policy": {**QUICK, "heartbeat_timeout": 60.0}})
+    first = fleet.wait_running("one")[0]
+    shutil.rmtree(fleet.folder)
+    for number in range(2, 5):
+        os.kill(first["pid"], signal.SIGKILL)
+        first = fleet.wait_state("one", "running", incarnation=number)
+    fleet.folder.mkdir()
+    wait_until(lambda: (fleet.folder / "loud.log").exists(), 10)
+    assert fleet.end() == 0
+
+
+def test_no_descriptors_left_means_a_later_start_and_not_the_end_of_the_daemon(daemon):
+    fleet = daemon(_limit=28, one="well", two="well", three="well", four="well", five="well", six="well", seven="well")
+    reason = fleet.wait_state_of_any("backoff")["reason"]
+    assert "Too many open files" in reason
+    fleet.say("stop one")
+    assert fleet.end() == 0
 
 
 def test_a_killed_supervisor_leaves_no_process_behind(daemon):

@@ -168,6 +168,13 @@ def test_a_child_that_waits_for_the_database_is_paused_and_not_judged_late():
     assert (record.state, record.deadline) == (State.STARTING, 70.0)
 
 
+def test_a_starting_child_that_says_what_it_waits_for_is_not_judged_late():
+    record, _ = play((0.0, events.Want()), (0.1, events.Spawned(1)), (1.0, events.Beat(Health.OK)))
+    assert record.deadline == 20.0
+    record, _ = step(record, events.Beat(Health.DEGRADED, "telegram is not reachable"), 15.0)
+    assert (record.state, record.deadline, record.reason) == (State.STARTING, 35.0, "telegram is not reachable")
+
+
 def test_a_stop_asks_then_terms_then_kills():
     record, actions = play((5.0, events.Unwant()), record=running())
     assert (record.state, actions, record.deadline) == (State.STOPPING, [AskStop(10.0)], 15.0)
