@@ -83,6 +83,18 @@ BEGIN
 END
 $$;
 
+-- Defaults for a well-behaved bot. A bot can change them in its session: what must hold, `control` enforces.
+CREATE FUNCTION botctl_admin.bot_settings() RETURNS text[] LANGUAGE sql IMMUTABLE
+SET search_path = pg_catalog, pg_temp
+RETURN ARRAY[
+    'statement_timeout=30s', 'lock_timeout=5s', 'idle_in_transaction_session_timeout=15s',
+    'plan_cache_mode=force_generic_plan', 'jit=off', 'search_path=public'
+];
+
+-- The verifier that each login shall have. A bot can give itself another password; `mend_bots` puts this one back.
+CREATE TABLE botctl_admin.logins (bot_id bigint PRIMARY KEY, verifier text NOT NULL);
+REVOKE ALL ON botctl_admin.logins FROM PUBLIC;
+
 CREATE FUNCTION botctl_admin.ensure_bot(bot bigint, connection_limit integer) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -105,11 +117,7 @@ BEGIN
                    WHERE rolname = login AND rolcanlogin AND rolconnlimit = connection_limit) THEN
         EXECUTE format('ALTER ROLE %I LOGIN CONNECTION LIMIT %s', login, connection_limit);
     END IF;
-    -- Defaults for a well-behaved bot. A bot can change them in its session: what must hold, `control` enforces.
-    PERFORM botctl_admin.settle(login, ARRAY[
-        'statement_timeout=30s', 'lock_timeout=5s', 'idle_in_transaction_session_timeout=15s',
-        'plan_cache_mode=force_generic_plan', 'jit=off', 'search_path=public'
-    ]);
+    PERFORM botctl_admin.settle(login, botctl_admin.bot_settings());
     RETURN made;
 END
 $$;
@@ -127,7 +135,59 @@ BEGIN
         RAISE EXCEPTION 'role "%" does not exist', login USING ERRCODE = 'undefined_object';
     END IF;
     EXECUTE format('ALTER ROLE %I PASSWORD %L', login, verifier);
+    INSERT INTO botctl_admin.logins AS known (bot_id, verifier) VALUES (bot, set_bot_password.verifier)
+    ON CONFLICT ON CONSTRAINT logins_pkey DO UPDATE SET verifier = excluded.verifier;
     PERFORM botctl_internal.record_audit(bot, 'login.password', login, NULL, NULL);
+END
+$$;
+
+-- Puts back what bots have changed of their own logins: settings and password. Returns those it has mended; sessions
+-- they have opened meanwhile keep the wrong settings, so `terminate_bot` them when this is committed. Only a superuser
+-- sees passwords; another administrator sets them anew, and only when asked to do it `blindly`.
+CREATE FUNCTION botctl_admin.mend_bots(blindly boolean DEFAULT false) RETURNS SETOF bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+SET lock_timeout = '1s'
+AS $$
+DECLARE
+    superuser constant boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
+    note constant text := 'botctl ' || current_database();
+    wanted constant text[] := botctl_admin.bot_settings();
+    strangers bigint[] := '{}';
+    one record;
+    other_settings boolean;
+BEGIN
+    IF superuser THEN
+        strangers := ARRAY(SELECT known.bot_id FROM botctl_admin.logins known
+                           JOIN pg_authid login ON login.rolname = 'bot_' || known.bot_id
+                           WHERE login.rolpassword IS DISTINCT FROM known.verifier);
+    END IF;
+    FOR one IN
+        SELECT known.bot_id, known.verifier, login.rolname,
+               known.bot_id = ANY (strangers) AS other_password, NOT superuser AND blindly AS blind
+        FROM botctl_admin.logins known
+        JOIN pg_roles login ON login.rolname = 'bot_' || known.bot_id
+        WHERE shobj_description(login.oid, 'pg_authid') = note
+          AND (known.bot_id = ANY (strangers) OR (NOT superuser AND blindly)
+               OR EXISTS (SELECT FROM pg_db_role_setting WHERE setrole = login.oid AND setdatabase <> 0)
+               OR (SELECT setconfig FROM pg_db_role_setting WHERE setrole = login.oid AND setdatabase = 0)
+                  IS DISTINCT FROM wanted)
+        ORDER BY known.bot_id
+    LOOP
+        BEGIN
+            other_settings := botctl_admin.settle(one.rolname, wanted);
+            IF one.other_password OR one.blind THEN
+                EXECUTE format('ALTER ROLE %I PASSWORD %L', one.rolname, one.verifier);
+            END IF;
+            IF one.other_password OR other_settings THEN
+                PERFORM botctl_internal.record_audit(one.bot_id, 'login.mended', one.rolname, NULL, jsonb_build_object(
+                    'password', one.other_password, 'settings', other_settings));
+                RETURN NEXT one.bot_id;
+            END IF;
+        EXCEPTION WHEN lock_not_available OR internal_error THEN
+            RAISE WARNING '% is being altered by somebody else', one.rolname; -- the next round comes soon
+        END;
+    END LOOP;
 END
 $$;
 
@@ -189,6 +249,7 @@ BEGIN
         RETURN false;
     END IF;
     PERFORM botctl_internal.record_audit(bot, 'login.dropped', login, NULL, NULL);
+    DELETE FROM botctl_admin.logins WHERE bot_id = bot;
     RETURN botctl_admin.drop_login(login);
 END
 $$;

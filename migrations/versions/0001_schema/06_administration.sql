@@ -10,9 +10,10 @@ BEGIN
     END IF;
     RETURN (
         SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
-        WHERE datname = current_database() AND xact_start < clock_timestamp() - longest
+        WHERE xact_start < clock_timestamp() - longest -- in whatever database of the cluster
           AND usesysid IN (SELECT member FROM pg_auth_members
-                           WHERE roleid IN ('bots'::regrole::oid, 'bots_ro'::regrole::oid))
+                           WHERE roleid IN ('bots'::regrole::oid, 'bots_ro'::regrole::oid)
+                             AND shobj_description(member, 'pg_authid') = 'botctl ' || current_database())
     );
 END
 $$;
@@ -122,7 +123,7 @@ $$;
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA botctl_admin FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
     botctl_admin.ensure_bot, botctl_admin.set_bot_password, botctl_admin.suspend_bot, botctl_admin.terminate_bot,
-    botctl_admin.drop_bot, botctl_admin.end_long_transactions, botctl_admin.open_reader, botctl_admin.close_readers
+    botctl_admin.drop_bot, botctl_admin.mend_bots, botctl_admin.end_long_transactions, botctl_admin.open_reader, botctl_admin.close_readers
 TO botctl_control;
 GRANT USAGE ON SCHEMA botctl_internal TO CURRENT_USER;
 GRANT EXECUTE ON FUNCTION botctl_internal.record_audit TO CURRENT_USER;

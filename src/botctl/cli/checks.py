@@ -28,6 +28,11 @@ _FILES_A_BOT = 16
 _CONNECTIONS_A_BOT = 6
 _CONNECTIONS_OF_OURS = 20
 _TIMEOUT = 5.0
+_OPEN_TO_BOTS = """
+    SELECT string_agg(quote_ident(datname), ', ' ORDER BY datname) FROM pg_database
+    WHERE datallowconn AND datname <> current_database() AND EXISTS (
+        SELECT FROM pg_roles role
+        WHERE rolname = 'bots' AND has_database_privilege(role.oid, pg_database.oid, 'CONNECT'))"""
 
 
 class Verdict(Enum):
@@ -182,6 +187,7 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
         version = await check_server(connection)
         most = int(await connection.fetchval("SELECT current_setting('max_connections')"))
         superuser = bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
+        open_to_bots: str | None = None if embedded else await connection.fetchval(_OPEN_TO_BOTS)
     finally:
         await connection.close()
     needed = _CONNECTIONS_OF_OURS + _CONNECTIONS_A_BOT * bots
@@ -201,6 +207,15 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
                 Verdict.WARN,
                 "administrator",
                 f"{login.user} is no superuser: advisory locks and large objects can't be taken from bots",
+            )
+        )
+    if open_to_bots:
+        findings.append(
+            Finding(
+                Verdict.WARN,
+                "other databases",
+                f"bots can enter {open_to_bots}, where PUBLIC has rights that ours has taken from it",
+                f"If nobody else needs it: REVOKE CONNECT ON DATABASE {open_to_bots} FROM PUBLIC",
             )
         )
     return findings

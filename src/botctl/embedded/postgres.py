@@ -48,8 +48,8 @@ class EmbeddedPostgres:
     """Where psql, pg_dump and the others of the same version are."""
 
 
-def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
-    """Make `folder` ready for a server with room for `max_connections`.
+def prepare_postgres(folder: Path, *, max_connections: int, database: str = DATABASE) -> EmbeddedPostgres:
+    """Make `folder` ready for a server with room for `max_connections`, whose bots reach `database` only.
 
     Raises DataFolderError, RefusedError or ServerUnsupportedError, each saying what to do.
     """
@@ -65,9 +65,10 @@ def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
     password = _password(folder, data, run, account)
     end_leftover_postgres(data, MARK)
     port = kept_port(folder / "port")
+    access = _access_file(data, account, database)
     spec = ExecSpec(
         name="postgres",
-        argv=[str(run.bin / "postgres"), "-D", str(data), *_settings(folder, account, port, max_connections)],
+        argv=[str(run.bin / "postgres"), "-D", str(data), *_settings(folder, account, port, max_connections, access)],
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"},
         cwd="/",
         uid=account.uid,
@@ -157,8 +158,31 @@ def _initdb(folder: Path, data: Path, binaries: PostgresBinaries, account: Accou
     shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _settings(folder: Path, account: Account, port: int, max_connections: int) -> list[str]:
+def _access_file(data: Path, account: Account, database: str) -> Path:
+    """Who may log in where. Every login may use every database by default, and in the cluster's own ones nothing that
+    bots were denied in ours is denied.
+    """
+    lines = ["# Written by botctl at every start."]
+    for connection, address in (("local", ""), ("host", " 127.0.0.1/32")):
+        for group in ("+bots", "+bots_ro"):
+            lines += [
+                f"{connection} {database} {group}{address} scram-sha-256",
+                f"{connection} all {group}{address} reject",
+            ]
+        lines.append(f"{connection} all all{address} scram-sha-256")
+    path = data / "botctl_hba.conf"
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text("\n".join(lines) + "\n", "ascii")
+    account.give(fresh)
+    fresh.rename(path)
+    return path
+
+
+def _settings(folder: Path, account: Account, port: int, max_connections: int, access: Path) -> list[str]:
     settings = {
+        "hba_file": str(access),
         "listen_addresses": "127.0.0.1",
         "port": str(port),
         "unix_socket_directories": _socket_folder(folder, account),

@@ -23,6 +23,21 @@ async def ensure_login(connection: AsyncConnection, bot_id: int, password: str) 
     )
 
 
+async def mend_logins(connection: AsyncConnection, *, blindly: bool = False) -> list[int]:
+    """Put back settings and passwords that bots have changed of their own logins; which bots had.
+
+    Sessions they have opened meanwhile are for `end_sessions`, after this was committed. `blindly` also sets anew
+    passwords that the administrator, being no superuser, can't see.
+    """
+    result = await connection.exec_driver_sql("SELECT botctl_admin.mend_bots($1)", (blindly,))
+    return [int(bot_id) for bot_id in result.scalars()]
+
+
+async def end_sessions(connection: AsyncConnection, bot_id: int) -> int:
+    """End the bot's sessions and its readers'; it may log in again at once. Returns how many."""
+    return int((await connection.exec_driver_sql("SELECT botctl_admin.terminate_bot($1)", (bot_id,))).scalar_one())
+
+
 async def drop_login(connection: AsyncConnection, bot_id: int) -> bool:
     """Drop the bot's login and end its sessions; its rows stay. False when it had none."""
     result = await connection.exec_driver_sql("SELECT botctl_admin.drop_bot($1)", (bot_id,))

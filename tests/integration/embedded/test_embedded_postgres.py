@@ -20,7 +20,7 @@ from botctl.embedded import accounts, binaries
 from botctl.embedded.postgres import prepare_postgres
 from botctl.embedded.probes import ping_postgres
 from botctl.errors import DataFolderError
-from botctl.handover import DatabaseLogin
+from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage.engine import connect, parse_database_url
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -54,9 +54,9 @@ async def test_a_new_server_asks_for_its_password_and_listens_to_this_machine_on
     answers = await _ask(
         new_postgres.admin_url,
         "SELECT rolpassword LIKE 'SCRAM-SHA-256$%' FROM pg_authid WHERE rolname = current_user",
-        "SELECT string_agg(DISTINCT auth_method, ',') FROM pg_hba_file_rules",
+        "SELECT string_agg(DISTINCT auth_method, ',' ORDER BY auth_method) FROM pg_hba_file_rules",
     )
-    assert answers == [True, "scram-sha-256"]
+    assert answers == [True, "reject,scram-sha-256"]
     with pytest.raises(asyncpg.InvalidPasswordError):
         await connect(_login(new_postgres.admin_url, password="guess"))
 
@@ -82,6 +82,32 @@ async def test_data_port_and_password_survive_a_restart(new_postgres: Any, numbe
     new_postgres.start_again()
     assert new_postgres.admin_url == url
     assert await _ask(url, "SELECT x FROM kept") == [42]
+
+
+async def test_bots_reach_no_other_database_of_the_cluster(new_postgres: Any) -> None:
+    url = new_postgres.admin_url
+    password = "secret-of-the-test"
+    logins = ("bot_7", "bot_7_ro_ab")
+    await _ask(
+        url,
+        "CREATE ROLE bots",
+        "CREATE ROLE bots_ro",
+        "CREATE DATABASE botctl",
+        "CREATE DATABASE another",
+        f"CREATE ROLE {logins[0]} LOGIN IN ROLE bots PASSWORD '{password}'",
+        f"CREATE ROLE {logins[1]} LOGIN IN ROLE bots_ro PASSWORD '{password}'",
+    )
+    target = _login(url).target
+
+    def login(user: str, database: str) -> DatabaseLogin:
+        there = DatabaseTarget(host=target.host, port=target.port, database=database, sslmode=target.sslmode)
+        return DatabaseLogin(target=there, user=user, password=password)
+
+    for user in logins:
+        await (await connect(login(user, "botctl"))).close()
+        for database in ("postgres", "template1", "another"):
+            with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError, match="rejects connection"):
+                await connect(login(user, database))
 
 
 async def test_a_leftover_server_of_ours_is_ended(new_postgres: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from botctl.handover import DatabaseLogin
+from botctl.cli.checks import Verdict, _ask_database
+from botctl.control.watch import DatabaseWatch
+from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage import scram
-from botctl.storage.engine import connect
+from botctl.storage.engine import connect, login_engine
 
 Connection = asyncpg.Connection
 
@@ -84,6 +87,63 @@ async def test_a_dropped_bot_is_gone_with_its_sessions_and_its_rows_stay(
     assert await control.fetchval("SELECT botctl_admin.drop_bot(2004)") is False
 
 
+async def test_what_a_bot_has_changed_of_its_own_login_is_put_back(database: Any, control: Connection[Any]) -> None:
+    """Else its next incarnation could neither log in nor write, however often it is started."""
+    login, other = await database.add_bot(2011), await database.add_bot(2012)
+    bot = await connect(login)
+    assert await _mended(control) == []
+    await bot.execute("ALTER ROLE bot_2011 SET default_transaction_read_only = on")
+    await bot.execute(f'ALTER ROLE bot_2011 IN DATABASE "{database.target.database}" SET statement_timeout = 1')
+    await bot.execute(f"ALTER ROLE bot_2011 PASSWORD '{scram.verifier('its-own-idea')}'")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await connect(login)
+    assert await _mended(control) == [2011]
+    assert await _mended(control) == []
+    fresh = await connect(login)
+    assert await fresh.fetchval("SHOW default_transaction_read_only") == "off"
+    assert await fresh.fetchval("SHOW statement_timeout") == "30s"
+    await (await connect(other)).close()
+    told = await control.fetchval("SELECT after FROM audit_log WHERE bot_id = 2011 AND action = 'login.mended'")
+    assert json.loads(told) == {"password": True, "settings": True}
+    await fresh.close()
+    await bot.close()
+
+
+async def test_an_alteration_that_is_not_committed_holds_nobody_up(database: Any, control: Connection[Any]) -> None:
+    login, other = await database.add_bot(2013), await database.add_bot(2014)
+    holder, victim = await connect(login), await connect(other)
+    await holder.execute("ALTER ROLE bot_2013 SET work_mem = '1MB'")
+    await holder.execute("BEGIN")
+    await holder.execute("ALTER ROLE bot_2013 SET work_mem = '2MB'")
+    await victim.execute("ALTER ROLE bot_2014 SET work_mem = '1MB'")
+    async with asyncio.timeout(5):
+        assert await _mended(control) == [2014]
+    await holder.close()
+    async with asyncio.timeout(5):
+        assert await _mended(control) == [2013]
+    await victim.close()
+
+
+async def test_control_mends_logins_and_ends_sessions_opened_meanwhile(database: Any, control: Connection[Any]) -> None:
+    login = await database.add_bot(2015)
+    bot = await connect(login)
+    await bot.execute("ALTER ROLE bot_2015 SET default_transaction_read_only = on")
+    poisoned = await connect(login)
+    engine = login_engine(database.control)
+    try:
+        await DatabaseWatch(engine).check(tidy=True, blindly=True)
+    finally:
+        await engine.dispose()
+    await _is_closed(poisoned)
+    fresh = await connect(login)
+    await fresh.execute("INSERT INTO users (bot_id, user_id) VALUES (2015, 1)")
+    await fresh.close()
+
+
+async def _mended(control: Connection[Any]) -> list[int]:
+    return [row[0] for row in await control.fetch("SELECT botctl_admin.mend_bots(true)")]
+
+
 @pytest.mark.parametrize("bot_id", [0, -1, 10**18, None])
 async def test_only_the_id_of_a_bot_makes_a_login(control: Connection[Any], bot_id: int | None) -> None:
     with pytest.raises(asyncpg.InvalidParameterValueError, match="not the id of a bot"):
@@ -102,6 +162,20 @@ async def test_long_transactions_of_bots_are_ended_and_no_others(database: Any, 
     await _is_closed(bot)
     with pytest.raises(asyncpg.RaiseError, match="a second at least"):
         await control.fetchval("SELECT botctl_admin.end_long_transactions('0')")
+
+
+async def test_a_long_transaction_in_another_database_is_ended_too(database: Any, control: Connection[Any]) -> None:
+    """On a server of somebody else's, PUBLIC may connect to its other databases."""
+    login = await database.add_bot(2016)
+    target = login.target
+    elsewhere = DatabaseTarget(host=target.host, port=target.port, database="postgres", sslmode=target.sslmode)
+    bot = await connect(DatabaseLogin(target=elsewhere, user=login.user, password=login.password))
+    await bot.execute("BEGIN")
+    await bot.execute("SELECT 1")
+    async with asyncio.timeout(10):
+        while await control.fetchval("SELECT botctl_admin.end_long_transactions('1 second')") == 0:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await _is_closed(bot)
 
 
 async def test_the_first_act_of_an_incarnation_ends_the_last_ones_sessions(database: Any) -> None:
@@ -155,3 +229,10 @@ async def test_a_reader_whose_time_is_over_cannot_log_in_and_is_swept(database: 
     with pytest.raises(asyncpg.InvalidPasswordError):
         await connect(DatabaseLogin(target=database.target, user=name, password=password))
     assert await control.fetchval("SELECT botctl_admin.close_readers()") == 1
+
+
+async def test_doctor_names_the_other_databases_that_bots_can_enter(database: Any) -> None:
+    found = {one.subject: one for one in await _ask_database(database.admin_url, 1, embedded=False)}
+    assert found["other databases"].verdict is Verdict.WARN
+    assert "postgres, template1" in found["other databases"].text
+    assert all(one.subject != "other databases" for one in await _ask_database(database.admin_url, 1, embedded=True))
