@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 import msgspec
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
@@ -93,7 +94,11 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     resend = spec.on_uncertain is OnUncertain.RESEND
     tls = tls_context()
     transport = Transport(tls, proxy=spec.proxy)
-    database = Database(bot_engine(config.database, bot_id, passwords.database), health, clock=clock)
+
+    def engine() -> AsyncEngine:
+        return bot_engine(config.database, bot_id, passwords.database)
+
+    database = Database(engine(), health, clock=clock, for_handlers=engine)
     inbox, outbox, sends = Inbox(bot_id), Outbox(bot_id), Sends(bot_id)
     conversations = Conversations(bot_id)
     open_conversations = OpenConversations(conversations)

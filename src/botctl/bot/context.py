@@ -41,8 +41,11 @@ class BotContext:
 
     @property
     def engine(self) -> AsyncEngine:
-        """SQLAlchemy's engine with the bot's own login: it sees the bot's own rows and no other's."""
-        return self._database.engine
+        """SQLAlchemy's engine with the bot's own login: it sees the bot's own rows and no other's.
+
+        It has two connections, for all chats together: hold one no longer than needed.
+        """
+        return self._database.handlers_engine
 
     async def publish(self, type: str, data: dict[str, Any] | None = None, *, version: int = 1) -> str:
         """Publish an event, such as `order.placed`, to the fleet's bus; returns its id.

@@ -23,23 +23,41 @@ Work = Callable[[AsyncConnection], Awaitable[_T]]
 
 _log = structlog.get_logger("botctl.bot.database")
 
+REFUSAL_TOLD_AFTER = 3.0
+"""Seconds of refusals (deadlocks, timeouts, no free connection) after which they are told as trouble."""
+
 
 class Database:
     """Runs work in transactions, or as single statements that commit by themselves."""
 
-    def __init__(self, engine: AsyncEngine, health: Health, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        health: Health,
+        *,
+        clock: Callable[[], float],
+        for_handlers: Callable[[], AsyncEngine] | None = None,
+    ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._health = health
         self._clock = clock
+        self._make_for_handlers = for_handlers
+        self._for_handlers: AsyncEngine | None = None
+        self._struggling = 0
         self._open = asyncio.Event()
         self._prober: asyncio.Task[None] | None = None
         self.last_commit = clock()
 
     @property
-    def engine(self) -> AsyncEngine:
-        """For handlers that need the bot's own rows; what goes wrong there is theirs."""
-        return self._engine
+    def handlers_engine(self) -> AsyncEngine:
+        """For handlers that need the bot's own rows; what goes wrong there is theirs.
+
+        Its connections are not ours: a handler may hold one while it sends, and the journal needs one then.
+        """
+        if self._for_handlers is None:
+            self._for_handlers = self._make_for_handlers() if self._make_for_handlers is not None else self._engine
+        return self._for_handlers
 
     async def first(self) -> None:
         """The first act of an incarnation, before which nobody gets in: end what an earlier one left running."""
@@ -49,7 +67,7 @@ class Database:
                 async with self._single.connect() as connection:
                     await connection.exec_driver_sql("SELECT botctl_end_my_others()")
             except Exception as error:
-                if not database_away(error):
+                if not (database_away(error) or retry_soon(error)):
                     raise
                 self._health.trouble(Trouble.DATABASE, "database")
                 _log.warning("database can't be reached", error=brief(error))
@@ -76,20 +94,40 @@ class Database:
         if self._prober is not None:
             await end([self._prober])
         await self._engine.dispose()
+        if self._for_handlers is not None:
+            await self._for_handlers.dispose()
 
     async def _repeat(self, run: Callable[[Work[_T]], Awaitable[_T]], work: Work[_T]) -> _T:
         backoff = Backoff(first=0.01, limit=1.0)
-        while True:
-            await self._open.wait()
-            try:
-                return await run(work)
-            except Exception as error:
-                if not database_away(error):
-                    raise
-                if retry_soon(error):
-                    await asyncio.sleep(backoff.next())
-                else:
-                    self._lost(error)
+        refused_since: float | None = None
+        reported = False
+        try:
+            while True:
+                await self._open.wait()
+                began = self._clock()
+                try:
+                    return await run(work)
+                except Exception as error:
+                    if database_away(error):
+                        self._lost(error)
+                        continue
+                    if not retry_soon(error):
+                        raise
+                    refused_since = began if refused_since is None else refused_since
+                    if not reported and self._clock() - refused_since >= REFUSAL_TOLD_AFTER:
+                        reported = True
+                        self._struggle(error)
+                await asyncio.sleep(backoff.next())
+        finally:
+            if reported:
+                self._struggling -= 1
+                if not self._struggling:
+                    self._health.well(Trouble.CONGESTION)
+
+    def _struggle(self, error: BaseException) -> None:
+        self._struggling += 1
+        self._health.trouble(Trouble.CONGESTION, "the database keeps refusing work")
+        _log.warning("the database keeps refusing work; trying on", error=brief(error))
 
     async def _in_transaction(self, work: Work[_T]) -> _T:
         async with self._engine.begin() as connection:
@@ -116,12 +154,16 @@ class Database:
             await asyncio.sleep(backoff.next())
             try:
                 async with asyncio.timeout(10), self._single.connect() as connection:
-                    await connection.exec_driver_sql("SELECT 1")
+                    result = await connection.exec_driver_sql("SELECT current_setting('transaction_read_only')")
+                    writable = result.scalar_one() == "off"
             except Exception as error:
                 if not database_away(error):
                     _log.warning("database refuses", error=brief(error))
             else:
-                break
+                if writable:
+                    break
+                # New connections may lead to the server that has taken over.
+                await self._engine.dispose()
         self._health.well(Trouble.DATABASE)
         _log.info("database is back")
         self._open.set()

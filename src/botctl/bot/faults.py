@@ -13,32 +13,42 @@ from telegram.error import BadRequest, NetworkError, RetryAfter
 _AWAY_CLASSES = ("08", "53", "57P")
 """SQLSTATE: no connection; out of memory, disk or connections; the server is stopping, starting or recovering."""
 
-_RETRY_STATES = frozenset({"40001", "40P01", "25006", "25P02", "55P03", "57014"})
-"""SQLSTATE: serialisation failure, deadlock, read-only after a failover, aborted transaction, lock and statement
-timeouts."""
+_READ_ONLY = "25006"
+"""SQLSTATE: a read-only transaction, as after a failover on the server that is no primary any more."""
+
+_RETRY_STATES = frozenset({"40001", "40P01", "25P02", "55P03", "57014"})
+"""SQLSTATE: serialisation failure, deadlock, aborted transaction, lock and statement timeouts."""
 
 _LOGIN_CLASS = "28"
 
 
 def database_away(error: BaseException) -> bool:
-    """Whether the database can't be used now; the same work is to be done again when it can."""
-    for cause in _chain(error):
-        if isinstance(
-            cause, OSError | PoolTimeoutError | InterfaceError | asyncpg.InterfaceError | ResourceClosedError
-        ):
+    """Whether the database can't be used now, by anybody; the same work is to be done again when it can.
+
+    That all connections of a pool are in use is no sign of it.
+    """
+    chain = _chain(error)
+    if any(isinstance(cause, PoolTimeoutError) for cause in chain):
+        return False
+    for cause in chain:
+        if isinstance(cause, OSError | InterfaceError | asyncpg.InterfaceError | ResourceClosedError):
             return True
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return True
         if isinstance(cause, asyncpg.PostgresError):
             state = cause.sqlstate or ""
-            if state.startswith((*_AWAY_CLASSES, _LOGIN_CLASS)) or state in _RETRY_STATES:
+            if state.startswith((*_AWAY_CLASSES, _LOGIN_CLASS)) or state == _READ_ONLY:
                 return True
     return False
 
 
 def retry_soon(error: BaseException) -> bool:
-    """Whether the server is well and has only refused this time: a deadlock, a lock timeout."""
-    return any(isinstance(cause, asyncpg.PostgresError) and cause.sqlstate in _RETRY_STATES for cause in _chain(error))
+    """Whether the server is well and the work failed only this time: a deadlock, a lock timeout, no connection free."""
+    return any(
+        isinstance(cause, PoolTimeoutError)
+        or (isinstance(cause, asyncpg.PostgresError) and cause.sqlstate in _RETRY_STATES)
+        for cause in _chain(error)
+    )
 
 
 def environmental(error: BaseException) -> bool:
@@ -48,7 +58,9 @@ def environmental(error: BaseException) -> bool:
     """
     if isinstance(error, BadRequest):
         return False
-    return isinstance(error, NetworkError | RetryAfter) or (isinstance(error, SQLAlchemyError) and database_away(error))
+    if isinstance(error, NetworkError | RetryAfter):
+        return True
+    return isinstance(error, SQLAlchemyError) and (database_away(error) or retry_soon(error))
 
 
 def brief(error: BaseException, limit: int = 500) -> str:

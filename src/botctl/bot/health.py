@@ -12,6 +12,7 @@ class Trouble(StrEnum):
     """What can be wrong with a bot's surroundings. `DATABASE` alone pauses it; with the others it works on."""
 
     DATABASE = "database"
+    CONGESTION = "congestion"
     REDIS = "redis"
     COMPLETION = "completion"
     TELEGRAM = "telegram"

@@ -5,11 +5,16 @@ from __future__ import annotations
 import importlib
 import inspect
 import traceback
+from pathlib import Path
+
+import structlog
 
 from botctl.bot.bot_api import App
 from botctl.bot.context import BotContext
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
+
+_log = structlog.get_logger("botctl.bot.loading")
 
 
 class HandlersError(BotctlError):
@@ -27,9 +32,10 @@ def load_handlers(spec: BotSpec, application: App, context: BotContext) -> None:
         result = register(application, context)
     except Exception as error:
         place = _place(error)
+        _log.critical("handlers can't be loaded", handlers=spec.handlers, exc_info=error)
         raise HandlersError(
             f"handlers {spec.handlers} can't be loaded: {type(error).__name__}: {error}{place}",
-            hint="Correct the module, then run: botctl restart",
+            hint="Correct the module, then run: botctl release",
         ) from error
     if inspect.isawaitable(result):
         if inspect.iscoroutine(result):
@@ -40,7 +46,11 @@ def load_handlers(spec: BotSpec, application: App, context: BotContext) -> None:
 
 
 def _place(error: BaseException) -> str:
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, SyntaxError) or not frames:
-        return ""
-    return f" ({frames[-1].filename}:{frames[-1].lineno})"
+    """Where in the developer's own files it happened; nothing when it was not there (no such module, say)."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f" ({error.filename}:{error.lineno})"
+    own = str(Path(__file__).parents[1])
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((own, "<frozen")):
+            return f" ({frame.filename}:{frame.lineno})"
+    return ""

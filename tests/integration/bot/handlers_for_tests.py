@@ -59,6 +59,24 @@ def poison(app: App, bot: BotContext) -> None:
     app.add_handler(MessageHandler(TEXT, on_text))
 
 
+def holding(app: App, bot: BotContext) -> None:
+    """Answers inside a transaction of its own, as soon as two chats are in theirs."""
+    inside: set[int] = set()
+    both = asyncio.Event()
+
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        async with bot.engine.begin() as connection:
+            await connection.exec_driver_sql("SELECT 1")
+            inside.add(update.message.chat_id)
+            if len(inside) >= 2:
+                both.set()
+            await both.wait()
+            await update.message.reply_text(f"echo {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
 def slow_chat(app: App, bot: BotContext) -> None:
     async def on_text(update: Update, context: Any) -> None:
         assert update.message is not None

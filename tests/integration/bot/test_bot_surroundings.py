@@ -67,6 +67,27 @@ async def test_a_killed_database_pauses_the_bot_and_nothing_is_lost(
     await bot.settled(2)
 
 
+async def test_a_read_only_database_pauses_the_bot(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    await bot.rows("ALTER ROLE bot_{bot} SET default_transaction_read_only = on")
+    await bot.rows("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bot_{bot}'")
+    await bot.say("hello")
+    await bot.heartbeat(lambda beat: beat.health is messages.Health.PAUSED and beat.reason == "database")
+    await bot.rows("ALTER ROLE bot_{bot} RESET default_transaction_read_only")
+    assert await bot.answers(1) == ["echo hello"]
+    await bot.heartbeat(lambda beat: beat.health is messages.Health.OK)
+
+
+async def test_handlers_that_answer_inside_their_transactions_do_not_block_the_bot(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:holding")
+    await bot.ready()
+    await bot.telegram.say_many(bot.bot_id, [(100, "one"), (101, "two")])
+    assert await bot.answers(1, 100) == ["echo one"]
+    assert await bot.answers(1, 101) == ["echo two"]
+    await bot.settled(2)
+
+
 async def test_terminated_connections_in_mid_answer_cost_nothing(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:thrice")
     await bot.ready()

@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from telegram.error import BadRequest, Forbidden, RetryAfter, TimedOut
 
 from botctl.bot.assistant.markdown import render
@@ -80,7 +81,9 @@ def test_health_says_the_worst_first() -> None:
         (ConnectionRefusedError(), True),
         (asyncpg.AdminShutdownError("stop"), True),
         (asyncpg.TooManyConnectionsError("full"), True),
-        (asyncpg.DeadlockDetectedError("dead"), True),
+        (asyncpg.ReadOnlySQLTransactionError("a failover"), True),
+        (asyncpg.DeadlockDetectedError("dead"), False),
+        (PoolTimeoutError("all connections are in use"), False),
         (asyncpg.InvalidPasswordError("no"), True),
         (asyncpg.ForeignKeyViolationError("no such conversation"), False),
         (asyncpg.UntranslatableCharacterError("nul"), False),
@@ -99,6 +102,7 @@ def test_what_means_that_the_database_is_away(error: Exception, expected: bool) 
         (BadRequest("x"), False),
         (Forbidden("x"), False),
         (FileNotFoundError(), False),
+        (PoolTimeoutError("all connections are in use"), True),
     ],
 )
 def test_what_does_not_count_against_an_update(error: Exception, expected: bool) -> None:
