@@ -53,6 +53,10 @@ class Intake:
                 ids = {}
                 for row in rows:
                     ids |= await self._insert_alone(row)
+            if len(ids) < len(rows):
+                # They were there already: handled, in memory, or just now stored by an INSERT whose answer was lost
+                # and which was then repeated. The database knows; nothing that comes later may overtake them.
+                self._behind = True
             for row in rows:
                 inbox_id = ids.get(row.cause)
                 if inbox_id is not None and row.dead is None:
