@@ -9,6 +9,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
+from botctl.bot.faults import brief
 from botctl.bot.health import Health
 from botctl.bot.lanes import Lanes
 from botctl.bot.sender import Outgoing, Sender
@@ -70,6 +71,9 @@ class Recovery:
             structlog.contextvars.bind_contextvars(trace_id=parts[0].row.trace_id, chat_id=chat_id)
             try:
                 await self._sender.resume(parts)
+            except Exception as error:
+                # One chat's trouble; the next incarnation takes it up. The others' deliveries go on.
+                _log.critical("what was left for a chat can't be delivered", error=brief(error), exc_info=error)
             finally:
                 if chat_id is not None:
                     self._lanes.release(f"chat:{chat_id}", self._now(), finished=False)
