@@ -6,6 +6,7 @@ A lane's place is free again while its answer is being delivered or its next att
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 
@@ -21,6 +22,8 @@ from botctl.bot.updates import chat_of_lane
 from botctl.storage.inbox import InboxRow
 
 _log = structlog.get_logger("botctl.bot.dispatcher")
+
+_AFTER_CANCEL = 5.0
 
 
 class Dispatcher:
@@ -86,18 +89,23 @@ class Dispatcher:
 
     async def _work_off(self, row: InboxRow) -> None:
         structlog.contextvars.bind_contextvars(trace_id=row.trace_id, cause=row.cause, chat_id=chat_of_lane(row.lane))
+        again: InboxRow | None = None
         try:
             try:
                 handled = await self._handle(row)
+            except asyncio.CancelledError:
+                # The end of the process, or a handler that has cancelled itself; then the row comes once more.
+                again = dataclasses.replace(row, next_attempt_at=self._now() + _AFTER_CANCEL, replayed=True)
+                raise
             finally:
                 self._running -= 1
                 self._changed.set()
+            again = handled.again
             if handled.outgoing:
                 await self._deliver(handled.outgoing)
         except Exception as error:
             # Neither the handlers' nor the environment's fault: ours. The row stays for the next incarnation.
             _log.critical("a lane broke", lane=row.lane, error=brief(error), exc_info=error)
-            self._lanes.release(row.lane, self._now())
-        else:
-            self._lanes.release(row.lane, self._now(), again=handled.again)
-        self._changed.set()
+        finally:
+            self._lanes.release(row.lane, self._now(), again=again)
+            self._changed.set()

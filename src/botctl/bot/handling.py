@@ -42,6 +42,10 @@ _PATIENCE = 40
 """Waits for the surroundings, about twenty minutes, after which even they count: a lane must go on some day."""
 
 
+class HandlerCancelledError(Exception):
+    """A handler ended with CancelledError though nobody has cancelled its handling."""
+
+
 @dataclass(frozen=True)
 class Handled:
     """How an attempt ended: parts to deliver, or the row to take again when it is due."""
@@ -80,11 +84,16 @@ class Handling:
         self._waits: dict[str, int] = {}
 
     async def handle(self, row: InboxRow) -> Handled:
-        """One attempt at a row. Raises only CancelledError, when the process ends."""
+        """One attempt at a row. Raises only CancelledError, when the task itself is cancelled: the process ends."""
         scope = Scope(cause=row.cause, trace_id=row.trace_id, inbox_id=row.inbox_id, attempt=row.attempts + 1)
         try:
             return await self._attempt(row, scope)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not _is_cancelled():
+                # A handler awaited a task or a future that somebody has cancelled.
+                failure = HandlerCancelledError("what the handler was waiting for has been cancelled")
+                failure.__cause__ = error
+                return await self._failed(row, scope, failure)
             if scope.attempt_counted and not scope.closed:
                 # The attempt was interrupted, which is not the update's fault.
                 await asyncio.shield(self._committer.uncount(scope))
@@ -167,6 +176,11 @@ class Handling:
         _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
         await self._committer.bury(scope, error, reason)
         return Handled()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _again(row: InboxRow, attempts: int, due: float) -> InboxRow:

@@ -50,6 +50,10 @@ def poison(app: App, bot: BotContext) -> None:
         assert update.message is not None
         if update.message.text == "boom":
             raise ValueError("this update is poison")
+        if update.message.text == "cancelled":
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
         if update.message.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if update.message.text == "slow":

@@ -234,6 +234,17 @@ async def test_an_update_that_keeps_failing_becomes_a_dead_letter_and_the_lane_g
     await bot.heartbeat(lambda beat: beat.counters["dead_letters"] == 1)
 
 
+async def test_a_handler_that_awaits_what_was_cancelled_has_failed_like_any_other(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
+    await bot.ready()
+    await bot.telegram.say_many(bot.bot_id, [(100, "cancelled"), (100, "after")])
+    assert await bot.answers(1) == ["echo after"]
+    await bot.settled(2)
+    row = (await bot.rows("SELECT state, attempts, last_error FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id"))[0]
+    assert (row["state"], row["attempts"]) == ("dead", 2)
+    assert "cancelled" in row["last_error"]
+
+
 async def test_random_kills_under_load_lose_nothing(bot: Any) -> None:
     import asyncio
     import random
