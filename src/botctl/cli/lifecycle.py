@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,7 @@ def stop(
     client = ApiClient(note)
     if name is not None:
         client.post(bot_path(name, "stop"))
-        say(f"{name} is being stopped")
+        _await_bot(client, name, lambda bot: bot["pid"] is None, timeout, "stopped")
         return
     try:
         client.post("/v1/shutdown", timeout=3.0)
@@ -73,17 +74,34 @@ def stop(
     say(f"the daemon (pid {note.pid}) has ended")
 
 
-def restart(name: BotName = None, data_dir: DataDir = None) -> None:
+def restart(
+    name: BotName = None,
+    data_dir: DataDir = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the one bot.", min=0)] = 90.0,
+) -> None:
     """Restart one bot, or all. Also starts a bot that was stopped."""
     client = ApiClient.of(data_folder(data_dir))
-    client.post(bot_path(name, "restart") if name is not None else "/v1/restart")
-    say(f"{name if name is not None else 'every bot'} is being restarted")
+    if name is None:
+        client.post("/v1/restart")
+        say("every bot is being restarted")
+        return
+    before = _bot(client, name)
+    client.post(bot_path(name, "restart"))
+    _await_bot(
+        client,
+        name,
+        lambda bot: bot["pid"] != before.get("pid") and bot["state"] in ("running", "degraded"),
+        timeout,
+        "restarted",
+    )
 
 
 def release(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
     """Let a quarantined bot start again."""
-    ApiClient.of(data_folder(data_dir)).post(bot_path(name, "release"))
-    say(f"{name} is released")
+    client = ApiClient.of(data_folder(data_dir))
+    state = _bot(client, name).get("state")
+    client.post(bot_path(name, "release"))
+    say(f"{name} is released" if state == "quarantined" else f"{name} was not quarantined: it is {state}")
 
 
 def reload(data_dir: DataDir = None) -> None:
@@ -110,6 +128,26 @@ def apply(
         "dry_run": dry_run,
     }
     _tell(client.post("/v1/apply", body))
+
+
+def _bot(client: ApiClient, name: str) -> dict[str, Any]:
+    bots = client.get("/v1/status", timeout=10.0)["bots"]
+    return next((bot for bot in bots if bot["name"] == name), {})
+
+
+def _await_bot(client: ApiClient, name: str, done: Callable[[dict[str, Any]], bool], timeout: float, word: str) -> None:
+    """Wait until it is so. Raises BotctlError when the bot goes elsewhere, or time runs out."""
+    deadline = time.monotonic() + timeout
+    while not done(bot := _bot(client, name)):
+        if bot.get("state") == "quarantined":
+            raise BotctlError(f"{name} is quarantined: {bot['reason']}", hint=f"See `botctl logs {name}`.")
+        if time.monotonic() >= deadline:
+            raise BotctlError(
+                f"{name} is not {word} after {timeout:g} s; it is {bot.get('state')}: {bot.get('reason')}",
+                hint=f"See `botctl logs {name}`.",
+            )
+        time.sleep(_POLL)
+    say(f"{name} is {word}")
 
 
 def _tell(applied: dict[str, Any]) -> None:

@@ -130,7 +130,7 @@ def _table(body: StatusBody) -> RenderableType:
             f"{bot.memory_mb:.0f} MB" if bot.memory_mb is not None else "-",
             _number(bot.inbox_depth),
             _number(bot.outbox_depth),
-            Text(" ".join(note.split())[:120]),
+            Text(" ".join(note.split())[:500]),
         )
     rows: list[RenderableType] = [Text(head, style="bold")]
     if servers:

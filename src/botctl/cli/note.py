@@ -34,9 +34,11 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_note(folder: DataFolder) -> DaemonNote | None:
-    """The note, or None when there is none that can be read."""
+    """The note, or None when there is none. Raises PermissionError when the folder is another user's."""
     try:
         body = folder.daemon_note.read_bytes()
+    except PermissionError:
+        raise  # not "no daemon": the caller may not know
     except OSError:
         return None
     try:

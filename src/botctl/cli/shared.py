@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from botctl.errors import BotctlError
+from botctl.errors import BotctlError, RefusedError
 from botctl.settings.places import DataFolder, find_data_dir
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ FleetFile = Annotated[
 BotName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A bot; all of them if left out.")]
 
 
+PLAIN_WIDTH = 4000
+"""Columns when the output is no terminal: nothing is wrapped or cut for whoever reads it."""
+
+
 class Commands(TyperGroup):
     """A group whose commands end with a sentence and an exit code instead of a traceback."""
 
@@ -34,6 +38,13 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
         except BotctlError as error:
             fail(error)
+        except PermissionError as error:
+            fail(
+                RefusedError(
+                    f"you may not use {error.filename}: {error.strerror}",
+                    hint="Run this as the user that started the daemon.",
+                )
+            )
         except BrokenPipeError:
             sys.stderr.close()  # Whoever read our output has had enough.
             raise typer.Exit(0) from None
@@ -64,4 +75,6 @@ def console() -> Console:
     from rich.console import Console
 
     plain = not sys.stdout.isatty()
-    return Console(no_color=True if plain else None, width=200 if plain else None, highlight=False, markup=False)
+    return Console(
+        no_color=True if plain else None, width=PLAIN_WIDTH if plain else None, highlight=False, markup=False
+    )

@@ -17,6 +17,8 @@ _LONGEST = 16 * 1024 * 1024
 
 def log_files(folder: DataFolder, name: str | None) -> list[Path]:
     """The logs that there are, or the one of `name`. Raises NoSuchBotError when that has none."""
+    if folder.logs.is_dir():
+        os.listdir(folder.logs)  # glob keeps silent about what it may not read
     found = sorted(folder.logs.glob("*.log"))
     if name is None:
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,10 +10,10 @@ import typer
 
 from botctl.cli.client import ApiClient
 from botctl.cli.shared import DataDir, data_folder, say
-from botctl.errors import NoSuchBotError, RefusedError
+from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 
 if TYPE_CHECKING:
-    from botctl.sandbox.client import SandboxClient
+    from botctl.sandbox.client import BotEvent, SandboxClient
 
 REPLY_WAIT = 60.0
 """Seconds to wait for an answer when the words come from a pipe."""
@@ -58,14 +59,29 @@ async def _converse(sandbox: SandboxClient, name: str, bot_id: int, chat_id: int
     interactive = sys.stdin.isatty()
     if interactive:
         say(f"you talk to {name}; Ctrl-D ends")
-        showing = asyncio.create_task(_show(sandbox, name, bot_id, chat_id, seen))
+        buttons: list[tuple[int, str]] = []
+        showing = asyncio.create_task(_show(sandbox, name, bot_id, chat_id, seen, buttons))
+        lines: asyncio.Queue[bytes] = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        # A terminal gives whole lines, so that this read doesn't wait, and Ctrl-C is never kept waiting by it.
+        loop.add_reader(sys.stdin.fileno(), lambda: lines.put_nowait(os.read(sys.stdin.fileno(), 65536)))
         try:
-            while line := await asyncio.to_thread(sys.stdin.readline):
-                if text := line.strip():
+            while True:
+                typed = asyncio.ensure_future(lines.get())
+                await asyncio.wait({typed, showing}, return_when=asyncio.FIRST_COMPLETED)
+                if showing.done():
+                    raise BotctlError(f"the sandbox is gone: {showing.exception()}", hint="Is the demo still up?")
+                if not (typed_line := typed.result()):
+                    return
+                text = typed_line.decode("utf-8", "replace").strip()
+                if text.startswith("!") and text[1:].isdigit() and 0 < int(text[1:]) <= len(buttons):
+                    message_id, data = buttons[int(text[1:]) - 1]
+                    await sandbox.press(bot_id, chat_id, message_id, data, user)
+                elif text:
                     await sandbox.say(bot_id, chat_id, text, user)
         finally:
+            loop.remove_reader(sys.stdin.fileno())
             showing.cancel()
-        return
     for line in sys.stdin:
         if not (text := line.strip()):
             continue
@@ -73,14 +89,15 @@ async def _converse(sandbox: SandboxClient, name: str, bot_id: int, chat_id: int
         print(f"you: {text}", flush=True)
         reply = await sandbox.wait_for_reply(bot_id, chat_id, seen, REPLY_WAIT)
         if reply is None:
-            from botctl.errors import BotctlError
-
             raise BotctlError(f"{name} has not answered within {REPLY_WAIT:g} s", hint="See `botctl status`.")
         seen = reply.seq
         print(f"{name}: {reply.text}", flush=True)
 
 
-async def _show(sandbox: SandboxClient, name: str, bot_id: int, chat_id: int, seen: int) -> None:
+async def _show(
+    sandbox: SandboxClient, name: str, bot_id: int, chat_id: int, seen: int, buttons: list[tuple[int, str]]
+) -> None:
+    """Print what the bot does; `buttons` are those of its latest message that has any: (message_id, data)."""
     while True:
         for event in await sandbox.events(bot_id, seen, 25.0):
             seen = event.seq
@@ -88,7 +105,20 @@ async def _show(sandbox: SandboxClient, name: str, bot_id: int, chat_id: int, se
                 continue
             if event.type == "send":
                 print(f"{name}: {event.text}", flush=True)
+                _offer(event, buttons)
             elif event.type == "edit":
                 print(f"{name} (edited): {event.text}", flush=True)
             elif event.type == "chat_action":
                 print(f"{name} is typing…", flush=True)
+
+
+def _offer(event: BotEvent, buttons: list[tuple[int, str]]) -> None:
+    """List the buttons under a message, with what to type to press one."""
+    message = event.raw.get("message", event.raw)
+    keyboard = (message.get("reply_markup") or {}).get("inline_keyboard") or []
+    found = [button for row in keyboard for button in row if "callback_data" in button]
+    if not found:
+        return
+    buttons[:] = [(event.message_id or 0, button["callback_data"]) for button in found]
+    for number, button in enumerate(found, start=1):
+        print(f"  [{button['text']}]  type !{number} to press it", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -9,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from botctl.errors import DataFolderError
+from botctl.errors import DataFolderError, RefusedError
 from botctl.runtime import linux
 
 LONGEST_SOCKET_PATH = 100
@@ -32,7 +33,8 @@ class DataFolder:
             self.run.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise DataFolderError(
+            kind = RefusedError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else DataFolderError
+            raise kind(
                 f"the data folder {self.path} can't be used: {error.strerror} ({error.filename})",
                 hint="Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner and rights.",
             ) from error

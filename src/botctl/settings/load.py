@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ def load_settings(**flags: Any) -> Settings:
     Raises InvalidFileError naming the file, line and key, the environment variable, or the option.
     """
     given = {key: value for key, value in flags.items() if value is not None}
+    _refuse_misspelt(os.environ)
     file = settings_file(os.environ)
     written = read_settings_file(file) if file is not None else {}
     for key in _ONLY_VARIABLES:
@@ -50,6 +52,19 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         problems = [_problem(fault, given, os.environ, file) for fault in error.errors(include_input=False)]
         raise InvalidFileError(problems, hint=_HINT) from None
+
+
+def _refuse_misspelt(env: Mapping[str, str]) -> None:
+    """A variable that is nearly one of ours is a slip that would quietly take no effect; others may be anybody's."""
+    known = {f"BOTCTL_{field}".upper() for field in Settings.model_fields} | {"BOTCTL_CONFIG"}
+    problems = []
+    for variable in sorted(env):
+        if variable.startswith("BOTCTL_") and variable not in known:
+            near = get_close_matches(variable, known, n=1, cutoff=0.85)
+            if near:
+                problems.append(Problem("environment", None, variable, f"is no setting; {near[0]} is meant?"))
+    if problems:
+        raise InvalidFileError(problems, hint="Nothing was changed. Correct the name, or unset the variable.")
 
 
 def _problem(fault: Any, given: Mapping[str, Any], env: Mapping[str, str], file: Path | None) -> Problem:
