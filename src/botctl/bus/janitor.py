@@ -1,6 +1,7 @@
 """Keeps the bus's streams short and usable: trims logs and mailboxes, replaces an out stream made unusable.
 
-Nothing unread is dropped without a word: what is cut off a mailbox that nobody reads is counted and reported.
+Nothing is dropped without a word: what is cut off a mailbox that nobody reads, or off streams that take more than their
+share of the memory, is counted and reported.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
+from botctl.bus.batch import DEAD_LETTERS
 from botctl.bus.events import Log
-from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Topology
+from botctl.bus.room import Cut, Room
+from botctl.bus.topology import FIELD, MAILBOX_GROUP, ROUTER_GROUP, Topology
 from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.janitor")
@@ -38,9 +41,10 @@ class Janitor:
         *,
         keep_seconds: float = KEEP_SECONDS,
         mailbox_limit: int = MAILBOX_LIMIT,
+        memory: int | None = None,
     ) -> None:
         self.dropped = 0
-        """Unread mailbox entries cut off so far."""
+        """Entries cut off so far: unread ones, and ones of the logs before their time."""
         self.replaced = 0
         """Out streams replaced so far."""
         self.mailbox_depths: dict[int, int] = {}
@@ -49,6 +53,12 @@ class Janitor:
         self._topology = topology
         self._keep_ms = int(keep_seconds * 1000)
         self._limit = mailbox_limit
+        self._room = Room(redis, topology, memory=memory)
+
+    async def relieve(self, bots: Collection[int]) -> None:
+        """Make room if the server is nearly full. Needs no memory itself."""
+        if await self._room.scarce():
+            await self._keep_room(bots)
 
     async def tidy(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
         """Look after the logs and these bots' streams. `ring` is called for streams that must be emptied first."""
@@ -56,6 +66,29 @@ class Janitor:
         await self._trim_logs(now)
         await self._trim_mailboxes([bot for bot in bots if bot])
         await self._check_outs(list(bots), now, ring)
+        await self._keep_room(bots)
+
+    async def _keep_room(self, bots: Collection[int]) -> None:
+        for cut in await self._room.keep(bots):
+            self.dropped += cut.entries
+            _log.warning(
+                "stream takes more than its share of the memory: its oldest events were cut off",
+                stream=cut.stream,
+                bot_id=cut.bot_id,
+                dropped=cut.entries,
+            )
+            if cut.unrouted:
+                await self._bury(cut)
+
+    async def _bury(self, cut: Cut) -> None:
+        """One dead letter for all: keeping them would fill the memory again."""
+        command: Command = (
+            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*", "stream", cut.stream, "id", "",
+            "reason", f"flood: {cut.entries} events were dropped unread", FIELD, b"", "size", 0,
+        )  # fmt: skip
+        for reply in await execute(self._redis, [command]):
+            if isinstance(reply, BaseException):
+                _log.warning("a dead letter can't be written", reason=str(reply)[:200])
 
     async def _now(self) -> int:
         seconds, micros = await self._redis.time()

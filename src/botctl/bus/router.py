@@ -17,6 +17,7 @@ import structlog
 from redis.asyncio import Redis
 
 from botctl.bus.admin import is_busy_group
+from botctl.bus.allowance import Allowance
 from botctl.bus.backoff import Backoff
 from botctl.bus.batch import Batch, Batcher, Rejected
 from botctl.bus.client import AWAY, reason
@@ -36,6 +37,7 @@ _COUNT = 100
 _STREAMS_A_ROUND = 16
 _TAIL = 5_000
 _TIDY_EVERY = 10.0
+_RELIEVE_EVERY = 1.0
 _SWEEP_WITH_DOORBELL = 2.0
 
 
@@ -70,6 +72,7 @@ class Router:
         *,
         sweep_every: float = 0.25,
         janitor: Janitor | None = None,
+        allowance: Allowance | None = None,
     ) -> None:
         self.stats = RouterStats()
         self.janitor = janitor or Janitor(redis, topology)
@@ -86,9 +89,14 @@ class Router:
         """Bots without entries that were read and not finished."""
         self._known: set[int] = {0}
         """Bots that have an out stream, in the fleet or not any more."""
+        self._allowance = allowance or Allowance(time.monotonic)
         self._tampered = False
         """Whether an out stream was seen that the janitor should replace without delay."""
         self._warned: dict[int, float] = {}
+
+    def forget(self) -> None:
+        """The server has lost the logs: what comes again was routed, but is nowhere any more."""
+        self._seen.forget()
 
     async def run(self) -> None:
         """Route until cancelled. Redis being away is waited out."""
@@ -110,9 +118,13 @@ class Router:
     async def _route(self, backoff: Backoff) -> None:
         clock = asyncio.get_running_loop().time
         await self._open()
-        sweep_at = tidy_at = clock()
+        sweep_at = tidy_at = relieve_at = clock()
         while True:
             self.stats.doorbell = self._doorbell.works
+            if clock() >= relieve_at:
+                await self.janitor.relieve(self._bots())
+                self.stats.dropped = self.janitor.dropped
+                relieve_at = clock() + _RELIEVE_EVERY
             if clock() >= sweep_at:
                 self._sweep()
                 sweep_at = clock() + (_SWEEP_WITH_DOORBELL if self._doorbell.works else self._sweep_every)
@@ -157,8 +169,14 @@ class Router:
             return
 
     def _take(self) -> list[int]:
-        """The streams that have waited longest: a flooding bot waits its turn behind the others."""
+        """The streams that have waited longest: a flooding bot waits its turn behind the others.
+
+        One that has used up its allowance waits for the next sweep.
+        """
         ready = self._doorbell.ready
+        for bot_id in [bot for bot in ready if bot and self._allowance.exhausted(bot)]:
+            del ready[bot_id]
+            self._complain(bot_id, "bot publishes more than it may; its events have to wait")
         chosen = [bot for bot, _ in zip(ready, range(_STREAMS_A_ROUND), strict=False)]
         for bot_id in chosen:
             del ready[bot_id]
@@ -188,6 +206,7 @@ class Router:
                 self._doorbell.ring(bot_id)
             if entries and tampered(entries[-1][0], int(time.time() * 1000)):
                 self._tampered = True
+            self._allowance.spend(bot_id, len(entries), sum(_size(fields) for _, fields in entries))
             for entry_id, fields in entries:
                 self._batcher.add(batch, bot_id, entry_id, fields)
                 if batch.full:
@@ -267,6 +286,10 @@ def _entries(reply: Any) -> list[tuple[bytes, Any]]:
     if isinstance(reply, dict):
         return next(iter(reply.values())) or []
     return reply[0][1] or []
+
+
+def _size(fields: Any) -> int:
+    return sum(map(len, fields)) if fields else 0
 
 
 def _key(fields: Any) -> tuple[int, str]:

@@ -27,3 +27,7 @@ class Seen:
             ids[hash(event_id)] = None
             if len(ids) > self._limit:
                 del ids[next(iter(ids))]
+
+    def forget(self) -> None:
+        """Nothing has been routed: the server has lost it all."""
+        self._bots.clear()

@@ -80,7 +80,7 @@ _BUS_COUNTERS: Mapping[str, str] = {
     "delivered": "Deliveries to mailboxes.",
     "rejected": "Events refused and put to the dead letters.",
     "duplicates": "Events relayed more than once and recognised.",
-    "dropped": "Unread events cut off mailboxes that were full.",
+    "dropped": "Events cut off streams that had grown too large.",
     "replaced_streams": "Out streams made unusable and begun again.",
 }
 _BUS_GAUGES: Mapping[str, str] = {

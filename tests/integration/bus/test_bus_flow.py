@@ -8,15 +8,17 @@ import time
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError
+from redis.exceptions import ConnectionError, OutOfMemoryError
 
 from botctl.bus import router as router_module
+from botctl.bus.allowance import Allowance
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event
 from botctl.bus.janitor import Janitor
 from botctl.bus.mailbox import Mailbox
 from botctl.bus.reader import read_dead_letters, read_log, read_logs, replay_dead_letter
 from botctl.bus.relay import Relay
+from botctl.bus.room import LOG_SHARE, MAILBOXES_SHARE, Room
 from botctl.bus.topology import Topology
 
 BRICK = "18446744073709551615-18446744073709551615"
@@ -468,6 +470,85 @@ async def test_nothing_is_acknowledged_while_redis_is_out_of_memory(
     await eventually(lambda: router.stats.routed == 51, 30)
     assert await logged(bus) == [*map(str, range(50)), "late"]
     assert await bus.redis.xlen(bus.topology.mailbox(2)) == 51
+
+
+async def test_a_bot_that_fills_the_server_stops_the_others_for_seconds_only(
+    make_server: Any, make_bus: Any, new_outbox: Any, eventually: Any
+) -> None:
+    bus = make_bus(make_server("--maxmemory", "48mb").url)
+    await bus.add_bot(1)
+    await bus.add_bot(2)
+    await bus.add_bot(3, "custom.*")
+    flooder = bus.bot_client(1)
+    body = encode_event(tick("flood", text="x" * 60_000))
+    full = asyncio.Event()
+
+    async def flood() -> None:
+        while True:
+            try:
+                await flooder.xadd(bus.topology.out(1), {"e": body})
+            except OutOfMemoryError:
+                full.set()
+
+    flooding = asyncio.create_task(flood())
+    await full.wait()
+    router = bus.router()
+    bus.start(router)
+    outbox = new_outbox()
+    outbox.put(tick("of-another"))
+    await start_relay(bus, 2, outbox)
+    await eventually(lambda: not outbox.rows and router.stats.healthy and router.stats.routed >= 2, 10)
+    mailbox = Mailbox(bus.bot_client(3, blocking=True), bus.topology, 3)
+    ids: set[str] = set()
+    async with asyncio.timeout(10):
+        while "of-another" not in ids:
+            ids |= {entry.event.id for entry in await mailbox.read() if entry.event is not None}
+    assert router.stats.dropped > 0
+    reasons = [letter.reason for letter in await read_dead_letters(bus.redis, bus.topology)]
+    assert any(reason.startswith("flood: ") for reason in reasons)
+    flooding.cancel()
+    await asyncio.gather(flooding, return_exceptions=True)
+    room = Room(bus.redis, bus.topology)
+
+    async def relieved() -> bool:
+        return not await room.scarce()
+
+    await eventually(relieved)
+
+
+async def test_logs_and_mailboxes_keep_to_their_share_of_the_memory(make_server: Any, make_bus: Any) -> None:
+    """Large events of distinct ids, routed well: nothing but bytes limits them for days."""
+    bus = make_bus(make_server("--maxmemory", "48mb").url)
+    await bus.add_bot(1)
+    await bus.add_bot(2)
+    log, mailboxes = bus.topology.log(Log.BOT), [bus.topology.mailbox(bot) for bot in (1, 2)]
+    for n in range(200):
+        await bus.redis.xadd(log, {"e": b"%05d" % n + b"x" * 60_000})
+        await bus.redis.xadd(mailboxes[0], {"e": b"x" * 60_000})
+    await bus.redis.xadd(mailboxes[1], {"e": b"small"})
+    janitor = Janitor(bus.redis, bus.topology)
+    await janitor.tidy([1, 2], lambda bot: None)
+    assert await bus.redis.memory_usage(log, samples=0) <= LOG_SHARE * 48 * 2**20
+    ((_, newest),) = await bus.redis.xrevrange(log, count=1)
+    assert newest[b"e"].startswith(b"00199"), "the oldest go"
+    assert await bus.redis.memory_usage(mailboxes[0], samples=0) <= MAILBOXES_SHARE * 48 * 2**20
+    assert await bus.redis.xlen(mailboxes[1]) == 1
+    assert janitor.dropped == 400 - await bus.redis.xlen(log) - await bus.redis.xlen(mailboxes[0])
+
+
+async def test_a_bot_over_its_allowance_waits_and_others_do_not(bus: Any, new_outbox: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    await bus.add_bot(2)
+    for n in range(300):
+        await bus.redis.xadd(bus.topology.out(1), {"e": encode_event(tick(f"many-{n}"))})
+    router = bus.router(allowance=Allowance(lambda: 0.0, burst=1_000, rate=1.0))
+    bus.start(router)
+    await eventually(lambda: router.stats.routed == 100)
+    outbox = new_outbox()
+    outbox.put(tick("of-another"))
+    await start_relay(bus, 2, outbox)
+    await eventually(lambda: router.stats.routed == 101)
+    assert await bus.redis.xlen(bus.topology.out(1)) == 200
 
 
 async def test_a_relay_without_a_user_waits_until_there_is_one(bus: Any, new_outbox: Any, eventually: Any) -> None:
