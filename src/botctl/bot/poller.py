@@ -92,6 +92,7 @@ class Poller:
         self._ready = False
         self._conflict = Backoff(first=0.1, limit=5.0)
         self._network = Backoff(first=0.1, limit=10.0)
+        self._barren = Backoff(first=0.5, limit=30.0)
         self._conflict_since: float | None = None
         self.last_poll = clock()
         self.stored = asyncio.Event()
@@ -133,6 +134,11 @@ class Poller:
             self.stored.set()
         for reason in batch.unusable:
             _log.error("an update can't be used and is dropped", reason=reason[:200])
+        if batch.unusable and batch.next_offset is None:
+            # Nothing acknowledges them; asked again at once, Telegram gives them again at once.
+            await asyncio.sleep(self._barren.next())
+        else:
+            self._barren.reset()
         # What an empty answer has confirmed needs no offset any more, and ids may begin anew after a quiet week.
         self._offset = batch.next_offset
 
@@ -140,7 +146,10 @@ class Poller:
         new = await self._intake.store(batch.rows)
         self._health.count("updates", len(new))
         for row in batch.rows:
-            if row.cause in new:
+            if row.cause in new and row.dead is not None:
+                self._health.count("dead_letters")
+                _log.error("an unreadable update became a dead letter", cause=row.cause, reason=row.dead[:200])
+            elif row.cause in new:
                 _log.info("update received", cause=row.cause, kind=row.kind, lane=row.lane, trace_id=row.trace_id)
 
     def _succeeded(self) -> None:

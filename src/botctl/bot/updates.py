@@ -1,18 +1,19 @@
 """From Telegram's answer to inbox rows, and what is read from an update before it is parsed. Pure.
 
-An update is stored raw; the lane parses it. What has no usable `update_id` can't be stored under one: it is dropped
-with a log line by the poller. What is no known kind is stored all the same.
+An update is stored raw; the lane parses it. What can't be parsed at all becomes a dead letter, with its text. What has
+no usable `update_id` can't be stored under one: it is dropped with a log line by the poller. What is no known kind is
+stored all the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 
-from botctl.bot import cleaning
+from botctl.bot import cleaning, raw_json
 from botctl.storage.inbox import NewRow
 
 ALLOWED_UPDATES = (
@@ -70,17 +71,41 @@ def read_batch(body: bytes, new_trace_id: Callable[[], str]) -> Batch:
     highest: int | None = None
     for raw in _split(body):
         try:
-            update = cleaning.decode(raw)
+            row = _row(raw, new_trace_id())
         except (ValueError, RecursionError) as error:
             unusable.append(f"{type(error).__name__}: {error}")
             continue
-        update_id = update.get("update_id") if isinstance(update, dict) else None
-        if not isinstance(update_id, int) or isinstance(update_id, bool) or not 0 <= update_id <= _MAX_ID:
-            unusable.append("an update without a usable update_id")
-            continue
-        highest = update_id if highest is None else max(highest, update_id)
-        rows.append(row_of(update, update_id, new_trace_id()))
+        assert row.update_id is not None
+        highest = row.update_id if highest is None else max(highest, row.update_id)
+        rows.append(row)
     return Batch(tuple(rows), None if highest is None else highest + 1, tuple(unusable))
+
+
+def _row(raw: bytes, trace_id: str) -> NewRow:
+    """The inbox row of an update as it came. Raises ValueError when it has no usable id."""
+    try:
+        update = cleaning.decode(raw)
+        update_id = update.get("update_id") if isinstance(update, dict) else None
+        if _is_usable(update_id):
+            return row_of(update, update_id, trace_id)
+    except (ValueError, RecursionError) as error:
+        found = raw_json.number_of(raw, "update_id")
+        if not _is_usable(found):
+            raise
+        return _unreadable(raw, found, trace_id, f"{type(error).__name__}: {error}"[:500])
+    raise ValueError("an update without a usable update_id")
+
+
+def _unreadable(raw: bytes, update_id: int, trace_id: str, reason: str) -> NewRow:
+    """A dead letter with the update's text, as a text: what no parser takes, jsonb may not take either."""
+    kind = next((key.decode("utf-8", "replace") for key in raw_json.keys_of(raw) if key != b"update_id"), "unknown")
+    payload = cleaning.encode({"raw": cleaning.clean_text(raw.decode("utf-8", "replace"))})
+    kind, reason = cleaning.clean_text(kind)[:64], cleaning.clean_text(reason)
+    return NewRow(f"update:{update_id}", update_id, kind, "other", payload, trace_id, dead=f"can't be read: {reason}")
+
+
+def _is_usable(update_id: Any) -> TypeGuard[int]:
+    return isinstance(update_id, int) and not isinstance(update_id, bool) and 0 <= update_id <= _MAX_ID
 
 
 def row_of(update: dict[str, Any], update_id: int, trace_id: str) -> NewRow:
@@ -105,12 +130,9 @@ def chat_of_lane(lane: str) -> int | None:
 def _split(body: bytes) -> list[bytes]:
     try:
         return [bytes(raw) for raw in _answer.decode(body).result]
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = cleaning.decode(body)
-        result = value.get("result") if isinstance(value, dict) else None
-        if not isinstance(result, list):
-            raise ValueError("the answer has no list of updates") from None
-        return [cleaning.encode(update).encode() for update in result]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # One update that no parser takes must not keep the others out.
+        return raw_json.items_of(body, "result")
 
 
 def _lane(content: Any) -> str:

@@ -253,6 +253,45 @@ async def test_a_payload_the_database_refuses_becomes_a_dead_letter_alone(bot: A
     assert "echo ok" in await bot.answers(2)
 
 
+async def test_an_update_that_is_too_deep_becomes_a_dead_letter_and_the_others_are_answered(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    deep = "[" * 20_000 + "]" * 20_000
+    await bot.telegram.inject_fault(
+        "getUpdates",
+        bot_id=bot.bot_id,
+        status=200,
+        body=f'{{"ok":true,"result":[{{"update_id":7,"message":{deep}}},'
+        '{"update_id":8,"message":{"message_id":1,"date":1,"text":"ok","chat":{"id":100,"type":"private",'
+        '"first_name":"A"},"from":{"id":100,"is_bot":false,"first_name":"A"}}}]}',
+    )
+    await bot.say("wake the poll")
+    assert "echo ok" in await bot.answers(2)
+    row = (await bot.rows("SELECT state, payload, last_error FROM inbox WHERE bot_id = {bot} AND update_id = 7"))[0]
+    assert row["state"] == "dead"
+    assert deep in row["payload"]
+    assert "RecursionError" in row["last_error"]
+    await bot.heartbeat(lambda beat: beat.counters["dead_letters"] == 1)
+
+
+async def test_answers_that_hold_nothing_usable_are_not_asked_for_in_a_hot_loop(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    await bot.telegram.inject_fault(
+        "getUpdates", bot_id=bot.bot_id, status=200, body='{"ok":true,"result":[{"no_id":1}]}', times=None
+    )
+    await bot.say("wake the poll")
+
+    async def told() -> bool:
+        return sum("can't be used" in line["event"] for line in bot.lines()) >= 2
+
+    await until(told)
+    await bot.telegram.clear_faults()
+    assert await bot.answers(1) == ["echo wake the poll"]
+    calls = await bot.telegram.calls(method="getUpdates", bot_id=bot.bot_id)
+    assert len(calls) < 10
+
+
 async def test_a_graceful_stop_finishes_what_is_under_way(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:slow_chat")
     await bot.ready()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from botctl.bot import cleaning
 from botctl.bot.incoming import read_incoming
+from botctl.bot.raw_json import items_of
 from botctl.bot.updates import ALLOWED_UPDATES, chat_of_lane, read_batch
 
 
@@ -49,6 +50,65 @@ def test_what_has_no_usable_id_is_told_and_the_others_are_kept(odd: Any) -> None
     batch = batch_of({"update_id": 1, "poll": {}}, odd, {"update_id": 2, "poll": {}})
     assert [row.update_id for row in batch.rows] == [1, 2]
     assert len(batch.unusable) == 1
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        b'{"update_id":5,"message":' + DEEP + b"}",
+        b'{"message":' + DEEP + b', "update_id" : 5 }',
+        b'{"update_id":5,"message":{"n":' + b"7" * 5000 + b"}}",
+        b'{"update_id":5,"message":{"update_id":9,"text":"\\"]},{\\\\","n":}}',
+        b'{"update_id":5,"message":"\xff\x00',
+    ],
+)
+def test_what_no_parser_takes_becomes_a_dead_letter_with_its_text(odd: bytes) -> None:
+    odd = odd if odd.endswith(b"}") else odd + b'",}'
+    around = [b'{"update_id":4,"poll":{"q":"],[}{"}}', b'{"update_id":6,"poll":{}}']
+    body = b'{"ok":true,"n":{"result":[1]},"x":"result","result" : [' + b" , ".join([around[0], odd, around[1]]) + b"]}"
+    batch = read_batch(body, lambda: "t")
+    assert [row.update_id for row in batch.rows] == [4, 5, 6]
+    assert [row.dead is None for row in batch.rows] == [True, False, True]
+    assert batch.next_offset == 7
+    dead = batch.rows[1]
+    assert (dead.cause, dead.kind) == ("update:5", "message")
+    assert json.loads(dead.payload)["raw"] == odd.decode("utf-8", "replace").replace("\x00", "\ufffd")
+
+
+def test_what_no_parser_takes_and_has_no_usable_id_is_told() -> None:
+    body = (
+        b'{"result":[{"message":{"update_id":3},"x":'
+        + DEEP
+        + b'},{"update_id":1234567890123456789012},{"update_id":8}]}'
+    )
+    batch = read_batch(body, lambda: "t")
+    assert [row.update_id for row in batch.rows] == [8]
+    assert len(batch.unusable) == 2
+
+
+_any_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+
+
+@given(
+    st.lists(
+        st.recursive(
+            st.none() | st.integers(0, 9) | _any_text, lambda one: st.lists(one) | st.dictionaries(_any_text, one)
+        )
+    )
+)
+def test_items_are_found_without_a_parser(items: list[Any]) -> None:
+    for ascii_only in (True, False):
+        body = json.dumps({"a": {"result": []}, "result": items, "z": "]"}, ensure_ascii=ascii_only).encode()
+        assert [json.loads(item) for item in items_of(body, "result")] == items
+
+
+@pytest.mark.parametrize("body", [b'{"result":[{"update_id":1},', b'[{"result":[]}]', b'{"a":{"result":[]}}'])
+def test_no_items_in_what_is_cut_or_elsewhere(body: bytes) -> None:
+    with pytest.raises(ValueError, match="list"):
+        items_of(body, "result")
 
 
 def test_an_empty_answer_has_no_offset() -> None:
