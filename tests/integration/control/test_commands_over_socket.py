@@ -43,7 +43,8 @@ class ControlDouble:
 
     async def status(self) -> StatusBody:
         daemon = DaemonView(pid=1, state="running", version="9.9", uptime_s=7200.0, problems=["redis: away"])
-        bot = BotView(name="a", bot_id=7, state="backoff", reason="exit 1", restarts=3, memory_mb=17.5)
+        state, pid = ("running", 9) if ("restart", "a") in self.asked else ("backoff", None)
+        bot = BotView(name="a", bot_id=7, state=state, pid=pid, reason="exit 1", restarts=3, memory_mb=17.5)
         return StatusBody(daemon=daemon, bots=[bot])
 
     async def apply(
