@@ -1,0 +1,32 @@
+"""What one bot may publish, and how much memory streams may take."""
+
+from __future__ import annotations
+
+import math
+
+from botctl.bus.allowance import OVERHEAD, Allowance
+from botctl.bus.room import fair_level
+
+
+def test_a_bot_may_publish_a_burst_and_then_what_its_rate_allows() -> None:
+    now = [100.0]
+    allowance = Allowance(lambda: now[0], burst=10_000, rate=1_000)
+    allowance.spend(1, 1, 10_000 - OVERHEAD)
+    assert not allowance.exhausted(1)
+    allowance.spend(1, 1, 2_000 - OVERHEAD)
+    assert allowance.exhausted(1)
+    assert not allowance.exhausted(2)
+    now[0] += 2.0
+    assert not allowance.exhausted(1)
+    allowance.spend(1, 1, 1_000)
+    assert allowance.exhausted(1)
+    now[0] += 100.0
+    allowance.spend(1, 1, 9_000)
+    assert not allowance.exhausted(1), "unused time is not saved up, but the whole burst is there again"
+
+
+def test_only_the_large_are_cut_so_that_all_keep_to_the_budget() -> None:
+    assert fair_level([10, 20, 30], 60) == math.inf
+    assert fair_level([10, 20, 1000], 60) == 30
+    assert fair_level([10, 500, 1000], 60) == 25
+    assert fair_level([], 60) == math.inf
