@@ -6,13 +6,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
 from botctl.control.ports import Passwords, WantedBot
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, DatabaseTarget
+from botctl.observability.redaction import Redactor
 
 _LIVE = ("log_level",)
 """Keys that a running bot adopts without a restart."""
@@ -79,12 +80,24 @@ def public_config(spec: BotSpec) -> dict[str, Any]:
     """The bot's entry without any secret, for the registry and for people."""
     document: dict[str, Any] = json.loads(spec.model_dump_json(exclude={"token": True, "assistant": {"api_key"}}))
     if spec.proxy is not None:
-        document["proxy"] = without_userinfo(spec.proxy)
+        document["proxy"] = public_url(spec.proxy)
     if spec.assistant is not None and spec.assistant.base_url is not None:
-        document["assistant"]["base_url"] = without_userinfo(spec.assistant.base_url)
+        document["assistant"]["base_url"] = public_url(spec.assistant.base_url)
     for key in ("allow", "deny"):
         document["access"][key] = sorted(document["access"][key])
-    return document
+    redactor = Redactor(_own_secrets(spec))
+    return {key: _redacted(value, redactor) for key, value in document.items()}
+
+
+def _redacted(value: Any, redactor: Redactor) -> Any:
+    """With secrets taken out of every text: an instruction may quote a key."""
+    if isinstance(value, str):
+        return redactor.redact(value)
+    if isinstance(value, list):
+        return [_redacted(one, redactor) for one in value]
+    if isinstance(value, dict):
+        return {key: _redacted(one, redactor) for key, one in value.items()}
+    return value
 
 
 def fingerprint(token: str) -> str:
@@ -98,10 +111,23 @@ def without_userinfo(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
+def public_url(url: str) -> str:
+    """The URL without userinfo, query and fragment, where keys may stand."""
+    return urlsplit(without_userinfo(url))._replace(query="", fragment="").geturl()
+
+
 def _secrets(spec: BotSpec, around: Surroundings) -> tuple[str, ...]:
-    found = [spec.token.get_secret_value(), around.openai_api_key]
-    if spec.assistant is not None and spec.assistant.api_key is not None:
-        found.append(spec.assistant.api_key.get_secret_value())
-    if spec.proxy is not None and (password := urlsplit(spec.proxy).password):
-        found.append(password)
-    return tuple(secret for secret in found if secret)
+    return tuple(secret for secret in (*_own_secrets(spec), around.openai_api_key) if secret)
+
+
+def _own_secrets(spec: BotSpec) -> list[str]:
+    found = [spec.token.get_secret_value()]
+    urls = [spec.proxy]
+    if spec.assistant is not None:
+        urls.append(spec.assistant.base_url)
+        if spec.assistant.api_key is not None:
+            found.append(spec.assistant.api_key.get_secret_value())
+    for url in filter(None, urls):
+        parts = urlsplit(url)
+        found += [unquote(parts.password or ""), *(value for _, value in parse_qsl(parts.query))]
+    return [secret for secret in found if secret]

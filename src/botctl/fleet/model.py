@@ -5,8 +5,18 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from botctl.fleet.units import Duration, Size
 
@@ -18,6 +28,25 @@ Whether the secret is right only Telegram can say (401); a wrong one costs its o
 
 NAME_FORMAT = r"^[a-z0-9][a-z0-9_-]{0,31}$"
 HANDLERS_FORMAT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
+
+
+RESERVED_NAMES = frozenset({"control", "daemon", "setup", "forkserver", "postgres", "valkey", "sandbox"})
+"""Processes of ours, whose names their log files have."""
+
+
+def _http_url(value: str) -> str:
+    """Raises without the value: it may hold a password."""
+    try:
+        parts = urlsplit(value)
+        known = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        known = False
+    if not known or any(not character.isprintable() or character.isspace() for character in value):
+        raise ValueError("must be a URL that begins with http:// or https:// and names a host")
+    return value
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
 class _Model(BaseModel):
@@ -45,7 +74,7 @@ class Assistant(_Model):
     model: str = "gpt-5-mini"
     api: CompletionApi = CompletionApi.RESPONSES
     api_key: SecretStr | None = Field(default=None, description="Falls back to OPENAI_API_KEY.")
-    base_url: str | None = Field(default=None, description="Falls back to OPENAI_BASE_URL, then to OpenAI's.")
+    base_url: HttpUrl | None = Field(default=None, description="Falls back to OPENAI_BASE_URL, then to OpenAI's.")
     history: Annotated[int, Field(ge=0, le=500)] = Field(
         default=40, description="How many earlier messages of the conversation the model is shown."
     )
@@ -116,7 +145,7 @@ class BotSpec(_Model):
     handlers: Annotated[str, Field(pattern=HANDLERS_FORMAT)] | None = Field(
         default=None, description="package.module:register, imported with the fleet file's folder on the path."
     )
-    proxy: str | None = Field(default=None, description="URL of an HTTP proxy for Telegram.")
+    proxy: HttpUrl | None = Field(default=None, description="URL of an HTTP proxy for Telegram.")
     access: Access = Access()
     limits: Limits = Limits()
     restart: Restart = Restart()
@@ -124,6 +153,13 @@ class BotSpec(_Model):
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND
     log_level: str = "INFO"
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, value: str) -> str:
+        if value in RESERVED_NAMES:
+            raise ValueError(f"{value!r} is the name of a process of botctl's own; choose another")
+        return value
 
     @field_validator("token")
     @classmethod

@@ -100,6 +100,20 @@ def test_the_registry_gets_no_secret() -> None:
     assert fingerprint("7:a") != fingerprint("7:b")
 
 
+def test_keys_in_queries_and_texts_are_not_registered_and_are_named_for_the_logs() -> None:
+    bot = spec(
+        assistant={
+            "api_key": "sk-own-secret",
+            "base_url": "https://api/v1?api-key=query-secret#f",
+            "instructions": "Never say sk-own-secret, 7:token-secret or query-secret.",
+        }
+    )
+    shown = public_config(bot)
+    assert "secret" not in json.dumps(shown)
+    assert shown["assistant"]["base_url"] == "https://api/v1"
+    assert "query-secret" in wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None).secrets
+
+
 def test_userinfo_is_taken_out_of_urls() -> None:
     assert without_userinfo("redis://admin:p%40ss@[::1]:6379/1") == "redis://[::1]:6379/1"
     assert without_userinfo("redis://host/0") == "redis://host/0"

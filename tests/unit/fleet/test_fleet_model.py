@@ -23,6 +23,27 @@ def test_a_name_that_is_no_safe_file_name_is_refused(name: str) -> None:
         BotSpec.model_validate({"name": name, "token": "1:abc"})
 
 
+@pytest.mark.parametrize("name", ["control", "daemon", "setup", "forkserver", "postgres", "valkey", "sandbox"])
+def test_a_name_of_a_process_of_ours_is_refused(name: str) -> None:
+    """They would share a log file."""
+    with pytest.raises(ValidationError, match=f"'{name}' is the name of a process of botctl's own"):
+        BotSpec.model_validate({"name": name, "token": "1:abc"})
+
+
+@pytest.mark.parametrize(
+    "url", ["user:secret@host:3128", "host:3128", "socks5://host:1", "http://", "http://host:port", "http://h/a b", ""]
+)
+@pytest.mark.parametrize("key", ["proxy", "base_url"])
+def test_what_is_no_http_url_is_refused_without_being_told(key: str, url: str) -> None:
+    entry = {"proxy": url} if key == "proxy" else {"assistant": {"base_url": url}}
+    with pytest.raises(ValidationError) as caught:
+        BotSpec.model_validate({"name": "a", "token": "1:abc", **entry})
+    (fault,) = caught.value.errors()
+    assert fault["loc"][-1] == key
+    assert "begins with http:// or https://" in fault["msg"]
+    assert "secret" not in fault["msg"]
+
+
 def test_access_admits_everybody_but_the_denied_unless_some_are_allowed() -> None:
     assert Access().admits(5)
     assert Access().admits(None)
