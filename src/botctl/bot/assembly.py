@@ -33,6 +33,7 @@ from botctl.bot.sent import SentRecorder
 from botctl.bot.starting import Starter
 from botctl.bot.suspects import Suspects
 from botctl.bot.tls import tls_context
+from botctl.bot.token_refusal import TokenRefusal
 from botctl.bot.transport import Transport
 from botctl.fleet.model import BotSpec, OnUncertain
 from botctl.handover import BotConfig, DatabaseTarget
@@ -50,6 +51,7 @@ class Parts:
     """What the machine runs."""
 
     transport: Transport
+    token_refusal: TokenRefusal
     database: Database
     inbox: Inbox
     outbox: Outbox
@@ -108,10 +110,11 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     recorder = SentRecorder(
         database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
     )
-    journal = SendJournal(database, sends, recorder, flood, health, resend=resend, clock=clock)
+    token_refusal = TokenRefusal()
+    journal = SendJournal(database, sends, recorder, flood, health, token_refusal, resend=resend, clock=clock)
     bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal)
     application = build_application(bot)
-    sender = Sender(bot, database, sends, recorder, flood, health, resend=resend, clock=clock)
+    sender = Sender(bot, database, sends, recorder, flood, health, token_refusal, resend=resend, clock=clock)
     committer = Committer(
         database,
         inbox,
@@ -166,6 +169,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         )
     return Parts(
         transport=transport,
+        token_refusal=token_refusal,
         database=database,
         inbox=inbox,
         outbox=outbox,

@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 import telegram.error
 from sqlalchemy.ext.asyncio import AsyncConnection
-from telegram.error import NetworkError, RetryAfter, TelegramError, TimedOut
+from telegram.error import InvalidToken, NetworkError, RetryAfter, TelegramError, TimedOut
 
 from botctl.bot.database import Database
 from botctl.bot.flood import Flood
@@ -21,6 +21,7 @@ from botctl.bot.health import Health
 from botctl.bot.journal_rules import Make, Recorded, Refused, Skip, describe_error, recordable, split_error
 from botctl.bot.scope import Scope, active
 from botctl.bot.sent import SentRecorder, chat_of
+from botctl.bot.token_refusal import TokenRefusal, means_the_token
 from botctl.bot.transport import NotSentError, OutcomeUnknownError, ServerFaultError
 from botctl.bus.backoff import Backoff
 from botctl.storage.sends import SendRow, Sends
@@ -50,6 +51,7 @@ class SendJournal:
         recorder: SentRecorder,
         flood: Flood,
         health: Health,
+        token_refusal: TokenRefusal,
         *,
         resend: bool,
         clock: Callable[[], float],
@@ -59,6 +61,7 @@ class SendJournal:
         self._recorder = recorder
         self._flood = flood
         self._health = health
+        self._token_refusal = token_refusal
         self._resend = resend
         self._clock = clock
 
@@ -95,6 +98,10 @@ class SendJournal:
                 return await perform()
             except RetryAfter as error:
                 self._refused_for_flood(chat, error)
+            except InvalidToken as error:
+                if means_the_token(error, method):
+                    await self._token_refusal.refused(error)
+                raise
             except (NotSentError, ServerFaultError, OutcomeUnknownError):
                 if method == "sendChatAction" or self._clock() >= deadline:
                     raise
@@ -134,6 +141,9 @@ class SendJournal:
                     await self._fail(scope.cause, n, error)
                 raise
             except TelegramError as error:
+                if isinstance(error, InvalidToken) and means_the_token(error, method):
+                    await self._unbegin(scope.cause, n)
+                    await self._token_refusal.refused(error)
                 await self._fail(scope.cause, n, error)
                 raise
             else:

@@ -19,9 +19,10 @@ from botctl.bot.faults import brief
 from botctl.bot.health import Health
 from botctl.bot.heartbeat import Heartbeat
 from botctl.bot.loading import HandlersError, load_handlers
-from botctl.bot.poller import BadTokenError, Poller
+from botctl.bot.poller import Poller
 from botctl.bot.secrets import Passwords
 from botctl.bot.tasks import end
+from botctl.bot.token_refusal import BadTokenError
 from botctl.bus.backoff import Backoff
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
@@ -91,7 +92,7 @@ class BotMachine:
         start = self._spawn("start", self._start(first))
         for pattern in parts.reactions.unheard(self._spec.subscribe):
             _log.warning("a reaction waits for events that subscribe: does not let in", pattern=pattern)
-        essential = {poll, start, heartbeat}
+        essential = {poll, start, heartbeat, self._spawn("token", parts.token_refusal.watch())}
         while True:
             done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
             for task in done:

@@ -18,10 +18,10 @@ from telegram.error import NetworkError
 from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
+from botctl.bot.token_refusal import BadTokenError
 from botctl.bot.transport import Transport
 from botctl.bot.updates import ALLOWED_UPDATES, Batch, read_batch
 from botctl.bus.backoff import Backoff
-from botctl.errors import BotctlError
 
 _log = structlog.get_logger("botctl.bot.poller")
 
@@ -35,10 +35,6 @@ CONFLICT_AFTER = 30.0
 """Seconds of 409 after which somebody else polls this bot: after a kill, our own old poll may be held that long."""
 
 _ALLOWED = json.dumps(ALLOWED_UPDATES)
-
-
-class BadTokenError(BotctlError):
-    """Telegram doesn't know the bot's token (401 or 404); no restart helps."""
 
 
 @dataclass(frozen=True)
@@ -166,10 +162,7 @@ class Poller:
     async def _refused(self, answer: _Answer) -> None:
         match answer.status:
             case 401 | 404 if answer.is_telegrams:
-                raise BadTokenError(
-                    f"Telegram refuses the token: {answer.description}",
-                    hint="Take the bot's token from @BotFather, put it into the fleet file, then run: botctl apply",
-                )
+                raise BadTokenError(answer.description)
             case 409:
                 await self._conflicting(answer)
             case 429:

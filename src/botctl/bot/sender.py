@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from telegram.error import BadRequest, ChatMigrated, NetworkError, RetryAfter, TelegramError
+from telegram.error import BadRequest, ChatMigrated, InvalidToken, NetworkError, RetryAfter, TelegramError
 
 from botctl.bot.bot_api import JournaledBot
 from botctl.bot.database import Database
@@ -22,6 +22,7 @@ from botctl.bot.health import Health
 from botctl.bot.journal import seconds_of
 from botctl.bot.journal_rules import describe_error
 from botctl.bot.sent import SentRecorder
+from botctl.bot.token_refusal import TokenRefusal, means_the_token
 from botctl.bot.transport import OutcomeUnknownError
 from botctl.bus.backoff import Backoff
 from botctl.storage.conversations import StoredMessage
@@ -49,6 +50,7 @@ class Sender:
         recorder: SentRecorder,
         flood: Flood,
         health: Health,
+        token_refusal: TokenRefusal,
         *,
         resend: bool,
         clock: Callable[[], float],
@@ -59,6 +61,7 @@ class Sender:
         self._recorder = recorder
         self._flood = flood
         self._health = health
+        self._token_refusal = token_refusal
         self._resend = resend
         self._clock = clock
 
@@ -127,6 +130,9 @@ class Sender:
                 begun = False
                 await asyncio.sleep(delay)
             except TelegramError as error:
+                if isinstance(error, InvalidToken) and means_the_token(error, row.method):
+                    await self._unbegin(row)
+                    await self._token_refusal.refused(error)
                 await self._fail(row, error)
                 return False
             else:

@@ -9,7 +9,7 @@ import aiohttp
 from telegram._utils.defaultvalue import DefaultValue
 from telegram.request import BaseRequest, RequestData
 
-from botctl.bot.transport import OutcomeUnknownError, ServerFaultError, Transport
+from botctl.bot.transport import NotSentError, OutcomeUnknownError, ServerFaultError, Transport
 
 _READ_TIMEOUT = 20.0
 _UPLOAD_TIMEOUT = 120.0
@@ -58,6 +58,8 @@ class TransportRequest(BaseRequest):
         status, body = await self._transport.request(method, url, data=data, timeout=timeout)
         if status >= 500:
             raise _server_fault(status, body)
+        if status in (401, 404) and _description(body) is None:
+            raise NotSentError(f"HTTP {status} from something on the way")
         return status, body
 
 
@@ -72,10 +74,17 @@ def _form(request_data: RequestData) -> aiohttp.FormData:
 
 def _server_fault(status: int, body: bytes) -> ServerFaultError | OutcomeUnknownError:
     """A gateway (502, 504, or no JSON) doesn't know what became of the request behind it; the Bot API itself does."""
-    try:
-        description = json.loads(body)["description"]
-    except (ValueError, KeyError, TypeError):
+    description = _description(body)
+    if description is None:
         return OutcomeUnknownError(f"HTTP {status}")
     if status in (502, 504):
         return OutcomeUnknownError(f"HTTP {status}: {description}")
     return ServerFaultError(f"HTTP {status}: {description}")
+
+
+def _description(body: bytes) -> str | None:
+    """The Bot API's own words; None when it isn't the Bot API that answers."""
+    try:
+        return str(json.loads(body)["description"])
+    except (ValueError, KeyError, TypeError):
+        return None

@@ -163,6 +163,37 @@ async def test_an_unknown_token_ends_the_bot_and_says_so(bot: Any) -> None:
     assert bot.token.split(":")[1] not in bot.output() + failing[0].detail
 
 
+@pytest.mark.parametrize("spec", [{"handlers": "handlers_for_tests:thrice"}, {"assistant": {}}])
+async def test_a_token_refused_while_sending_ends_the_bot_and_the_answer_goes_out_later(
+    new_bot: Any, database: Any, spec: dict[str, Any]
+) -> None:
+    bot = await new_bot(database)
+    bot.start(**spec)
+    await bot.ready()
+    await bot.telegram.inject_fault("sendMessage", bot_id=bot.bot_id, status=401, times=None)
+    await bot.say("hello")
+    await bot.say("again")
+    assert await bot.ended() == 1
+    failing = [one.failure for one in bot.messages if isinstance(one, messages.Failing)]
+    assert failing == [messages.Failure.BAD_TOKEN]
+    assert [row[0] for row in await bot.rows("SELECT DISTINCT state FROM sends WHERE bot_id = {bot}")] == ["planned"]
+    await bot.telegram.clear_faults()
+    bot.start(previous_failure="bad_token")
+    await bot.settled(2)
+    expected = 6 if "handlers" in spec else 2
+    assert len(await bot.answers(expected)) == expected
+    assert await bot.value("SELECT sum(uncertain) FROM sends WHERE bot_id = {bot}") == 0
+    assert await bot.value("SELECT max(attempts) FROM inbox WHERE bot_id = {bot}") == 1
+
+
+async def test_a_401_of_something_on_the_way_is_waited_out(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    await bot.telegram.inject_fault("sendMessage", bot_id=bot.bot_id, status=401, body="<html>", times=2)
+    await bot.say("hello")
+    assert await bot.answers(1) == ["echo hello"]
+
+
 async def test_broken_handlers_end_the_bot_and_say_where(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:broken")
     assert await bot.ended() == 1

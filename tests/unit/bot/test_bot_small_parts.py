@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from telegram.error import BadRequest, Forbidden, RetryAfter, TimedOut
+from telegram.error import BadRequest, Forbidden, InvalidToken, RetryAfter, TimedOut
 
 from botctl.bot.assistant.markdown import render
 from botctl.bot.faults import database_away, environmental
@@ -16,6 +16,7 @@ from botctl.bot.health import Health, Trouble
 from botctl.bot.publishing import Publisher, event_of
 from botctl.bot.reactions import Reactions, row_of
 from botctl.bot.scope import Scope
+from botctl.bot.token_refusal import means_the_token
 from botctl.bus.catalogue import validate
 from botctl.bus.events import Event
 from botctl.errors import ProtocolError
@@ -107,6 +108,19 @@ def test_what_means_that_the_database_is_away(error: Exception, expected: bool) 
 )
 def test_what_does_not_count_against_an_update(error: Exception, expected: bool) -> None:
     assert environmental(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "method", "expected"),
+    [
+        ("Unauthorized", "sendPhoto", True),
+        ("Not Found", "sendMessage", True),
+        ("Not Found", "sendSomethingNew", False),
+        ("Not Found: method not found", "sendMessage", False),
+    ],
+)
+def test_what_means_that_the_token_is_refused(text: str, method: str, expected: bool) -> None:
+    assert means_the_token(InvalidToken(text), method) is expected
 
 
 def publisher(*share: str) -> Publisher:
