@@ -90,13 +90,14 @@ class Router:
         self._known: set[int] = {0}
         """Bots that have an out stream, in the fleet or not any more."""
         self._allowance = allowance or Allowance(time.monotonic)
+        self._forgetful = False
         self._tampered = False
         """Whether an out stream was seen that the janitor should replace without delay."""
         self._warned: dict[int, float] = {}
 
     def forget(self) -> None:
-        """The server has lost the logs: what comes again was routed, but is nowhere any more."""
-        self._seen.forget()
+        """The server may have lost events: only what its logs still have counts as routed."""
+        self._forgetful = True
 
     async def run(self) -> None:
         """Route until cancelled. Redis being away is waited out."""
@@ -121,6 +122,8 @@ class Router:
         sweep_at = tidy_at = relieve_at = clock()
         while True:
             self.stats.doorbell = self._doorbell.works
+            if self._forgetful:
+                await self._open()
             if clock() >= relieve_at:
                 await self.janitor.relieve(self._bots())
                 self.stats.dropped = self.janitor.dropped
@@ -147,6 +150,9 @@ class Router:
             bot_id = self._topology.bot_of_out(key.decode())
             if bot_id is not None:
                 self._known.add(bot_id)
+        if self._forgetful:
+            self._forgetful = False
+            self._seen.forget()
         for log in Log:
             tail = await self._redis.xrevrange(self._topology.log(log), count=_TAIL)
             self._seen.add(_key(fields) for _, fields in reversed(tail or []))

@@ -29,5 +29,5 @@ class Seen:
                 del ids[next(iter(ids))]
 
     def forget(self) -> None:
-        """Nothing has been routed: the server has lost it all."""
+        """What was routed may have been lost."""
         self._bots.clear()

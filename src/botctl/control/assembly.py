@@ -19,6 +19,7 @@ from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.ports import SupervisorPort
 from botctl.control.recorder import Recorder
+from botctl.control.resender import Resender
 from botctl.control.service import Service
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.control.wanted import Surroundings, without_userinfo
@@ -53,9 +54,10 @@ class Assembly:
             openai_base_url=config.openai_base_url,
             log_format=config.log_format,
         )
-        self.bus = BusKeeper(BusAdmin(self._redis, topology))
+        self.bus = BusKeeper(BusAdmin(self._redis, topology), on_lost=self._redis_lost)
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
+        self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
         self.router = Router(self._router_redis, topology, self.keeper.subscribers)
         self.watch = DatabaseWatch(self._engine)
@@ -86,11 +88,16 @@ class Assembly:
             "redis": self.bus.run,
             "recorder": self.recorder.run,
             "relay": self.relay.run,
+            "resender": self.resender.run,
             "router": self.router.run,
             "keeper": self.keeper.run,
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
+
+    def _redis_lost(self, seconds: float) -> None:
+        self.router.forget()
+        self.resender.lost(seconds)
 
     async def reload(self) -> None:
         """Read the fleet file again; whatever is wrong with it is logged, and nothing changes then."""

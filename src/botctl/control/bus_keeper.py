@@ -6,6 +6,7 @@ Lives without Redis: what could not be done is done when it is back.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
@@ -17,13 +18,22 @@ from botctl.errors import BotctlError
 _log = structlog.get_logger("botctl.control.bus")
 
 CHECK_EVERY = 1.0
+ALL = 3600.0
+"""Seconds of events that a server without our data has lost, as far back as they are kept for that (design §5)."""
+
+LATEST = 5.0
+"""Seconds before its end that a server, restarted or replaced by its replica, may not have written down."""
+
 _LONGEST_WAIT = 5.0
 
 
 class BusKeeper:
-    """`hashes` are the SHA-256 of the Redis password of every bot that shall have a user, by bot_id."""
+    """`hashes` are the SHA-256 of the Redis password of every bot that shall have a user, by bot_id.
 
-    def __init__(self, admin: BusAdmin, *, on_lost: Callable[[], None] | None = None) -> None:
+    `on_lost` is told how many seconds of events the server may have lost.
+    """
+
+    def __init__(self, admin: BusAdmin, *, on_lost: Callable[[float], None] | None = None) -> None:
         self.hashes: dict[int, str] = {}
         self.complete = False
         """Whether `hashes` has been filled from the registry: until then no user is dropped as unknown."""
@@ -31,6 +41,9 @@ class BusKeeper:
         self._admin = admin
         self._changed: set[int] = set()
         self._known_run: str | None = None
+        """None when users are to be made anew."""
+        self._seen: tuple[str, float] | None = None
+        """The run id when last looked at, and when that was."""
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._on_lost = on_lost
@@ -98,20 +111,33 @@ class BusKeeper:
             await self._look_and_repair()
 
     async def _look_and_repair(self) -> None:
-        if await self._admin.run_id() != self._known_run:
-            lost = self._known_run is not None and self.complete
+        run = await self._admin.run_id()
+        lost = self._lost(run)
+        if run != self._known_run:
             await self._admin.ensure_logs()
             await self._make(dict(self.hashes))
             if self.complete:
                 for stranger in await self._admin.known_bots() - self.hashes.keys():
                     await self._admin.drop_user(stranger)
             self._known_run = await self._admin.run_id()
-            if lost:
+            run = self._known_run
+            if lost and self._seen is not None:
                 _log.warning("redis began anew; users, streams and groups were made again", bots=len(self.hashes))
-                if self._on_lost is not None:
-                    self._on_lost()
+            if lost and self._on_lost is not None:
+                self._on_lost(lost)
         elif self._changed:
             await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
+        self._seen = (run, time.monotonic())
+
+    def _lost(self, run: str) -> float:
+        """Seconds of events that may be lost on this server. Without the marker among our data: all of them."""
+        marker = run.rpartition(":")[2]
+        if self._seen is None:
+            return ALL if marker == "-" else 0.0
+        known, at = self._seen
+        if run == known:
+            return 0.0
+        return ALL if marker != known.rpartition(":")[2] else time.monotonic() - at + LATEST
 
     async def _make(self, wanted: dict[int, str]) -> None:
         if wanted:

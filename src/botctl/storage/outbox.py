@@ -89,3 +89,11 @@ class Outbox:
         """How many events wait for the relay."""
         result = await connection.exec_driver_sql(self._depth)
         return int(result.scalar_one())
+
+
+async def relay_again(connection: AsyncConnection, seconds: float) -> int:
+    """Every bot's events that were relayed within the last `seconds` are to be relayed again. For `control` only."""
+    result = await connection.exec_driver_sql(
+        "UPDATE outbox SET relayed_at = NULL WHERE relayed_at > now() - make_interval(secs => $1)", (seconds,)
+    )
+    return result.rowcount

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
+from botctl.bus.events import Log, decode_event
 from botctl.bus.topology import Topology
 from botctl.control.assembly import Assembly
 from botctl.control.bus_keeper import BusKeeper
@@ -445,3 +446,75 @@ async def test_an_assembly_lives_and_answers_with_neither_server(tmp_path: Path)
         assert b"botctl_build_info" in await assembly.service.metrics()
     finally:
         await assembly.close(1.0)
+
+
+async def test_what_an_emptied_redis_has_lost_is_relayed_again(
+    database: Any, valkey_admin_url: str, tmp_path: Path
+) -> None:
+    config = ControlConfig(
+        database=database.control,
+        redis_url=valkey_admin_url,
+        namespace=f"t{uuid.uuid4().hex[:8]}",
+        data_dir=str(tmp_path),
+        socket=str(tmp_path / "api.sock"),
+        version="0",
+    )
+    one = bot("phoenix")
+    topology = Topology(config.namespace)
+    redis, admin = connect_redis(valkey_admin_url), await connect(database.admin)
+    assembly = Assembly(config, SupervisorDouble())
+    assembly.start()
+
+    async def applied() -> list[str]:
+        events = [decode_event(fields[b"e"]) for _, fields in await redis.xrange(topology.log(Log.SYSTEM))]
+        return [event.id for event in events if event.data.get("added") == ["phoenix"]]
+
+    async def told() -> bool:
+        return len(await applied()) == 1
+
+    async def pending(*event_ids: str) -> bool:
+        rows = await admin.fetch("SELECT event_id FROM outbox WHERE bot_id = $1 AND relayed_at IS NULL", one.bot_id)
+        return {row["event_id"] for row in rows} == set(event_ids)
+
+    try:
+        await assembly.keeper.apply(Fleet(bots=(one,)), FleetSource())
+        await eventually(told)
+        before = await applied()
+        await admin.execute(
+            "INSERT INTO outbox (bot_id, event_id, type, relayed_at) VALUES"
+            " ($1, 'late', 'custom.tick', now() - interval '59 minutes'),"
+            " ($1, 'old', 'custom.tick', now() - interval '61 minutes')",
+            one.bot_id,
+        )
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
+        await eventually(lambda: pending("late"))
+        await eventually(told)
+        assert await applied() == before
+    finally:
+        await assembly.close(1.0)
+        await assembly.bus.drop(one.bot_id)
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
+        await redis.acl_deluser(topology.user(one.bot_id))
+        await redis.aclose()
+        await admin.close()
+
+
+async def test_a_restarted_redis_may_have_lost_its_last_seconds_only(stage: Stage) -> None:
+    told: list[float] = []
+    run = ["a:data"]
+
+    class Admin(BusAdmin):
+        async def run_id(self) -> str:
+            return run[0]
+
+    keeper = BusKeeper(Admin(stage.redis, stage.topology), on_lost=told.append)
+    keeper.load({})
+    assert await keeper.settle(5.0)
+    run[0] = "b:data"
+    assert await keeper.settle(5.0)
+    assert await keeper.settle(5.0)
+    (seconds,) = told
+    assert 5.0 <= seconds < 10.0
+    run[0] = "b:-"
+    assert await keeper.settle(5.0)
+    assert told[1:] == [3600.0]
