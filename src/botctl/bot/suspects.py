@@ -3,7 +3,8 @@
 An update that was being worked on when the process ended may be its cause, or a bystander. When the process was killed
 from outside, all were bystanders. When it broke and only one was being worked on, that one is to blame. When there were
 several, nobody can know: they are all taken back, and then tried one at a time with nothing beside them, so that the
-next death has one name to it. So a poisonous update becomes a dead letter, and takes nobody else's with it.
+next death has one name to it. So a poisonous update becomes a dead letter, and takes nobody else's with it. Suspicion
+outlives the process, so that a second poison doesn't go back into company while the first is being found out.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ TELLING = frozenset({"crash", "hang", "memory", "exit", "protocol"})
 """Failures (`runtime.messages.Failure`) that an update can be the cause of."""
 
 DEATHS = 3
-"""Deaths with one update alone after which it is given up, if its bot allows as many attempts. Below the default
-restart intensity of 5 with one to spare: the update is to be shut away, not the bot."""
+"""Deaths after which an update is given up, one of them perhaps in company, if its bot allows as many attempts. Two
+poisonous updates that begin together make five: as many as the default restart intensity, at which a bot still is
+restarted. The updates are to be shut away, not the bot."""
 
 ALONE_TIMEOUT = 30.0
 """Seconds a suspect waits for the others to end; then it runs in their company."""
@@ -41,14 +43,21 @@ class Verdict:
     guilty: frozenset[int] = frozenset()
 
 
-def judge(previous_failure: str, interrupted: Mapping[int, int], limit: int) -> Verdict:
-    """`interrupted` maps the rows that were being worked on to their attempts, the interrupted one included. Pure."""
+def judge(
+    previous_failure: str, interrupted: Mapping[int, int], limit: int, seen_together: frozenset[int] = frozenset()
+) -> Verdict:
+    """`interrupted` maps the rows that were being worked on to their attempts, the interrupted one included. Pure.
+
+    `seen_together` are rows that were there at an earlier death, with others; that one counts too.
+    """
     rows = frozenset(interrupted)
     if previous_failure not in TELLING:
         return Verdict(excused=rows)
     if len(rows) != 1:
         return Verdict(excused=rows, suspected=rows)
-    guilty = frozenset(row for row, attempts in interrupted.items() if attempts >= min(limit, DEATHS))
+    guilty = frozenset(
+        row for row, attempts in interrupted.items() if attempts >= min(limit, DEATHS - (row in seen_together))
+    )
     return Verdict(suspected=rows - guilty, guilty=guilty)
 
 
@@ -68,20 +77,23 @@ class Suspects:
     async def find(self, previous_failure: str) -> None:
         """Judge what an earlier process was working on when it ended."""
 
-        async def work(connection: AsyncConnection) -> Verdict:
-            verdict = judge(previous_failure, await self._inbox.interrupted(connection), self._limit)
+        async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int]]:
+            interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
+            seen_together = frozenset(row for row, together in marked.items() if together)
+            verdict = judge(previous_failure, interrupted, self._limit, seen_together)
             await self._inbox.excuse(connection, sorted(verdict.excused))
-            return verdict
+            await self._inbox.suspect(connection, sorted(verdict.suspected), together=len(interrupted) > 1)
+            return verdict, (verdict.suspected | frozenset(marked)) - verdict.guilty
 
-        verdict = await self._database.transaction(work)
-        self._suspected |= verdict.suspected
+        verdict, suspected = await self._database.transaction(work)
+        self._suspected |= suspected
         self._guilty = verdict.guilty
         if verdict.excused or verdict.suspected or verdict.guilty:
             _log.warning(
                 "updates were interrupted by the end of the process",
                 failure=previous_failure or "unknown",
                 excused=len(verdict.excused),
-                tried_alone=len(verdict.suspected),
+                tried_alone=len(suspected),
                 given_up=len(verdict.guilty),
             )
 

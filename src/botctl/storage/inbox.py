@@ -12,6 +12,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+_SUSPECTED = "suspected: "
+_TOGETHER = _SUSPECTED + "with others"
+
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
@@ -87,12 +90,21 @@ class Inbox:
         self._excuse = f"""
             UPDATE inbox SET attempts = attempts - 1, next_attempt_at = now()
             WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
+        # The mark stands in last_error until the row's attempt ends in whatever way of its own.
+        self._suspect = f"""
+            UPDATE inbox SET last_error = CASE WHEN $2::bool THEN '{_TOGETHER}' ELSE '{_SUSPECTED}alone' END
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
+              AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE"""
+        self._suspected = f"""
+            SELECT inbox_id, last_error = '{_TOGETHER}' FROM inbox
+            WHERE bot_id = {bot} AND state = 'new' AND starts_with(last_error, '{_SUSPECTED}')"""
         self._postpone = f"""
             UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
                              attempts = $4
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._done = f"""
-            UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL
+            UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL,
+                             last_error = CASE WHEN NOT starts_with(last_error, '{_SUSPECTED}') THEN last_error END
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._dead = f"""
             UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL
@@ -144,6 +156,19 @@ class Inbox:
         """Take back the interrupted attempt of these rows."""
         if inbox_ids:
             await connection.exec_driver_sql(self._excuse, (list(inbox_ids),))
+
+    async def suspect(self, connection: AsyncConnection, inbox_ids: Sequence[int], *, together: bool) -> None:
+        """Mark these rows, which are not marked yet: they may have ended the process, alone or `together` with others.
+
+        The mark goes when they are finished or have failed.
+        """
+        if inbox_ids:
+            await connection.exec_driver_sql(self._suspect, (list(inbox_ids), together))
+
+    async def suspected(self, connection: AsyncConnection) -> dict[int, bool]:
+        """Rows with that mark: inbox_id -> whether they were together with others at first."""
+        result: Any = await connection.exec_driver_sql(self._suspected)
+        return dict(result.all())
 
     async def postpone(
         self, connection: AsyncConnection, inbox_id: int, error: str, delay: float, attempts: int

@@ -46,6 +46,8 @@ def background(app: App, bot: BotContext) -> None:
 
 
 def poison(app: App, bot: BotContext) -> None:
+    poisons: set[int] = set()
+
     async def on_text(update: Update, context: Any) -> None:
         assert update.message is not None
         if update.message.text == "boom":
@@ -56,6 +58,15 @@ def poison(app: App, bot: BotContext) -> None:
             await future
         if update.message.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if update.message.text == "die when two":
+            # The first time, die when both are being worked on; later, at once.
+            poisons.add(update.message.chat_id)
+            async with bot.engine.connect() as connection:
+                sql = "SELECT count(*) FROM inbox WHERE last_error LIKE 'suspected%'"
+                before = (await connection.exec_driver_sql(sql)).scalar_one()
+            if before or len(poisons) == 2:
+                os.kill(os.getpid(), signal.SIGKILL)
+            await asyncio.sleep(30)
         if update.message.text == "slow":
             await asyncio.sleep(0.5)
         await update.message.reply_text(f"echo {update.message.text}")

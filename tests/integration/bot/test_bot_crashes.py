@@ -223,6 +223,25 @@ async def test_kills_from_outside_never_make_a_dead_letter(bot: Any) -> None:
     await bot.settled(1)
 
 
+async def test_a_second_poison_stays_alone_while_the_first_is_found_out(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:poison")
+    await bot.ready()
+    others = range(102, 106)
+    await bot.telegram.say_many(
+        bot.bot_id, [*((chat, "slow") for chat in others), (100, "die when two"), (101, "die when two")]
+    )
+    for _ in range(5):  # once together, then each alone twice; at a sixth the bot would be quarantined
+        assert await bot.ended() == -9
+        bot.start(previous_failure="crash")
+    await bot.ready()
+    for chat in others:
+        assert await bot.answers(1, chat) == ["echo slow"]
+    await bot.settled(6)
+    rows = await bot.rows("SELECT lane, state FROM inbox WHERE bot_id = {bot} AND state <> 'done' ORDER BY lane")
+    assert [tuple(row) for row in rows] == [("chat:100", "dead"), ("chat:101", "dead")]
+    assert not await bot.value("SELECT count(*) FROM inbox WHERE bot_id = {bot} AND last_error LIKE 'suspected%'")
+
+
 async def test_an_update_that_keeps_failing_becomes_a_dead_letter_and_the_lane_goes_on(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
     await bot.ready()

@@ -20,5 +20,10 @@ def test_who_was_alone_is_counted_and_at_last_given_up():
     assert judge("memory", {1: 2}, limit=2) == Verdict(guilty=frozenset({1}))
 
 
+def test_a_death_in_company_counts_once_it_is_alone_that_the_process_dies():
+    assert judge("crash", {1: DEATHS - 2}, limit=5, seen_together=frozenset({1, 2})).guilty == frozenset()
+    assert judge("crash", {1: DEATHS - 1}, limit=5, seen_together=frozenset({1, 2})).guilty == frozenset({1})
+
+
 def test_nothing_interrupted_means_nothing_to_judge():
     assert judge("crash", {}, limit=5) == Verdict()
