@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,13 +18,23 @@ from botctl.bot.handling import Handled
 from botctl.bot.intake import Intake
 from botctl.bot.lanes import Lanes
 from botctl.bot.sender import Outgoing
-from botctl.bot.tasks import end
+from botctl.bot.tasks import end, stack_of
 from botctl.bot.updates import chat_of_lane
 from botctl.storage.inbox import InboxRow
 
 _log = structlog.get_logger("botctl.bot.dispatcher")
 
 _AFTER_CANCEL = 5.0
+
+STUCK_AFTER = 60.0
+"""Seconds after which a handling that hasn't ended is told as stuck. It keeps its lane: to end it could do worse."""
+
+
+@dataclass
+class _UnderWay:
+    row: InboxRow
+    since: float
+    told: bool = False
 
 
 class Dispatcher:
@@ -47,8 +58,28 @@ class Dispatcher:
         self._now = now
         self._changed = asyncio.Event()
         self._running = 0
+        self._handling: dict[asyncio.Task[None], _UnderWay] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refill: asyncio.Task[None] | None = None
+
+    def stuck(self) -> int:
+        """How many handlings don't end; each is logged once, with its stack."""
+        now, stuck = self._now(), 0
+        for task, under_way in self._handling.items():
+            if now - under_way.since < STUCK_AFTER:
+                continue
+            stuck += 1
+            if not under_way.told:
+                under_way.told = True
+                _log.warning(
+                    "a handler does not end; its chat waits",
+                    cause=under_way.row.cause,
+                    lane=under_way.row.lane,
+                    trace_id=under_way.row.trace_id,
+                    seconds=round(now - under_way.since),
+                    stack=stack_of(task),
+                )
+        return stuck
 
     def wake(self) -> None:
         """There may be more to do."""
@@ -90,6 +121,9 @@ class Dispatcher:
     async def _work_off(self, row: InboxRow) -> None:
         structlog.contextvars.bind_contextvars(trace_id=row.trace_id, cause=row.cause, chat_id=chat_of_lane(row.lane))
         again: InboxRow | None = None
+        task = asyncio.current_task()
+        assert task is not None
+        self._handling[task] = _UnderWay(row, self._now())
         try:
             try:
                 handled = await self._handle(row)
@@ -99,6 +133,7 @@ class Dispatcher:
                 raise
             finally:
                 self._running -= 1
+                del self._handling[task]
                 self._changed.set()
             again = handled.again
             if handled.outgoing:

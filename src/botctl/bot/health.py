@@ -12,6 +12,7 @@ class Trouble(StrEnum):
     """What can be wrong with a bot's surroundings. `DATABASE` alone pauses it; with the others it works on."""
 
     DATABASE = "database"
+    STUCK = "stuck"
     CONGESTION = "congestion"
     REDIS = "redis"
     COMPLETION = "completion"

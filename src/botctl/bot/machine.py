@@ -16,7 +16,7 @@ from telegram.error import InvalidToken, TelegramError
 from botctl.bot.assembly import Parts, assemble
 from botctl.bot.builtin import publish_commands
 from botctl.bot.faults import brief
-from botctl.bot.health import Health
+from botctl.bot.health import Health, Trouble
 from botctl.bot.heartbeat import Heartbeat
 from botctl.bot.loading import HandlersError, load_handlers
 from botctl.bot.poller import Poller
@@ -181,12 +181,18 @@ class BotMachine:
     def _gauges(self) -> dict[str, float]:
         parts, now = self._parts, time.monotonic()
         parts.bus.check()
+        stuck = parts.dispatcher.stuck()
+        if stuck >= self._spec.limits.concurrent_chats:
+            self.health.trouble(Trouble.STUCK, "all handlers are stuck")
+        else:
+            self.health.well(Trouble.STUCK)
         return {
             "inbox_depth": float(len(parts.lanes)),
             "outbox_depth": 0.0,
             "last_poll_age_s": round(now - self._poller.last_poll, 3),
             "last_commit_age_s": round(now - parts.database.last_commit, 3),
             "lanes": float(parts.lanes.busy),
+            "stuck_handlers": float(stuck),
         }
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

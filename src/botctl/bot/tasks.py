@@ -1,12 +1,30 @@
-"""Ending tasks for certain."""
+"""Ending tasks for certain, and seeing where they are."""
 
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Iterable
 from typing import Any
 
 _AGAIN = 0.3
+_FRAMES = 50
+
+
+def stack_of(task: asyncio.Task[Any]) -> str:
+    """Where a task is, down to what it awaits, the innermost last; `Task.get_stack` knows its outermost coroutine only.
+
+    Lines as in a traceback; empty when the task has ended.
+    """
+    awaited: Any = task.get_coro()
+    lines: list[str] = []
+    while awaited is not None and len(lines) < _FRAMES:
+        frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
+        if frame is None:
+            break
+        lines += traceback.format_list([(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None)])
+        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+    return "".join(lines)
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:

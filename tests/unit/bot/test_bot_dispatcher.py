@@ -6,7 +6,9 @@ import asyncio
 from itertools import count
 from typing import Any
 
-from botctl.bot.dispatcher import Dispatcher
+import structlog.testing
+
+from botctl.bot.dispatcher import STUCK_AFTER, Dispatcher
 from botctl.bot.handling import Handled
 from botctl.bot.lanes import Lanes
 from botctl.bot.tasks import end
@@ -50,3 +52,38 @@ async def test_a_handling_that_cancels_itself_keeps_neither_lane_nor_slot() -> N
         await both.wait()
     await end([run])
     assert handled == ["update:1", "update:1", "update:2"]
+
+
+async def test_a_handling_that_does_not_end_is_told_once_with_its_stack() -> None:
+    begun, forever = asyncio.Event(), asyncio.Event()
+    seconds = 0.0
+
+    async def deep_inside() -> None:
+        begun.set()
+        await forever.wait()
+
+    async def handle(row: InboxRow) -> Handled:
+        await deep_inside()
+        return Handled()
+
+    async def deliver(parts: Any) -> None:
+        pass
+
+    a_fake: Any = FakeIntake()
+    lanes = Lanes()
+    dispatcher = Dispatcher(lanes, a_fake, handle, deliver, concurrent=1, now=lambda: seconds)
+    lanes.add(row(1), 0.0)
+    run = asyncio.create_task(dispatcher.run())
+    await begun.wait()
+    assert dispatcher.stuck() == 0
+    seconds = STUCK_AFTER
+    with structlog.testing.capture_logs() as logs:
+        assert dispatcher.stuck() == 1
+        assert dispatcher.stuck() == 1
+    (line,) = logs
+    assert (line["cause"], line["lane"]) == ("update:1", "chat:1")
+    assert "deep_inside" in line["stack"]
+    forever.set()
+    await end([run])
+    await dispatcher.drain(1.0)
+    assert dispatcher.stuck() == 0
