@@ -21,6 +21,9 @@ CHECK_EVERY = 1.0
 ALL = 3600.0
 """Seconds of events that a server without our data has lost, as far back as they are kept for that (design §5)."""
 
+PREVIOUS_FOR = 60.0
+"""Seconds for which a bot may still log in with the password it had before."""
+
 LATEST = 5.0
 """Seconds before its end that a server, restarted or replaced by its replica, may not have written down."""
 
@@ -40,6 +43,8 @@ class BusKeeper:
         self.problem: str | None = "redis: not looked at yet"
         self._admin = admin
         self._changed: set[int] = set()
+        self._previous: dict[int, tuple[str, float]] = {}
+        """Hash of the password before, and until when it is valid."""
         self._known_run: str | None = None
         """None when users are to be made anew."""
         self._seen: tuple[str, float] | None = None
@@ -48,9 +53,12 @@ class BusKeeper:
         self._one_at_a_time = asyncio.Lock()
         self._on_lost = on_lost
 
-    def set(self, bot_id: int, password_sha256: str) -> None:
-        """The bot has this password from now on."""
+    def set(self, bot_id: int, password_sha256: str, previous_sha256: str = "") -> None:
+        """The bot has this password from now on, and the previous one for a while."""
         self.hashes[bot_id] = password_sha256
+        self._previous.pop(bot_id, None)
+        if previous_sha256:
+            self._previous[bot_id] = (previous_sha256, time.monotonic() + PREVIOUS_FOR)
         self._changed.add(bot_id)
         self._wake.set()
 
@@ -67,6 +75,7 @@ class BusKeeper:
     async def drop(self, bot_id: int) -> None:
         """The bot has no user any more. If Redis is away now, the user goes when it is back."""
         self.hashes.pop(bot_id, None)
+        self._previous.pop(bot_id, None)
         self._changed.discard(bot_id)
         try:
             await self._admin.drop_bot(bot_id)
@@ -111,6 +120,7 @@ class BusKeeper:
             await self._look_and_repair()
 
     async def _look_and_repair(self) -> None:
+        self._withdraw()
         run = await self._admin.run_id()
         lost = self._lost(run)
         if run != self._known_run:
@@ -129,6 +139,17 @@ class BusKeeper:
             await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
         self._seen = (run, time.monotonic())
 
+    def _withdraw(self) -> None:
+        """Previous passwords whose time is over."""
+        now = time.monotonic()
+        for bot_id in [bot_id for bot_id, (_, until) in self._previous.items() if until <= now]:
+            del self._previous[bot_id]
+            self._changed.add(bot_id)
+
+    def _accepted(self, bot_id: int, hashed: str) -> list[str]:
+        previous = self._previous.get(bot_id)
+        return [hashed] if previous is None else [hashed, previous[0]]
+
     def _lost(self, run: str) -> float:
         """Seconds of events that may be lost on this server. Without the marker among our data: all of them."""
         marker = run.rpartition(":")[2]
@@ -141,7 +162,7 @@ class BusKeeper:
 
     async def _make(self, wanted: dict[int, str]) -> None:
         if wanted:
-            await self._admin.ensure_bots({bot_id: [hashed] for bot_id, hashed in wanted.items()})
+            await self._admin.ensure_bots({bot_id: self._accepted(bot_id, hashed) for bot_id, hashed in wanted.items()})
         for bot_id, hashed in wanted.items():
             if self.hashes.get(bot_id) == hashed:
                 self._changed.discard(bot_id)

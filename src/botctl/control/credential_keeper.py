@@ -1,12 +1,15 @@
 """Credentials of bots: made for who lacks them, handed on once, taken from who has gone. Never writes a password down.
 
+A bot that runs gets new ones together with those it has, and only then are they altered: it can log in at any moment.
+
 Every method that takes a connection or uses the engine may raise what the database raises.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -20,17 +23,38 @@ from botctl.storage.scram import new_password
 
 _log = structlog.get_logger("botctl.control.credentials")
 
+GRACE = 0.5
+"""Seconds between giving a running bot new credentials and altering them; the way there takes milliseconds."""
+
+_REDIS_TIMEOUT = 2.0
+
 
 class CredentialKeeper:
-    """`retiring` are removed bots that still have a login; `loaded` says whether the registry was ever read."""
+    """`retiring` are removed bots that still have a login; `loaded` says whether the registry was ever read.
 
-    def __init__(self, engine: AsyncEngine, bus: BusKeeper) -> None:
+    `deliver` gives credentials to a bot that may be running.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        bus: BusKeeper,
+        deliver: Callable[[int, Passwords], None],
+        *,
+        grace: float = GRACE,
+    ) -> None:
         self.loaded = False
         self.retiring: set[int] = set()
         self._engine = engine
         self._bus = bus
         self._held: dict[int, int] = {}
         self._minted: dict[int, Passwords] = {}
+        self._deliver = deliver
+        self._grace = grace
+        self._given: dict[int, Passwords] = {}
+        """What this control has given to the supervisor."""
+        self._delivered: dict[int, Passwords] = {}
+        """Given to running bots and not yet altered."""
         self._stored: dict[int, StoredCredentials] = {}
 
     def hold(self, held: Mapping[int, int]) -> None:
@@ -60,9 +84,9 @@ class CredentialKeeper:
     async def provide(self, bots: Mapping[int, str]) -> dict[str, str]:
         """Make credentials for those of these bots (names by bot_id) that lack them; who still does, and why."""
         failed: dict[str, str] = {}
-        for bot_id, name in bots.items():
-            if not self.lacks(bot_id):
-                continue
+        lacking = {bot_id: name for bot_id, name in bots.items() if self.lacks(bot_id)}
+        await self._announce(lacking)
+        for bot_id, name in lacking.items():
             try:
                 await self._mint(bot_id)
             except DATABASE_TROUBLE as error:
@@ -73,8 +97,14 @@ class CredentialKeeper:
     def hand_over(self, bot_ids: Iterable[int]) -> tuple[dict[int, Passwords], dict[int, Passwords]]:
         """New passwords of these bots, for the supervisor to hold from now on; and those that replace others."""
         wanted = set(bot_ids)
+        self._given = {bot_id: passwords for bot_id, passwords in self._given.items() if bot_id in wanted}
         fresh = {bot_id: passwords for bot_id, passwords in self._minted.items() if bot_id in wanted}
-        replaced = {bot_id: passwords for bot_id, passwords in fresh.items() if bot_id in self._held}
+        replaced = {
+            bot_id: passwords
+            for bot_id, passwords in fresh.items()
+            if bot_id in self._held and self._given.get(bot_id) is not passwords
+        }
+        self._given |= fresh
         self._held = {bot_id: generation for bot_id, generation in self._held.items() if bot_id in wanted}
         self._held |= {bot_id: passwords.generation for bot_id, passwords in fresh.items()}
         self._minted = {}
@@ -91,18 +121,54 @@ class CredentialKeeper:
                 await logins.drop_login(connection, bot_id)
                 await registry.save_credentials(connection, blank)
             self._stored[bot_id] = blank
+            self._given.pop(bot_id, None)
+            self._delivered.pop(bot_id, None)
             await self._bus.drop(bot_id)
             self.retiring.discard(bot_id)
             _log.info("login of a removed bot dropped", bot_id=bot_id)
 
-    async def _mint(self, bot_id: int) -> None:
+    async def _announce(self, bot_ids: Iterable[int]) -> None:
+        """Give running bots their new credentials beside those they have, and a moment to take them.
+
+        When those they have are known to the supervisor only, that is left out: the new ones alone would be refused.
+        """
+        fresh: dict[int, Passwords] = {}
+        for bot_id in bot_ids:
+            before = self._given.get(bot_id)
+            if before is None or bot_id not in self._held or bot_id in self._delivered:
+                continue
+            fresh[bot_id] = self._new(bot_id, before)
+            self._bus.set(bot_id, _sha256(fresh[bot_id].redis), _sha256(before.redis))
+        if not fresh:
+            return
+        await self._bus.settle(_REDIS_TIMEOUT)
+        for bot_id, passwords in fresh.items():
+            self._deliver(bot_id, passwords)
+        self._delivered |= fresh
+        self._given |= fresh
+        await asyncio.sleep(self._grace)
+
+    def _new(self, bot_id: int, before: Passwords | None = None) -> Passwords:
         last = self._stored.get(bot_id)
-        generation = (last.generation if last is not None else 0) + 1
-        passwords = Passwords(generation=generation, database=new_password(), redis=new_password())
-        stored = StoredCredentials(bot_id, generation, hashlib.sha256(passwords.redis.encode()).hexdigest())
+        return Passwords(
+            generation=max(last.generation if last is not None else 0, self._held.get(bot_id, 0)) + 1,
+            database=new_password(),
+            redis=new_password(),
+            previous_database=before.database if before is not None else "",
+            previous_redis=before.redis if before is not None else "",
+        )
+
+    async def _mint(self, bot_id: int) -> None:
+        passwords = self._delivered.get(bot_id) or self._new(bot_id)
+        stored = StoredCredentials(bot_id, passwords.generation, _sha256(passwords.redis))
         async with self._engine.begin() as connection:
             await logins.ensure_login(connection, bot_id, passwords.database)
             await registry.save_credentials(connection, stored)
         self._stored[bot_id] = stored
         self._minted[bot_id] = passwords
-        self._bus.set(bot_id, stored.redis_password_sha256)
+        if self._delivered.pop(bot_id, None) is None:
+            self._bus.set(bot_id, stored.redis_password_sha256)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

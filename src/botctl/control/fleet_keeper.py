@@ -61,7 +61,7 @@ class FleetKeeper:
         self.fleet: Fleet | None = None
         self.failed: dict[str, str] = {}
         self.generation = 0
-        self.credentials = CredentialKeeper(engine, bus)
+        self.credentials = CredentialKeeper(engine, bus, supervisor.rotate)
         self._source = FleetSource()
         self._engine = engine
         self._bus = bus

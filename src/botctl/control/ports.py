@@ -11,11 +11,13 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Passwords:
-    """One bot's credentials, on their way to the supervisor."""
+    """One bot's credentials, on their way to the supervisor; the previous ones where they may still be valid."""
 
     generation: int
     database: str = field(repr=False)
     redis: str = field(repr=False)
+    previous_database: str = field(default="", repr=False)
+    previous_redis: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

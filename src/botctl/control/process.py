@@ -221,7 +221,7 @@ def _child(bot: WantedBot) -> messages.BotChild:
 
 
 def _credentials(passwords: Passwords) -> messages.Credentials:
-    return messages.Credentials(generation=passwords.generation, database=passwords.database, redis=passwords.redis)
+    return msgspec.convert(passwords, messages.Credentials, from_attributes=True)
 
 
 def _secrets(config: ControlConfig) -> list[str]:

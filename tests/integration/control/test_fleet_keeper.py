@@ -6,18 +6,20 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Log, decode_event
 from botctl.bus.topology import Topology
+from botctl.control import bus_keeper
 from botctl.control.assembly import Assembly
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
@@ -28,6 +30,7 @@ from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.errors import InvalidFileError
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import ControlConfig, DatabaseLogin, DatabaseTarget
+from botctl.storage import logins
 from botctl.storage.engine import connect, login_engine
 from botctl.storage.runs import recent_runs
 
@@ -117,8 +120,8 @@ class Stage:
         await connection.close()
         return True
 
-    async def has_redis_user(self, bot_id: int) -> bool:
-        passwords = self.supervisor.passwords[bot_id]
+    async def has_redis_user(self, bot_id: int, passwords: Passwords | None = None) -> bool:
+        passwords = passwords or self.supervisor.passwords[bot_id]
         user = self.topology.user(bot_id)
         client = connect_redis(without_userinfo(self.redis_url), username=user, passwords=lambda: (passwords.redis,))
         try:
@@ -299,6 +302,40 @@ async def test_a_supervisor_with_credentials_the_database_does_not_know_gets_new
     finally:
         running.cancel()
         await successor.close()
+
+
+async def test_a_running_bot_has_its_new_credentials_before_the_old_ones_end(
+    stage: Stage, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = bot("one")
+    await stage.apply(one)
+    old = stage.supervisor.passwords[one.bot_id]
+    admin = await connect(database.admin)
+    await admin.execute("UPDATE bot_credentials SET generation = generation + 7 WHERE bot_id = $1", one.bot_id)
+    await admin.close()
+    known_when_altered: list[tuple[Passwords, ...]] = []
+    ensure_login = logins.ensure_login
+
+    async def spy(connection: AsyncConnection, bot_id: int, password: str) -> None:
+        known_when_altered.append(tuple(given for _, given in stage.supervisor.rotated))
+        assert await stage.can_log_in(one.bot_id), "with the old ones"
+        await ensure_login(connection, bot_id, password)
+
+    monkeypatch.setattr(logins, "ensure_login", spy)
+    await stage.apply(one)
+    new = stage.supervisor.passwords[one.bot_id]
+    assert known_when_altered == [(new,)]
+    assert stage.supervisor.rotated == [(one.bot_id, new)], "told once"
+    assert (new.previous_database, new.previous_redis) == (old.database, old.redis)
+    assert new.generation > old.generation + 7
+    assert await stage.can_log_in(one.bot_id)
+    assert await stage.has_redis_user(one.bot_id)
+    assert await stage.has_redis_user(one.bot_id, old)
+    monkeypatch.setattr(bus_keeper, "PREVIOUS_FOR", 0.0)
+    stage.bus.set(one.bot_id, sha256(new.redis.encode()).hexdigest(), sha256(old.redis.encode()).hexdigest())
+    assert await stage.bus.settle(5.0)
+    assert await stage.has_redis_user(one.bot_id)
+    assert not await stage.has_redis_user(one.bot_id, old)
 
 
 async def test_with_the_database_away_nothing_is_changed_and_the_error_says_so(valkey_admin_url: str) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from botctl.control.ports import Passwords
+from botctl.control.process import _credentials
 from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot, without_userinfo
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, DatabaseTarget
@@ -121,3 +123,9 @@ def test_userinfo_is_taken_out_of_urls() -> None:
 
 def _fields(around: Surroundings) -> dict[str, Any]:
     return {name: getattr(around, name) for name in Surroundings.__dataclass_fields__}
+
+
+def test_the_supervisor_gets_the_previous_credentials_too() -> None:
+    given = _credentials(Passwords(3, "new-db", "new-redis", "old-db", "old-redis"))
+    assert (given.generation, given.database, given.redis) == (3, "new-db", "new-redis")
+    assert (given.previous_database, given.previous_redis) == ("old-db", "old-redis")
