@@ -13,6 +13,7 @@ import pytest
 
 from botctl.errors import BotctlError, RefusedError, ServerUnsupportedError
 from botctl.handover import DatabaseLogin
+from botctl.storage import scram
 from botctl.storage.bootstrap import check_server, prepare
 from botctl.storage.engine import connect, parse_database_url
 from botctl.storage.migrate import current_of, head, upgrade_login
@@ -183,6 +184,28 @@ async def test_an_administrator_without_superuser_can_migrate_and_make_logins(ne
         assert await connection.fetchval("SELECT botctl_admin.drop_bot(5)") is True
     finally:
         await connection.close()
+
+
+async def test_an_administrator_without_superuser_sets_passwords_anew_unseen(new_postgres: Any) -> None:
+    control = await connect(await _as_createrole(parse_database_url(new_postgres.admin_url)))
+    password = scram.new_password()
+    login = DatabaseLogin(target=parse_database_url(new_postgres.admin_url).target, user="bot_5", password=password)
+    try:
+        await control.execute("SELECT botctl_admin.ensure_bot(5, 4)")
+        await control.execute("SELECT botctl_admin.set_bot_password(5, $1)", scram.random_verifier(password))
+        bot = await connect(login)
+        await bot.execute("ALTER ROLE bot_5 SET default_transaction_read_only = on")
+        await bot.execute(f"ALTER ROLE bot_5 PASSWORD '{scram.verifier('its-own-idea')}'")
+        await bot.close()
+        assert await control.fetchval("SELECT botctl_admin.mend_bots()") == 5, "settings are seen"
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await connect(login)
+        assert await control.fetchval("SELECT botctl_admin.mend_bots(true)") is None
+        bot = await connect(login)
+        assert await bot.fetchval("SHOW default_transaction_read_only") == "off"
+        await bot.close()
+    finally:
+        await control.close()
 
 
 async def _as_createrole(superuser: DatabaseLogin) -> DatabaseLogin:
