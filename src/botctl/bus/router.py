@@ -38,6 +38,7 @@ _STREAMS_A_ROUND = 16
 _TAIL = 5_000
 _TIDY_EVERY = 10.0
 _RELIEVE_EVERY = 1.0
+_BETWEEN_RINGS = 0.02
 _SWEEP_WITH_DOORBELL = 2.0
 
 
@@ -134,8 +135,12 @@ class Router:
             if not self._doorbell.ready:
                 await self._wait(sweep_at - clock())
                 continue
+            chosen = self._take()
+            if not chosen:
+                await asyncio.sleep(_BETWEEN_RINGS)  # Bots that have to wait may ring as often as they like.
+                continue
             self._fanout.update(self._subscribers())
-            await self._round(self._take())
+            await self._round(chosen)
             self._recovered(backoff)
             if clock() >= tidy_at or self._tampered:
                 self._tampered = False
