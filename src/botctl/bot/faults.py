@@ -10,6 +10,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError, SQLA
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from telegram.error import BadRequest, NetworkError, RetryAfter
 
+from botctl.observability.logs import redact
+
 _AWAY_CLASSES = ("08", "53", "57P")
 """SQLSTATE: no connection; out of memory, disk or connections; the server is stopping, starting or recovering."""
 
@@ -64,10 +66,10 @@ def environmental(error: BaseException) -> bool:
 
 
 def brief(error: BaseException, limit: int = 500) -> str:
-    """One line on an exception, for rows and logs."""
+    """One line on an exception, for rows, events and logs: without secrets, whatever a handler put into its message."""
     from botctl.bot.cleaning import clean_text
 
-    text = clean_text(" ".join(str(error).split()))
+    text = redact(clean_text(" ".join(str(error).split())))
     return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
 
 

@@ -173,8 +173,8 @@ class Handling:
     async def _bury(self, scope: Scope, error: BaseException, reason: str) -> Handled:
         self._health.count("dead_letters")
         self._waits.pop(scope.cause, None)
-        _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
         await self._committer.bury(scope, error, reason)
+        _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
         return Handled()
 
 

@@ -4,21 +4,23 @@ An update that was being worked on when the process ended may be its cause, or a
 from outside, all were bystanders. When it broke and only one was being worked on, that one is to blame. When there were
 several, nobody can know: they are all taken back, and then tried one at a time with nothing beside them, so that the
 next death has one name to it. So a poisonous update becomes a dead letter, and takes nobody else's with it. Suspicion
-outlives the process, so that a second poison doesn't go back into company while the first is being found out.
+outlives the process, so that a second poison doesn't go back into company while the first is being found out. The
+kernel kills a process that takes all memory just as an operator does, with KILL: an update that was there at several
+such deaths is suspected too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
 from botctl.bot.scope import Scope
-from botctl.storage.inbox import Inbox
+from botctl.storage.inbox import Inbox, Mark
 
 _log = structlog.get_logger("botctl.bot.suspects")
 
@@ -29,6 +31,9 @@ DEATHS = 3
 """Deaths after which an update is given up, one of them perhaps in company, if its bot allows as many attempts. Two
 poisonous updates that begin together make five: as many as the default restart intensity, at which a bot still is
 restarted. The updates are to be shut away, not the bot."""
+
+KILLS = 5
+"""Kills from outside in a row, all during the same update, after which it is suspected."""
 
 ALONE_TIMEOUT = 30.0
 """Seconds a suspect waits for the others to end; then it runs in their company."""
@@ -44,14 +49,19 @@ class Verdict:
 
 
 def judge(
-    previous_failure: str, interrupted: Mapping[int, int], limit: int, seen_together: frozenset[int] = frozenset()
+    previous_failure: str,
+    interrupted: Mapping[int, int],
+    limit: int,
+    seen_together: frozenset[int] = frozenset(),
+    suspected: frozenset[int] = frozenset(),
 ) -> Verdict:
     """`interrupted` maps the rows that were being worked on to their attempts, the interrupted one included. Pure.
 
-    `seen_together` are rows that were there at an earlier death, with others; that one counts too.
+    `seen_together` are rows that were there at an earlier death, with others; that one counts too. `suspected` are all
+    rows suspected before: during one of these, a kill tells as much as a crash.
     """
     rows = frozenset(interrupted)
-    if previous_failure not in TELLING:
+    if previous_failure not in TELLING and not (previous_failure == "signal" and rows and rows <= suspected):
         return Verdict(excused=rows)
     if len(rows) != 1:
         return Verdict(excused=rows, suspected=rows)
@@ -79,10 +89,17 @@ class Suspects:
 
         async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int]]:
             interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
-            seen_together = frozenset(row for row, together in marked.items() if together)
-            verdict = judge(previous_failure, interrupted, self._limit, seen_together)
+            seen_together = frozenset(row for row, mark in marked.items() if mark is Mark.TOGETHER)
+            condemned = frozenset(row for row, mark in marked.items() if mark is Mark.GUILTY)
+            verdict = judge(previous_failure, interrupted, self._limit, seen_together, frozenset(marked))
+            verdict = replace(verdict, guilty=verdict.guilty | condemned)
             await self._inbox.excuse(connection, sorted(verdict.excused))
+            if previous_failure == "signal":
+                kills = await self._inbox.killed(connection, sorted(verdict.excused))
+                often = frozenset(row for row, number in kills.items() if number >= KILLS)
+                verdict = replace(verdict, suspected=verdict.suspected | often)
             await self._inbox.suspect(connection, sorted(verdict.suspected), together=len(interrupted) > 1)
+            await self._inbox.condemn(connection, sorted(verdict.guilty))
             return verdict, (verdict.suspected | frozenset(marked)) - verdict.guilty
 
         verdict, suspected = await self._database.transaction(work)

@@ -43,6 +43,7 @@ class _State:
 
     process = ""
     level = logging.INFO
+    redactor = Redactor()
 
 
 class _Output:
@@ -103,6 +104,11 @@ class _StandardHandler(logging.Handler):
             self._output.write(_last_resort(f"log record of {record.name} can't be written"))
 
 
+def redact(text: str) -> str:
+    """Text without this process's secrets, for what is stored or published instead of logged."""
+    return _State.redactor.redact(text)
+
+
 def configure(
     process: str,
     *,
@@ -117,6 +123,7 @@ def configure(
     `watch_loop` inside the loop.
     """
     _State.process = process
+    _State.redactor = redactor
     output = _Output(redactor, stream)
     finish: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -8,12 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 _SUSPECTED = "suspected: "
-_TOGETHER = _SUSPECTED + "with others"
+_TOGETHER = f"{_SUSPECTED}together with others"
+_ALONE = f"{_SUSPECTED}alone"
+_GUILTY = f"{_SUSPECTED}guilty"
+_KILLED = "killed: "
+
+
+class Mark(StrEnum):
+    """What `last_error` says of a row that may have ended the process."""
+
+    TOGETHER = _TOGETHER
+    ALONE = _ALONE
+    GUILTY = _GUILTY
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +104,29 @@ class Inbox:
             WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
         # The mark stands in last_error until the row's attempt ends in whatever way of its own.
         self._suspect = f"""
-            UPDATE inbox SET last_error = CASE WHEN $2::bool THEN '{_TOGETHER}' ELSE '{_SUSPECTED}alone' END
+            UPDATE inbox SET last_error = CASE WHEN $2::bool THEN '{_TOGETHER}' ELSE '{_ALONE}' END
             WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
               AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE"""
         self._suspected = f"""
-            SELECT inbox_id, last_error = '{_TOGETHER}' FROM inbox
+            SELECT inbox_id, last_error FROM inbox
             WHERE bot_id = {bot} AND state = 'new' AND starts_with(last_error, '{_SUSPECTED}')"""
+        self._guilty = f"""
+            UPDATE inbox SET last_error = '{_GUILTY}'
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
+        self._killed = f"""
+            UPDATE inbox SET last_error = '{_KILLED}' ||
+                             (1 + coalesce(substring(last_error FROM '^{_KILLED}([0-9]{{1,6}})$')::int, 0))
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
+              AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE
+            RETURNING inbox_id, substring(last_error FROM '[0-9]+$')::int"""
         self._postpone = f"""
             UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
                              attempts = $4
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._done = f"""
             UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL,
-                             last_error = CASE WHEN NOT starts_with(last_error, '{_SUSPECTED}') THEN last_error END
+                             last_error = CASE WHEN NOT starts_with(last_error, '{_SUSPECTED}')
+                                                AND NOT starts_with(last_error, '{_KILLED}') THEN last_error END
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._dead = f"""
             UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL
@@ -165,9 +187,21 @@ class Inbox:
         if inbox_ids:
             await connection.exec_driver_sql(self._suspect, (list(inbox_ids), together))
 
-    async def suspected(self, connection: AsyncConnection) -> dict[int, bool]:
-        """Rows with that mark: inbox_id -> whether they were together with others at first."""
+    async def suspected(self, connection: AsyncConnection) -> dict[int, Mark]:
+        """Rows with such a mark, by inbox_id."""
         result: Any = await connection.exec_driver_sql(self._suspected)
+        return {inbox_id: Mark(mark) for inbox_id, mark in result.all()}
+
+    async def condemn(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> None:
+        """Mark these rows as what ended the process: whatever happens next, they are given up and not tried again."""
+        if inbox_ids:
+            await connection.exec_driver_sql(self._guilty, (list(inbox_ids),))
+
+    async def killed(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> dict[int, int]:
+        """Count a kill from outside for rows that are not suspected: inbox_id -> kills in a row so far."""
+        if not inbox_ids:
+            return {}
+        result: Any = await connection.exec_driver_sql(self._killed, (list(inbox_ids),))
         return dict(result.all())
 
     async def postpone(

@@ -92,6 +92,13 @@ def holding(app: App, bot: BotContext) -> None:
     app.add_handler(MessageHandler(TEXT, on_text))
 
 
+def leaky(app: App, bot: BotContext) -> None:
+    async def on_text(update: Update, context: Any) -> None:
+        raise ValueError(f"leaked {context.bot.token}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
 def slow_chat(app: App, bot: BotContext) -> None:
     async def on_text(update: Update, context: Any) -> None:
         assert update.message is not None

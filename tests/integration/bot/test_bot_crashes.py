@@ -206,6 +206,52 @@ async def test_an_update_that_kills_the_process_takes_no_other_chats_updates_wit
     assert [tuple(row) for row in rows] == [("chat:100", "dead")]
 
 
+async def test_an_update_during_which_the_process_is_always_killed_becomes_a_dead_letter(bot: Any) -> None:
+    """As when it takes all memory: the kernel's KILL looks like anybody's."""
+    bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
+    await bot.ready()
+    await bot.telegram.say_many(bot.bot_id, [(100, "die"), (100, "after")])
+    for _ in range(5 + 2):  # as often as may be chance, then alone as often as it has attempts
+        assert await bot.ended() == -9
+        bot.start(previous_failure="signal")
+    await bot.ready()
+    assert await bot.answers(1) == ["echo after"]
+    await bot.settled(2)
+    rows = await bot.rows("SELECT state FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id")
+    assert [row["state"] for row in rows] == ["dead", "done"]
+
+
+async def test_who_is_found_guilty_stays_so_when_the_process_is_killed_at_once(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
+    await bot.ready()
+    await bot.say("die")
+    for _ in range(2):
+        assert await bot.ended() == -9
+        bot.start(previous_failure="crash")
+
+    async def condemned() -> bool:
+        return await bot.value("SELECT max(last_error) FROM inbox WHERE bot_id = {bot}") is not None
+
+    await until(condemned)
+    bot.kill()
+    bot.start(previous_failure="signal")
+    await bot.ready()
+    await bot.settled(1)
+    assert await bot.value("SELECT state FROM inbox WHERE bot_id = {bot}") == "dead"
+
+
+async def test_secrets_in_an_exception_are_not_stored_and_not_published(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:leaky", limits={"attempts": 1})
+    await bot.ready()
+    await bot.say("x")
+    await bot.settled(1)
+    stored = await bot.value("SELECT last_error FROM inbox WHERE bot_id = {bot}")
+    event = await bot.value("SELECT max(data::text) FROM outbox WHERE bot_id = {bot} AND type = 'handler.failed'")
+    for text in (stored, event):
+        assert "leaked" in text
+        assert bot.token.split(":")[1] not in text
+
+
 async def test_kills_from_outside_never_make_a_dead_letter(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
     await bot.ready()

@@ -27,3 +27,10 @@ def test_a_death_in_company_counts_once_it_is_alone_that_the_process_dies():
 
 def test_nothing_interrupted_means_nothing_to_judge():
     assert judge("crash", {}, limit=5) == Verdict()
+
+
+def test_a_kill_tells_when_only_suspects_were_there():
+    seen = frozenset({1})
+    assert judge("signal", {1: 2}, limit=5, suspected=seen) == Verdict(suspected=frozenset({1}))
+    assert judge("signal", {1: DEATHS}, limit=5, suspected=seen) == Verdict(guilty=frozenset({1}))
+    assert judge("signal", {1: 9, 2: 1}, limit=5, suspected=seen) == Verdict(excused=frozenset({1, 2}))

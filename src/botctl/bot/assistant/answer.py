@@ -27,6 +27,7 @@ from botctl.bot.scope import Scope, active
 from botctl.bot.suspects import Suspects
 from botctl.bot.tasks import end
 from botctl.fleet.model import Assistant
+from botctl.observability.logs import redact
 from botctl.storage.completions import Completions, StoredCompletion
 from botctl.storage.conversations import Conversations, Turn
 from botctl.storage.inbox import Inbox
@@ -133,7 +134,7 @@ class Answerer:
         _log.error("no completion", kind=error.kind, status=error.status, detail=error.detail)
         self._health.count("completion_errors")
         self._health.trouble(Trouble.COMPLETION, f"completion api: {error.kind}")
-        scope.events.append(self._publisher.assistant_failed(scope, error.kind, error.status, error.detail))
+        scope.events.append(self._publisher.assistant_failed(scope, error.kind, error.status, redact(error.detail)))
         if self._assistant.apology:
             scope.reply("system", self._assistant.apology)
 
