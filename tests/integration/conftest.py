@@ -150,7 +150,7 @@ def postgres_admin_url() -> Iterator[str]:
         yield external
         return
     with server_folder() as folder:
-        made = prepare_postgres(folder / "postgres", max_connections=120, database="all")
+        made = prepare_postgres(folder / "postgres", max_connections=120)
         quick = ("-c", "fsync=off", "-c", "full_page_writes=off", "-c", "max_wal_size=256MB")
         server = RunningServer(made.spec, lambda: ping_postgres(made.admin_url), *quick)
         try:

@@ -30,7 +30,7 @@ _CONNECTIONS_OF_OURS = 20
 _TIMEOUT = 5.0
 _OPEN_TO_BOTS = """
     SELECT string_agg(quote_ident(datname), ', ' ORDER BY datname) FROM pg_database
-    WHERE datallowconn AND datname <> current_database() AND EXISTS (
+    WHERE datallowconn AND datname <> current_database() AND datname <> ALL ($1) AND EXISTS (
         SELECT FROM pg_roles role
         WHERE rolname = 'bots' AND has_database_privilege(role.oid, pg_database.oid, 'CONNECT'))"""
 
@@ -169,6 +169,7 @@ def _database(settings: Settings, bots: int) -> Iterator[Finding]:
 
 
 async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Finding]:
+    from botctl.embedded.postgres import CLUSTERS_OWN
     from botctl.storage.bootstrap import check_server
     from botctl.storage.engine import connect, parse_database_url
 
@@ -187,7 +188,8 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
         version = await check_server(connection)
         most = int(await connection.fetchval("SELECT current_setting('max_connections')"))
         superuser = bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
-        open_to_bots: str | None = None if embedded else await connection.fetchval(_OPEN_TO_BOTS)
+        shut = CLUSTERS_OWN.split(",") if embedded else []
+        open_to_bots: str | None = await connection.fetchval(_OPEN_TO_BOTS, shut)
     finally:
         await connection.close()
     needed = _CONNECTIONS_OF_OURS + _CONNECTIONS_A_BOT * bots

@@ -24,6 +24,9 @@ from botctl.handover import ExecSpec
 
 SUPERUSER = "postgres"
 DATABASE = "botctl"
+CLUSTERS_OWN = "postgres,template1"
+"""Databases that every cluster has."""
+
 MARK = "cluster_name=botctl"
 """In the server's command line: tells a leftover of ours from somebody else's server."""
 
@@ -48,8 +51,8 @@ class EmbeddedPostgres:
     """Where psql, pg_dump and the others of the same version are."""
 
 
-def prepare_postgres(folder: Path, *, max_connections: int, database: str = DATABASE) -> EmbeddedPostgres:
-    """Make `folder` ready for a server with room for `max_connections`, whose bots reach `database` only.
+def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
+    """Make `folder` ready for a server with room for `max_connections`.
 
     Raises DataFolderError, RefusedError or ServerUnsupportedError, each saying what to do.
     """
@@ -65,7 +68,7 @@ def prepare_postgres(folder: Path, *, max_connections: int, database: str = DATA
     password = _password(folder, data, run, account)
     end_leftover_postgres(data, MARK)
     port = kept_port(folder / "port")
-    access = _access_file(data, account, database)
+    access = _access_file(data, account)
     spec = ExecSpec(
         name="postgres",
         argv=[str(run.bin / "postgres"), "-D", str(data), *_settings(folder, account, port, max_connections, access)],
@@ -158,17 +161,13 @@ def _initdb(folder: Path, data: Path, binaries: PostgresBinaries, account: Accou
     shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _access_file(data: Path, account: Account, database: str) -> Path:
+def _access_file(data: Path, account: Account) -> Path:
     """Who may log in where. Every login may use every database by default, and in the cluster's own ones nothing that
-    bots were denied in ours is denied.
+    bots were denied in ours is denied: there they don't come in.
     """
     lines = ["# Written by botctl at every start."]
     for connection, address in (("local", ""), ("host", " 127.0.0.1/32")):
-        for group in ("+bots", "+bots_ro"):
-            lines += [
-                f"{connection} {database} {group}{address} scram-sha-256",
-                f"{connection} all {group}{address} reject",
-            ]
+        lines += [f"{connection} {CLUSTERS_OWN} {group}{address} reject" for group in ("+bots", "+bots_ro")]
         lines.append(f"{connection} all all{address} scram-sha-256")
     path = data / "botctl_hba.conf"
     fresh = path.with_suffix(".new")
