@@ -12,7 +12,7 @@ import pytest
 import redis.asyncio as redis
 
 from botctl.embedded.address import valkey_admin_url
-from support.stack import ROOT, Stack, process_gone
+from support.stack import BOTCTL, ROOT, Stack, descendants, eventually, process_gone
 
 pytestmark = pytest.mark.e2e
 
@@ -53,6 +53,25 @@ def test_the_demo_with_its_own_servers_leaves_no_process(stack: Stack):
     assert not note.exists()
     processes = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(stack.folder / "demo") not in processes
+
+
+async def test_a_killed_demo_takes_its_daemon_with_it(stack: Stack):
+    data = stack.folder / "demo"
+    demo = subprocess.Popen(
+        [*BOTCTL, "demo", "--data-dir", str(data)],
+        env=stack.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        note = data / "run" / "daemon.json"
+        await eventually(lambda: note.exists() and json.loads(note.read_text())["state"] == "serving", "serving")
+        daemon = json.loads(note.read_text())["pid"]
+        family = descendants(daemon)
+    finally:
+        demo.kill()
+        demo.wait(10)
+    await eventually(lambda: all(process_gone(pid) for pid in (daemon, *family)), "nothing is left", 20)
 
 
 async def test_the_demo_with_external_servers_leaves_its_rows_and_events(stack: Stack):

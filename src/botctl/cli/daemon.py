@@ -269,6 +269,8 @@ def main() -> int:
     os.umask(0o022)
     try:
         payload = decode(sys.stdin.buffer.read())
+        if payload.ends_with:
+            linux.die_with_parent(signal.SIGTERM, payload.ends_with)
         folder = DataFolder(Path(payload.data_dir).resolve())
         folder.acquire()
     except BotctlError as error:

@@ -74,6 +74,7 @@ def run_demo(data_dir: Path | None, *, once: bool) -> int:
         starting.payload_of(settings, fleet, {}, foreground=False),
         openai_api_key="sk-sandbox-needs-no-key",
         sandbox=_sandbox(telegram, completion),
+        ends_with=os.getpid(),
     )
     say(f"starting in {folder.root}")
     process, words = starting.spawn_daemon(payload)
