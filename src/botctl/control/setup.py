@@ -82,8 +82,13 @@ async def _reach_redis(config: SetupConfig) -> ServerVersion:
             except AWAY as error:
                 why = reason(error)
                 if "login" in why or loop.time() >= deadline:
+                    place = urlsplit(config.redis_url)
+                    refused = "login" in why
                     raise BotctlError(
-                        f"Redis can't be used: {why}", hint="Is the server running? Check BOTCTL_REDIS_URL."
+                        f"Redis at {place.hostname}:{place.port or 6379} can't be used: {why}",
+                        hint="Check user and password in BOTCTL_REDIS_URL."
+                        if refused
+                        else "Is the server running, and may this machine connect to it? Check BOTCTL_REDIS_URL.",
                     ) from error
             await asyncio.sleep(_RETRY_EVERY)
     finally:
