@@ -61,6 +61,7 @@ class Daemon:
         self._database_url = payload.database_url
         self._redis_url = payload.redis_url
         self._serving = False
+        self._waiting = ""
         self.supervisor = ProcessSupervisor(
             self, lambda report: Launcher(PRELOAD, lambda: self._logs.open("forkserver")[1], report), self._logs
         )
@@ -217,7 +218,9 @@ class Daemon:
         line = {"timestamp": now, "level": level, "event": event, "process": "supervisor", **fields}
         self._logs.write("daemon", json.dumps({key: value for key, value in line.items() if value not in (None, "")}))
         if event == "setup paused":
-            self._say(str(fields["reason"]))
+            self._waiting = str(fields["reason"])
+            self._say(self._waiting)
+            self._note("starting")
         if event == "shutting down":
             self._note("stopping")
             self._say("stopping")
@@ -244,6 +247,7 @@ class Daemon:
             telegram_base_url=self._payload.telegram_base_url,
             database_url_kind="external" if self._payload.database_url else "embedded",
             services=self._services,
+            waiting=self._waiting if state == "starting" else "",
         )
 
     def _say(self, text: str) -> None:

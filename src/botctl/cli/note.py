@@ -31,6 +31,8 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: str
     telegram_base_url: str
     database_url_kind: str = "embedded"  # or external
+    waiting: str = ""
+    """What a start waits for, in words."""
 
 
 def read_note(folder: DataFolder) -> DaemonNote | None:

@@ -19,7 +19,8 @@ import msgspec
 from botctl import __version__
 from botctl.cli.boot import BootPayload, daemon_argv, daemon_environment, encode
 from botctl.cli.client import ApiClient
-from botctl.cli.note import DaemonNote, live_note
+from botctl.cli.note import DaemonNote, live_note, read_note
+from botctl.cli.shared import say
 from botctl.errors import BotctlError, DataFolderError, ExitCode
 from botctl.fleet import Fleet, load_fleet
 from botctl.fleet.load import referenced_variables
@@ -112,6 +113,7 @@ def spawn_daemon(payload: BootPayload) -> tuple[subprocess.Popen[bytes], IO[byte
 def wait_until_serving(process: subprocess.Popen[bytes], words: IO[bytes], folder: DataFolder) -> DaemonNote:
     """Wait for the API. Raises StartError with the reason when the daemon ends, or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT
+    told = ""
     while time.monotonic() < deadline:
         code = process.poll()
         if code is not None:
@@ -124,12 +126,22 @@ def wait_until_serving(process: subprocess.Popen[bytes], words: IO[bytes], folde
                 pass
             else:
                 return note
+        waiting = _waited_for(folder, process.pid)
+        if waiting not in ("", told):
+            told = waiting
+            say(waiting)
         time.sleep(_POLL)
     raise StartError(
         f"the daemon (pid {process.pid}) does not serve after {START_TIMEOUT:g} s; it goes on trying\n"
         + _tail(folder.log("daemon")),
         1,
     )
+
+
+def _waited_for(folder: DataFolder, pid: int) -> str:
+    """What the daemon's set-up says it waits for; empty when it does not wait."""
+    note = read_note(folder)
+    return note.waiting if note is not None and note.pid == pid else ""
 
 
 def _document(payload: BootPayload) -> int:
