@@ -14,6 +14,9 @@ import msgspec
 
 from botctl.errors import ProtocolError
 
+MAX_DEPTH = 64
+"""Levels of nesting in an event's data; how deep Python itself goes differs between its versions."""
+
 MAX_EVENT_BYTES = 64 * 1024
 """Size limit of one encoded event. Events tell that something happened; they don't carry files."""
 
@@ -81,9 +84,23 @@ def decode_event(body: bytes) -> Event:
     if len(body) > MAX_EVENT_BYTES:
         raise ProtocolError(f"event has {len(body)} bytes; {MAX_EVENT_BYTES} are allowed")
     try:
-        return _decoder.decode(body)
+        event = _decoder.decode(body)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"no event: {error}") from error
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(event.data) > MAX_DEPTH:
+        raise ProtocolError(f"event is nested deeper than {MAX_DEPTH} levels")
+    return event
+
+
+def _depth(data: Any) -> int:
+    depth, level = 0, [data]
+    while level:
+        depth += 1
+        below: list[Any] = []
+        for item in level:
+            below += item.values() if isinstance(item, dict) else item
+        level = [item for item in below if isinstance(item, dict | list)]
+    return depth
 
 
 def event_id(bot_id: int, cause: str, n: int) -> str:

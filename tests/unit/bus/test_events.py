@@ -50,6 +50,8 @@ def test_bytes_that_are_no_event_are_a_protocol_error(body: bytes) -> None:
         b'{"id":1,"type":"a.b","occurred_at":1}',
         b'{"id":"x","type":"a.b","occurred_at":1,"data":{"a":"\\ud800"}}',
         b'{"id":"x","type":"a.b","occurred_at":1,"data":' + b'{"a":' * 5000 + b"1" + b"}" * 5000 + b"}",
+        b'{"id":"x","type":"a.b","occurred_at":1,"data":' + b'{"a":' * 65 + b"1" + b"}" * 65 + b"}",
+        b'{"id":"x","type":"a.b","occurred_at":1,"data":{"a":' + b"[" * 65 + b"]" * 65 + b"}}",
         b"\xff\xfe",
     ],
 )
