@@ -111,7 +111,7 @@ class Inbox:
             SELECT inbox_id, last_error FROM inbox
             WHERE bot_id = {bot} AND state = 'new' AND starts_with(last_error, '{_SUSPECTED}')"""
         self._guilty = f"""
-            UPDATE inbox SET last_error = '{_GUILTY}'
+            UPDATE inbox SET last_error = '{_GUILTY}', next_attempt_at = now()
             WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
         self._killed = f"""
             UPDATE inbox SET last_error = '{_KILLED}' ||
