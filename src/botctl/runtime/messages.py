@@ -72,7 +72,8 @@ class Heartbeat(Message, frozen=True):
     """Sent from the child's own event loop about once a second.
 
     `gauges` and `counters` are numbers for status and metrics: `inbox_depth`, `outbox_depth`, `pss_mb`,
-    `last_poll_age_s`, … Counters only grow within an incarnation.
+    `last_poll_age_s`, … Counters only grow within an incarnation. Supervision looks at the gauge `pss_mb` and the
+    counter `updates`, to recycle the bot (`RestartPolicy`).
     """
 
     health: Health = Health.OK
@@ -123,6 +124,12 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout: float = 10.0
     ready_timeout: float = 60.0
     heartbeat_timeout: float = 10.0
+    memory_soft: int = 0
+    """Bytes of PSS beyond which the bot drains and is started anew; 0 for no limit."""
+    max_age: float = 0.0
+    """Seconds after which a bot that is well is recycled, give or take a tenth; 0 for never."""
+    max_updates: int = 0
+    """Updates after which a bot that is well is recycled, give or take a tenth; 0 for never."""
 
 
 class BotChild(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,6 +143,12 @@ class BotChild(msgspec.Struct, frozen=True, kw_only=True):
     live: dict[str, Any] = {}
     memory: int = 0
     open_files: int = 0
+    file_size: int = 0
+    """Bytes that one file of it may grow to; 0 for no limit."""
+    cpu: float = 0.0
+    """Cores it may use, 0.5 is half of one; 0 for no limit. Needs control groups."""
+    processes: int = 0
+    """Processes and threads it may have; 0 for no limit. Needs control groups."""
     enabled: bool = True
     credentials: Credentials | None = None
     secrets: list[str] = []
@@ -160,6 +173,14 @@ class Command(Message, frozen=True):
     id: int
     verb: str  # start | stop | restart | release | quarantine | shutdown
     name: str = ""
+    reason: str = ""
+
+
+class Hearing(Message, frozen=True):
+    """From `control`: a bot takes no updates although Telegram holds some (`deaf`), or takes them again."""
+
+    bot_id: int
+    deaf: bool
     reason: str = ""
 
 
@@ -216,6 +237,10 @@ class Snapshot(Message, frozen=True):
     generation: int
     bots: list[BotStatus]
     services: list[ServiceStatus] = []
+    breaker: str = ""
+    """Why restarts are held back; empty while the fleet breaker is closed."""
+    gauges: dict[str, float] = {}
+    """Of the supervisor itself: `starting`, `waiting_to_start`, `longest_turn_ms`, `open_files`, `threads`, `pss_mb`."""
 
 
 class Lifecycle(Message, frozen=True):
@@ -238,6 +263,16 @@ class Lifecycle(Message, frozen=True):
     failure: str | None = None
     duration: float | None = None
     log_tail: list[str] = []
+    cause: str = ""
+    """At the end of an incarnation, what it ended of, in one sentence; `reason` may tell what follows instead."""
+    action: str = ""
+    """At the end of an incarnation, what was done about it: `restarted in 0.08 s`, `quarantined`, …"""
+    stacks: str = ""
+    """Stacks of all threads and asyncio tasks, when they were asked for or the process broke; at most 64 KiB."""
+    memory_mb: float | None = None
+    """Its PSS as last reported."""
+    silent_for: float | None = None
+    """Seconds from its last heartbeat to its end."""
 
 
 class Recorded(Message, frozen=True):
@@ -252,7 +287,7 @@ class Reload(Message, frozen=True):
 
 Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifecycle | Reload
 Upward = Ready | Heartbeat | Failing | Rotated | SetupDone
-ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate
+ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing
 
 _encoder = msgspec.json.Encoder()
 _downward: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)

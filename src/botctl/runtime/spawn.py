@@ -14,7 +14,10 @@ STACKS_SIGNAL = signal.SIGUSR2
 
 
 class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """Fork a child for `entry` (`module:function`). Its three descriptors come along: commands, reports, log."""
+    """Fork a child for `entry` (`module:function`).
+
+    Its descriptors come along: commands, reports, log, stacks (the file of `stacks.new_file`).
+    """
 
     id: int
     name: str
@@ -23,6 +26,9 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`key/incarnation`, for the environment of the child and of all that it starts."""
     open_files: int = 0
     memory: int = 0
+    file_size: int = 0
+    cgroup: str = ""
+    """Folder of the control group to enter; empty for none."""
 
 
 class SpawnReply(msgspec.Struct, frozen=True, kw_only=True):

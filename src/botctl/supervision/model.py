@@ -53,6 +53,8 @@ class Failure(StrEnum):
     EXIT = "exit"
     SPAWN = "spawn"
     PROTOCOL = "protocol"
+    OOM = "oom"
+    DEAF = "deaf"
 
 
 HOPELESS = frozenset({Failure.BAD_TOKEN, Failure.CODE})
