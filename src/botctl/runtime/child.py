@@ -6,44 +6,51 @@ Runs in the child. Decides nothing about bots or `control`; the entry is named b
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import importlib
 import os
 import resource
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from botctl.runtime import linux, messages, strangers
+from botctl.runtime import linux, messages, stacks, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
-from botctl.runtime.spawn import STACKS_SIGNAL
+from botctl.runtime.spawn import SpawnRequest
 
 Entry = Callable[[Channel], int]
 
+NICENESS = 5
+OOM_SCORE = 500
+"""Added to those of an expendable child: the kernel ends it before the supervisor, `control` or a database."""
 
-def run(
-    *, name: str, entry: str, mark: str, commands: int, reports: int, log: int, open_files: int = 0, memory: int = 0
-) -> int:
+
+def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     """Be the child; returns its exit code. Whatever goes wrong stands in its log."""
+    commands, reports, log, *rest = descriptors
+    # First of all, so that whatever the child uses is counted there.
+    refusal = linux.enter_group(request.cgroup) if request.cgroup else ""
     os.setsid()
-    os.environ[strangers.INCARNATION] = mark
+    os.environ[strangers.INCARNATION] = request.mark
     _redirect(log)
+    if refusal:
+        print(refusal, file=sys.stderr)  # noqa: T201
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(sign, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    faulthandler.enable(file=2, all_threads=True)
-    faulthandler.register(STACKS_SIGNAL, file=2, all_threads=True)
-    _limit(open_files, memory)
+    stacks.install(rest[0] if rest else 2)
+    _limit(request)
+    if request.expendable:
+        linux.be_expendable(NICENESS, OOM_SCORE)
     linux.no_new_privileges()
     linux.undumpable()
-    _title(name)
+    _title(request.name)
     code = 1
     channel: Channel | None = None
     try:
         channel = Channel(commands, reports)
-        code = _load(entry)(channel)
+        code = _load(request.entry)(channel)
     except ChannelClosedError:
         code = 0
     except SystemExit as exit_:
@@ -86,15 +93,21 @@ def _redirect(log: int) -> None:
             reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def _limit(open_files: int, memory: int) -> None:
+def _limit(request: SpawnRequest) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if open_files:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        ceiling = open_files if hard == resource.RLIM_INFINITY else min(open_files, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, ceiling))
-    if memory:
-        # RLIMIT_AS breaks threads; RLIMIT_DATA counts what a leak grows (design §4.11).
-        resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    # RLIMIT_AS breaks threads; RLIMIT_DATA counts what a leak grows (design §4.11).
+    _lower(resource.RLIMIT_DATA, request.memory)
+    _lower(resource.RLIMIT_NOFILE, request.open_files)
+    # Python ignores SIGXFSZ, so that a write beyond is an OSError.
+    _lower(resource.RLIMIT_FSIZE, request.file_size)
+
+
+def _lower(which: int, value: int) -> None:
+    """Soft and hard, lest the child raise it again; the hard limit can't be raised."""
+    if value:
+        _, hard = resource.getrlimit(which)
+        ceiling = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(which, (ceiling, ceiling))
 
 
 def _title(name: str) -> None:

@@ -24,7 +24,10 @@ import traceback
 import msgspec
 
 from botctl.runtime import child, linux, strangers
-from botctl.runtime.spawn import REQUEST_LIMIT, SpawnReply, SpawnRequest
+from botctl.runtime.spawn import REQUEST_LIMIT, STACKS_SIGNAL, SpawnReply, SpawnRequest
+
+DESCRIPTORS = 4
+"""Commands, reports, log, stacks."""
 
 
 def main(argv: list[str]) -> int:
@@ -44,11 +47,12 @@ def main(argv: list[str]) -> int:
     linux.undumpable()
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.siginterrupt(signal.SIGTERM, False)
+    signal.signal(STACKS_SIGNAL, signal.SIG_IGN)  # until a child has its own handler, it must not die of it
     sessions: dict[int, int | None] = {}
     _reply(channel, SpawnReply(id=0, pid=os.getpid()))
     decoder = msgspec.json.Decoder(SpawnRequest)
     while True:
-        body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, 3)
+        body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         if not body:
             _end_sessions(sessions)
             strangers.end_marked(os.environ[strangers.RUN])
@@ -135,16 +139,7 @@ def _become_child(
             return 0
         os.sched_yield()
     linux.die_with_parent(signal.SIGKILL, supervisor)
-    return child.run(
-        name=request.name,
-        entry=request.entry,
-        mark=request.mark,
-        commands=descriptors[0],
-        reports=descriptors[1],
-        log=descriptors[2],
-        open_files=request.open_files,
-        memory=request.memory,
-    )
+    return child.run(request, descriptors)
 
 
 def _end_sessions(sessions: dict[int, int | None]) -> None:

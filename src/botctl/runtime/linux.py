@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import resource
 import signal
 
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +48,40 @@ def no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
+def enter_group(folder: str) -> str:
+    """Move ourselves, and what we shall start, into a control group; empty, or why that failed."""
+    try:
+        _write(f"{folder}/cgroup.procs", "0")
+    except OSError as error:
+        return f"control group {folder} not entered: {error.strerror}"
+    return ""
+
+
+def be_expendable(niceness: int, oom_score: int) -> None:
+    """Come after the others when processor or memory are short. Called after setsid, before `undumpable`."""
+    os.nice(niceness)
+    # Where the kernel groups sessions (autogroup), niceness counts only within one; the group has its own. It may be
+    # set ten times a second on the whole machine; beyond that it stays as it is.
+    with contextlib.suppress(OSError):
+        _write("/proc/self/autogroup", str(niceness))
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/oom_score_adj") as file:
+        _write("/proc/self/oom_score_adj", str(min(1000, int(file.read()) + oom_score)))
+
+
+def set_limit(pid: int, which: int, value: int) -> bool:
+    """Give a running child a new limit, soft and hard (`resource.RLIMIT_…`; 0 for none); False when refused.
+
+    Lowering is allowed for a process of our own uid and gid, dumpable or not. Raising the hard limit takes
+    CAP_SYS_RESOURCE, which root in a container may lack.
+    """
+    limit = value or resource.RLIM_INFINITY
+    try:
+        resource.prlimit(pid, which, (limit, limit))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since boot: with the pid, its identity. None when there is none."""
     try:
@@ -65,3 +101,11 @@ def signal_group(pid: int, sign: signal.Signals) -> None:
             continue
         except PermissionError:
             continue
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

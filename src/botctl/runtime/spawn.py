@@ -10,13 +10,14 @@ REQUEST_LIMIT = 64 * 1024
 """Bytes of one request."""
 
 STACKS_SIGNAL = signal.SIGUSR2
-"""On this signal a child writes the stacks of all its threads into its log, also while Python code is stuck."""
+"""On this signal a child writes the stacks of its threads and tasks, also while Python code is stuck (`stacks`)."""
 
 
 class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Fork a child for `entry` (`module:function`).
 
-    Its descriptors come along: commands, reports, log, stacks (the file of `stacks.new_file`).
+    Its descriptors come along: commands, reports, log, stacks (the file of `stacks.new_file`). Without the last, stacks
+    go into the log.
     """
 
     id: int
@@ -26,9 +27,13 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`key/incarnation`, for the environment of the child and of all that it starts."""
     open_files: int = 0
     memory: int = 0
+    """Bytes of data (RLIMIT_DATA) that it may have; 0 for no limit of its own, for the cgroup's say."""
     file_size: int = 0
+    """Bytes that one file of it may grow to; 0 for no limit."""
     cgroup: str = ""
     """Folder of the control group to enter; empty for none."""
+    expendable: bool = False
+    """When processor or memory are short, this child suffers before supervisor, `control` and servers."""
 
 
 class SpawnReply(msgspec.Struct, frozen=True, kw_only=True):
