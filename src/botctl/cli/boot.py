@@ -71,6 +71,8 @@ class BootPayload(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str = "json"
     log_level: str = "INFO"
     foreground: bool = True
+    fail_with_fleet: bool = False
+    """End with exit code 1 once every wanted bot is quarantined."""
     ends_with: int = 0
     """Pid of the parent with which the daemon shall end, stopping as by TERM; 0 for none. The demo's."""
     sandbox: ExecSpec | None = None

@@ -27,10 +27,11 @@ from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
 from botctl.runtime.children import CONTROL_POLICY, SETUP_POLICY, Child, Kind, service_policy
+from botctl.runtime.fleet_end import lost_fleet
 from botctl.runtime.folder import DataFolder
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
-from botctl.runtime.notify import notify
+from botctl.runtime.notify import Notifier, fleet_words
 from botctl.runtime.supervisor import ProcessSupervisor
 from botctl.supervision.model import Record
 
@@ -45,9 +46,10 @@ CONNECTIONS_PER_BOT = 6
 class Daemon:
     """Owns the supervisor and gives it what it must not know: configuration, servers, words for the operator."""
 
-    def __init__(self, payload: BootPayload, folder: DataFolder) -> None:
+    def __init__(self, payload: BootPayload, folder: DataFolder, notifier: Notifier) -> None:
         self._payload = payload
         self._folder = folder
+        self._notifier = notifier
         self._redactor = Redactor()
         for secret in (payload.openai_api_key, *payload.fleet_env.values()):
             if len(secret) >= 8:
@@ -56,7 +58,7 @@ class Daemon:
         self._started = time.time()
         self._socket = folder.socket_path()
         self._control_config: ControlConfig | None = None
-        self._boot_error: str | None = None
+        self._failure: str | None = None
         self._services: dict[str, str] = {}
         self._database_url = payload.database_url
         self._redis_url = payload.redis_url
@@ -72,22 +74,24 @@ class Daemon:
         linux.undumpable()
         self._logs.start()
         self.supervisor.install_signals()
-        self._note("starting")
         self.log("info", "daemon starting", version=__version__, data_dir=str(self._folder.path))
         try:
+            self._write_note("starting")
             self._start_servers()
         except BotctlError as error:
-            self.boot_failed(error.message + (f"\nhint: {error.hint}" if error.hint else ""))
+            self.boot_failed(_in_full(error))
+        except OSError as error:
+            self.boot_failed(_in_full(self._folder.unusable(error)))
         else:
             self._start_setup()
         self.supervisor.run()
-        notify("STOPPING=1")
+        self._notifier.stopping()
         self.log("info", "daemon ended")
         self._logs.stop(2.0)
-        if self._boot_error is not None:
+        if self._failure is not None:
             with contextlib.suppress(OSError):
-                self._folder.write_boot_error(self._boot_error)
-            self._say(f"error: {self._boot_error}")
+                self._folder.write_boot_error(self._failure)
+            self._say(f"error: {self._failure}")
             return int(ExitCode.FAILED)
         return int(ExitCode.DONE)
 
@@ -98,9 +102,9 @@ class Daemon:
         if payload.sandbox is not None:
             self._add_service(payload.sandbox)
         if not self._database_url:
-            from botctl.embedded.postgres import prepare_postgres
+            from botctl.embedded.postgres import INITDB_TIMEOUT, prepare_postgres
 
-            self._say("starting the embedded PostgreSQL")
+            self._tell("starting the embedded PostgreSQL", silent_for=INITDB_TIMEOUT)
             bots = len(json.loads(bytes(payload.fleet)).get("bots", ()))
             connections = MAX_CONNECTIONS_BASE + CONNECTIONS_PER_BOT * max(bots, 10)
             postgres = prepare_postgres(self._folder.path / "postgres", max_connections=connections)
@@ -109,7 +113,7 @@ class Daemon:
         if not self._redis_url:
             from botctl.embedded.valkey import prepare_valkey
 
-            self._say("starting the embedded Valkey")
+            self._tell("starting the embedded Valkey")
             valkey = prepare_valkey(self._folder.path / "valkey")
             self._redis_url = valkey.admin_url
             self._add_service(valkey.spec)
@@ -133,7 +137,7 @@ class Daemon:
             entry="botctl.control.setup:main",
             config=msgspec.Raw(msgspec.json.encode(config)),
         )
-        self._say("preparing the database")
+        self._tell("preparing the database")
         self.supervisor.add(child)
         self.supervisor.want(child)
 
@@ -203,13 +207,37 @@ class Daemon:
         if not self._serving:
             self._serving = True
             self._say(f"serving; `botctl status --data-dir {self._folder.path}` shows the bots")
-            notify("READY=1", "STATUS=serving")
+        self._notifier.ready()
 
     def boot_failed(self, message: str) -> None:
         """Come down again, leaving word of why."""
-        if self._boot_error is None:
-            self._boot_error = message
-            self.log("error", "start failed", error=message)
+        self._fail("start failed", message)
+
+    def reloading(self) -> None:
+        """SIGHUP arrived; `desired` tells of the end, unless the fleet file is wrong."""
+        self._notifier.reloading()
+
+    def desired(self, generation: int) -> None:
+        """`control` has sent a wanted fleet: what was to be reloaded is."""
+        self.log("info", "fleet taken over", generation=generation)
+        self._notifier.reloaded()
+
+    def pulse(self, states: dict[str, int]) -> None:
+        """About once a second, with the number of bots by state: tell systemd, and end with a lost fleet."""
+        words = fleet_words(states)
+        if self.supervisor.shutting_down:
+            words = f"stopping; {words}"
+        self._notifier.pulse(words if self._serving else "")
+        if self._payload.fail_with_fleet and not self.supervisor.shutting_down:
+            bots = {child.name: child.record for child in self.supervisor.children.values() if child.kind is Kind.BOT}
+            if lost := lost_fleet(bots):
+                reasons = "\n".join(f"{name}: {reason}" for name, reason in lost.items())
+                self._fail("fleet failed", f"every wanted bot is quarantined\n{reasons}")
+
+    def _fail(self, event: str, message: str) -> None:
+        if self._failure is None:
+            self._failure = self._logs.redact(message)
+            self.log("error", event, error=message)
         self.supervisor.shut_down()
 
     def log(self, level: str, event: str, **fields: object) -> None:
@@ -219,12 +247,12 @@ class Daemon:
         self._logs.write("daemon", json.dumps({key: value for key, value in line.items() if value not in (None, "")}))
         if event == "setup paused":
             self._waiting = str(fields["reason"])
-            self._say(self._waiting)
+            self._tell(self._waiting)
             self._note("starting")
         if event == "shutting down":
             self._note("stopping")
             self._say("stopping")
-            notify("STOPPING=1")
+            self._notifier.stopping()
 
     # --- notes and words -------------------------------------------------------------------------------------------
 
@@ -250,11 +278,20 @@ class Daemon:
             waiting=self._waiting if state == "starting" else "",
         )
 
+    def _tell(self, text: str, *, silent_for: float = 0.0) -> None:
+        """What the start is at, for people and for systemd."""
+        self._notifier.starting(text, silent_for=silent_for)
+        self._say(text)
+
     def _say(self, text: str) -> None:
         if self._payload.foreground:
             with contextlib.suppress(OSError, ValueError):  # a terminal that is gone is no reason to end
                 sys.stderr.write(f"botctl: {text}\n")
                 sys.stderr.flush()
+
+
+def _in_full(error: BotctlError) -> str:
+    return error.message + (f"\nhint: {error.hint}" if error.hint else "")
 
 
 def _raise_open_files() -> None:
@@ -268,6 +305,7 @@ def main() -> int:
     """Read the boot document, be the daemon."""
     setproctitle.setproctitle("botctl: supervisor")
     _raise_open_files()
+    notifier = Notifier()  # before anything is started that could inherit what it takes out of the environment
     # A terminal's Ctrl-C reaches the whole foreground group; children have sessions of their own.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.umask(0o022)
@@ -278,10 +316,10 @@ def main() -> int:
         folder = DataFolder(Path(payload.data_dir).resolve())
         folder.acquire()
     except BotctlError as error:
-        sys.stderr.write(f"botctl: error: {error.message}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        sys.stderr.write(f"botctl: error: {_in_full(error)}\n")
         return int(error.exit_code)
     try:
-        return Daemon(payload, folder).run()
+        return Daemon(payload, folder, notifier).run()
     finally:
         folder.release()
 

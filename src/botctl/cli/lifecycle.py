@@ -23,13 +23,16 @@ def start(
     fleet: FleetFile = None,
     data_dir: DataDir = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once the daemon serves its commands.")] = False,
+    fail_with_fleet: Annotated[
+        bool, typer.Option("--fail-with-fleet", help="End with exit code 1 once every wanted bot is quarantined.")
+    ] = False,
 ) -> None:
     """Start the daemon with its fleet."""
     from botctl.cli import starting
     from botctl.settings.load import load_settings
     from botctl.settings.places import DataFolder
 
-    settings = load_settings(fleet=fleet, data_dir=data_dir)
+    settings = load_settings(fleet=fleet, data_dir=data_dir, fail_with_fleet=fail_with_fleet or None)
     wanted, fleet_env = starting.read_fleet(settings.fleet, os.environ)
     folder = DataFolder(settings.data_dir)
     starting.refuse_second(folder)

@@ -66,6 +66,7 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         log_format=settings.log_format.value,
         log_level=settings.log_level.value,
         foreground=foreground,
+        fail_with_fleet=settings.fail_with_fleet,
         version=__version__,
     )
 

@@ -1,7 +1,8 @@
-"""The data folder of a running daemon: its lock, its note for the commands, and why it did not come up."""
+"""The data folder of a running daemon: its lock, its note for the commands, and why it failed."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -10,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from botctl.errors import DataFolderError, RefusedError
+from botctl.errors import BotctlError, DataFolderError, RefusedError
 from botctl.runtime import linux
 
 LONGEST_SOCKET_PATH = 100
@@ -27,29 +28,62 @@ class DataFolder:
         self._socket_folder: Path | None = None
 
     def acquire(self) -> None:
-        """Take the folder. Raises DataFolderError when a live daemon has it or it can't be written."""
+        """Take the folder. Raises DataFolderError when a live daemon has it, RefusedError when it can't be written.
+
+        Pid files that a killed daemon left mean nothing: the kernel has let its lock go.
+        """
         try:
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
             self.run.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            kind = RefusedError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else DataFolderError
-            raise kind(
-                f"the data folder {self.path} can't be used: {error.strerror} ({error.filename})",
-                hint="Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner and rights.",
-            ) from error
+            raise self.unusable(error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            pid = self.note().get("pid")
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
             os.close(lock)
-            raise DataFolderError(
-                f"the data folder {self.path} is in use by a running daemon (pid {pid})",
-                hint="Stop it with `botctl stop`, or name another folder with --data-dir.",
-            ) from error
+            raise self._taken(holder) from error
+        except OSError as error:
+            os.close(lock)
+            raise self.unusable(error) from error
         self._lock = lock
-        (self.run / "boot-error.txt").unlink(missing_ok=True)
-        (self.run / "daemon.pid").write_text(f"{os.getpid()}\n")
+        try:
+            (self.run / "boot-error.txt").unlink(missing_ok=True)
+            (self.run / "daemon.json").unlink(missing_ok=True)
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            (self.run / "daemon.pid").write_text(f"{os.getpid()}\n")
+        except OSError as error:
+            self.release()
+            raise self.unusable(error) from error
+
+    def unusable(self, error: OSError) -> BotctlError:
+        """The error of an operator whose folder can't be written, with the way out."""
+        kind = RefusedError if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else DataFolderError
+        place = f" ({error.filename})" if error.filename else ""
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            hint = "Make room there, or name another with --data-dir or BOTCTL_DATA_DIR."
+        elif error.errno == errno.EROFS:
+            hint = "Its file system is mounted read-only; name another with --data-dir or BOTCTL_DATA_DIR."
+        else:
+            hint = "Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner and rights."
+        return kind(f"the data folder {self.path} can't be used: {error.strerror}{place}", hint=hint)
+
+    def _taken(self, holder: str) -> DataFolderError:
+        """Said of the daemon that has the lock; its note may not be written yet, or be an earlier daemon's."""
+        note = self.note()
+        doing = {"starting": "that is starting", "stopping": "that is stopping"}.get(note.get("state", ""), "")
+        if str(note.get("pid")) != holder:
+            doing = "that is starting or stopping"
+        hint = "Stop it with `botctl stop`, or name another folder with --data-dir."
+        if doing:
+            hint = "Wait until it serves or has ended, or name another folder with --data-dir."
+        return DataFolderError(
+            f"the data folder {self.path} is in use by a {'daemon ' + doing if doing else 'running daemon'}"
+            f" (pid {holder or 'unknown'})",
+            hint=hint,
+        )
 
     def socket_path(self) -> Path:
         """Where the API listens: in `run/`, or, where that path is too long for a socket, in a folder of its own."""
@@ -76,17 +110,19 @@ class DataFolder:
         return note if isinstance(note, dict) else {}
 
     def write_boot_error(self, message: str) -> None:
-        """Leave word of why the daemon did not come up, for the command that waits for it."""
+        """Leave word of why the daemon failed, for the command that waits for it and for people."""
         (self.run / "boot-error.txt").write_text(message + "\n")
 
     def release(self) -> None:
-        """Take the notes away and let the folder go."""
+        """Take the notes away and let the folder go. Never fails: what can't be taken away means nothing later."""
         if self._lock is None:
             return
         for name in ("daemon.json", "daemon.pid", "api.sock"):
-            (self.run / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                (self.run / name).unlink(missing_ok=True)
         if self._socket_folder is not None:
-            (self._socket_folder / "api.sock").unlink(missing_ok=True)
-            self._socket_folder.rmdir()
+            with contextlib.suppress(OSError):
+                (self._socket_folder / "api.sock").unlink(missing_ok=True)
+                self._socket_folder.rmdir()
         os.close(self._lock)
         self._lock = None

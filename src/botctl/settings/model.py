@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     api_listen: str = Field(
         default="", description="host:port for the readable part of the API and for /metrics; empty for none."
     )
+    fail_with_fleet: bool = Field(
+        default=False, description="End the daemon with exit code 1 once every wanted bot is quarantined."
+    )
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("OPENAI_API_KEY"))
     openai_base_url: str = Field(default="", validation_alias=AliasChoices("OPENAI_BASE_URL"))
 
