@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ from botctl.runtime import linux, messages
 from botctl.runtime.allowance import Allowance
 from botctl.runtime.pipes import ChildPipes
 from botctl.supervision.model import Exit, Policy, Record
-from botctl.supervision.reconcile import Wanted
 
 FRAMES_PER_SECOND = 25
 """Frames a bot may send on average; an ordinary one sends one or two. Beyond, it is flooding."""
@@ -30,9 +30,23 @@ class Kind(StrEnum):
     SERVICE = "service"
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What one child may use; 0 for no limit. Bytes, but `cpu` in cores."""
+
+    memory: int = 0
+    open_files: int = 0
+    file_size: int = 0
+    cpu: float = 0.0
+    processes: int = 0
+
+
 @dataclass
 class Child:
-    """One supervised child. Bots have their bot_id as key, the others a negative number."""
+    """One supervised child. Bots have their bot_id as key, the others a negative number.
+
+    `record` is the fleet machine's; the supervisor puts the newest one here.
+    """
 
     key: int
     name: str
@@ -43,17 +57,17 @@ class Child:
     config: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"null"))
     credentials: messages.Credentials | None = None
     live: dict[str, Any] = field(default_factory=dict)
-    wanted: Wanted | None = None
-    memory: int = 0
-    open_files: int = 0
-    forget: bool = False
-    """Drop it from the books once it has stopped."""
+    limits: Limits = Limits()
 
     pipes: ChildPipes | None = None
     pidfd: int | None = None
+    stacks: int | None = None
+    """Where it writes its stacks (`stacks.new_file`)."""
+    cgroup: str = ""
+    """Folder of its control group; empty without one."""
+    oom_kills: int = 0
+    """What the kernel had ended in that group before this incarnation."""
     log_token: int = -1
-    scheduled: float | None = None
-    """The earliest entry of its deadline in the supervisor's heap."""
     allowance: Allowance = field(default_factory=lambda: Allowance(FRAMES_PER_SECOND))
     heartbeat_at: float | None = None
     gauges: dict[str, float] = field(default_factory=dict)
@@ -62,6 +76,12 @@ class Child:
     wall_started: float | None = None
     recorded_at: float = 0.0
     """When its last transition was recorded, in seconds since the epoch."""
+    note: str = ""
+    """What was seen of a process while it was judged, for its death record."""
+    failed_at: float | None = None
+    """When it last failed, in seconds since the epoch."""
+    last_exit: str | None = None
+    """How the process of its last failure ended."""
 
     @property
     def log_name(self) -> str:
@@ -93,10 +113,8 @@ class Child:
         if pid == 0:
             return None
         # The group outlives its leader as long as it has members, and then nobody else can get its number.
-        try:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pid = 0
         if os.WIFSIGNALED(status):
             return Exit(signal=os.WTERMSIG(status))
         return Exit(code=os.WEXITSTATUS(status))
@@ -112,6 +130,9 @@ def bot_policy(policy: messages.RestartPolicy) -> Policy:
         stop_timeout=policy.stop_timeout,
         ready_timeout=policy.ready_timeout,
         heartbeat_timeout=policy.heartbeat_timeout,
+        memory_soft=policy.memory_soft / 1e6,
+        max_age=policy.max_age,
+        max_updates=policy.max_updates,
     )
 
 

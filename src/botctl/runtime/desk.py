@@ -6,25 +6,40 @@ Lifecycle records are kept until `control` has stored them, so that a `control` 
 from __future__ import annotations
 
 import os
+import resource
+import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from botctl.runtime import messages
-from botctl.runtime.children import Child, Kind, bot_policy
-from botctl.supervision import events
-from botctl.supervision.model import HAS_PROCESS, Record, State
-from botctl.supervision.reconcile import Wanted, reconcile
+from botctl.runtime import linux, messages
+from botctl.runtime.children import Child, Kind, Limits, bot_policy
+from botctl.supervision import commands, events, explain
+from botctl.supervision.fleet_machine import Change
+from botctl.supervision.model import HAS_PROCESS, Exit, Record, State
+from botctl.supervision.reconcile import Wanted
 
 if TYPE_CHECKING:
     from botctl.runtime.supervisor import ProcessSupervisor
 
 KEPT_RECORDS = 10_000
+HISTORY_LOG = "deaths"
+"""Name of the log that has every end of an incarnation, whether the database is there or not."""
+
 BOT_ENTRY = "botctl.bot.process:main"
 
 _MOODS = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+
+
+@dataclass(frozen=True)
+class _Ending:
+    """How a process has ended, kept until the transition that follows."""
+
+    exit: Exit
+    stacks: str
 
 
 class Desk:
@@ -34,7 +49,7 @@ class Desk:
         self._supervisor = supervisor
         self._records: deque[messages.Lifecycle] = deque(maxlen=KEPT_RECORDS)
         self._seq = 0
-        self._endings: dict[int, str] = {}
+        self._endings: dict[int, _Ending] = {}
         self._started = time.time()
         self.generation = 0
         self.applied = msgspec.Raw(b"null")
@@ -59,6 +74,9 @@ class Desk:
                     self._records.popleft()
             case messages.Rotate():
                 self._rotate(message)
+            case messages.Hearing(bot_id=bot_id, deaf=deaf, reason=reason):
+                if (child := self._bot(bot_id)) is not None:
+                    self._supervisor.dispatch(child, events.Hearing(deaf, reason[:500]))
             case _:
                 self._supervisor.owner.log("error", "unexpected message", type=type(message).__name__)
 
@@ -74,24 +92,22 @@ class Desk:
 
     # --- from the supervisor ---------------------------------------------------------------------------------------
 
-    def ending(self, child: Child, how: str) -> None:
-        """A process has ended; the transition that follows carries `how`."""
-        self._endings[child.key] = how
+    def ending(self, child: Child, exit: Exit, stacks: str) -> None:
+        """A process has ended; the transition that follows carries how, and what its stacks were."""
+        self._endings[child.key] = _Ending(exit, stacks)
 
-    def transition(self, child: Child, before: Record, event: events.Event) -> bool:
+    def transition(self, child: Child, change: Change) -> bool:
         """Record a transition of a bot. False when it is not worth a word: a bot that flaps is heard once a second."""
-        how = self._endings.pop(child.key, None)
+        ending = self._endings.pop(child.key, None)
         if child.kind is not Kind.BOT:
             return True
-        record = child.record
+        before, record = change.before, change.after
         now = time.time()
         if {before.state, record.state} <= _MOODS and 0 <= now - child.recorded_at < 1.0:
             return False
         child.recorded_at = now
+        ended = isinstance(change.event, events.Exited | events.SpawnFailed)
         self._seq += 1
-        ended = isinstance(event, events.Exited | events.SpawnFailed)
-        started = before.started_at
-        failed = ended and record.state in (State.BACKOFF, State.QUARANTINED)
         lifecycle = messages.Lifecycle(
             seq=self._seq,
             at=now,
@@ -102,14 +118,41 @@ class Desk:
             to_state=record.state.value,
             reason=record.reason,
             pid=before.pid if ended else record.pid,
-            exit=(how or "never started") if ended else None,
-            failure=record.last_failure.value if failed and record.last_failure is not None else None,
-            duration=record.since - started if ended and started is not None else None,
-            log_tail=self._supervisor.logs.tail(child.log_token, child.log_name) if failed else [],
         )
+        if ended:
+            lifecycle = self._death(lifecycle, child, before, record, ending)
+            self._supervisor.logs.write(HISTORY_LOG, messages.encode(lifecycle).decode())
+            if ending is not None and ending.stacks:
+                for line in ("[stacks of its threads and tasks]", *ending.stacks.splitlines()):
+                    self._supervisor.logs.write(child.log_name, line)
         self._records.append(lifecycle)
         self._tell(lifecycle)
         return True
+
+    def _death(
+        self, lifecycle: messages.Lifecycle, child: Child, before: Record, after: Record, ending: _Ending | None
+    ) -> messages.Lifecycle:
+        """The record of the end of an incarnation."""
+        now = time.monotonic()
+        failed = after.last_failure if after.state in (State.BACKOFF, State.QUARANTINED) else None
+        if after.shut_away and before.state is State.STOPPING:
+            failed = None
+        exit_ = ending.exit if ending is not None else None
+        if failed is not None:
+            child.failed_at, child.last_exit = lifecycle.at, str(exit_) if exit_ is not None else None
+        cause = explain.cause(before, after, exit_)
+        return msgspec.structs.replace(
+            lifecycle,
+            exit=str(exit_) if exit_ is not None else "never started",
+            failure=failed.value if failed is not None else None,
+            duration=now - before.started_at if before.started_at is not None else None,
+            log_tail=self._supervisor.logs.tail(child.log_token, child.log_name),
+            cause=f"{cause}; {child.note}" if child.note else cause,
+            action=explain.action(after, now),
+            stacks=ending.stacks if ending is not None else "",
+            memory_mb=child.gauges.get("pss_mb"),
+            silent_for=now - child.heartbeat_at if child.heartbeat_at is not None else None,
+        )
 
     def snapshot(self, request: int = 0) -> messages.Snapshot:
         """The whole view."""
@@ -133,7 +176,20 @@ class Desk:
                 )
                 for child in others
             ],
+            breaker=supervisor.machine.breaker.reason,
+            gauges=self._own_gauges(),
         )
+
+    def _own_gauges(self) -> dict[str, float]:
+        supervisor = self._supervisor
+        return {
+            "starting": supervisor.machine.turns.taken,
+            "waiting_to_start": supervisor.machine.turns.waiting,
+            "held_back": supervisor.machine.breaker.held,
+            "longest_turn_ms": round(supervisor.loop.longest_turn * 1e3, 3),
+            "open_files": len(os.listdir("/proc/self/fd")),
+            "threads": threading.active_count(),
+        }
 
     def held_credentials(self) -> dict[str, int]:
         """Generation of the credentials held for each bot, by bot_id."""
@@ -156,6 +212,8 @@ class Desk:
             incarnation=record.incarnation,
             restarts=record.restarts,
             last_failure=record.last_failure.value if record.last_failure is not None else None,
+            last_failure_at=child.failed_at,
+            last_exit=child.last_exit,
             since=child.wall_since,
             started_at=child.wall_started if alive else None,
             heartbeat_age=now - child.heartbeat_at if child.heartbeat_at is not None and alive else None,
@@ -173,65 +231,84 @@ class Desk:
             return
         self.generation = desired.generation
         self.applied = msgspec.Raw(bytes(desired.applied))
-        bots = {child.key: child for child in supervisor.children.values() if child.kind is Kind.BOT}
-        current = {key: child.wanted for key, child in bots.items() if child.wanted is not None and not child.forget}
-        wanted = {bot.bot_id: Wanted(bot.digest, bot.enabled) for bot in desired.bots}
-        plan = reconcile(current, wanted)
         for bot in desired.bots:
-            self._update(bot, wanted[bot.bot_id])
-        for bot_id in plan.forget:
-            bots[bot_id].forget = True
-        for bot_id, event in plan.events.items():
-            child = supervisor.children[bot_id]
-            if isinstance(event, events.Restart):
-                if child.record.state is State.QUARANTINED and not child.record.shut_away:
-                    event = events.Release()  # its failures may have been the old configuration's
-                elif not child.record.wanted:
-                    continue  # an operator stopped it; the new configuration waits for `start`
-            supervisor.dispatch(child, event)
+            self._update(bot)
+        wanted = {bot.bot_id: Wanted(bot.digest, bot.enabled) for bot in desired.bots}
+        supervisor.perform(supervisor.machine.desire(wanted, time.monotonic()))
+        supervisor.owner.desired(desired.generation)
 
-    def _update(self, bot: messages.BotChild, wanted: Wanted) -> None:
+    def _update(self, bot: messages.BotChild) -> None:
         supervisor = self._supervisor
         policy = bot_policy(bot.policy)
         child = supervisor.children.get(bot.bot_id)
         if child is None:
             child = Child(bot.bot_id, bot.name, Kind.BOT, Record(bot.bot_id, policy), entry=BOT_ENTRY)
             supervisor.add(child)
-        child.name, child.wanted, child.forget = bot.name, wanted, False
+        child.name = bot.name
         child.config = msgspec.Raw(bytes(bot.config))
-        child.memory, child.open_files = bot.memory, bot.open_files
-        child.record = child.record.but(policy=policy)
+        child.record = supervisor.machine.set_policy(bot.bot_id, policy)
         if bot.credentials is not None:
             child.credentials = bot.credentials
+        self._limit(child, Limits(bot.memory, bot.open_files, bot.file_size, bot.cpu, bot.processes))
         if child.live != bot.live:
             child.live = bot.live
             supervisor.send(child, messages.Adjust(settings=bot.live))
         supervisor.owner.keep_secret(bot.secrets)
 
+    def _limit(self, child: Child, limits: Limits) -> None:
+        """Give a bot new limits while it runs; where the kernel refuses that, by a restart."""
+        before, child.limits = child.limits, limits
+        pid = child.record.pid
+        if before == limits or pid is None or child.record.state not in HAS_PROCESS:
+            return
+        groups = self._supervisor.groups
+        groups = self._supervisor.groups
+        done = True
+        if child.cgroup and groups is not None:
+            done = groups.adjust(
+                child.cgroup,
+                memory_max=limits.memory if limits.memory != before.memory else None,
+                cpu=limits.cpu if limits.cpu != before.cpu else None,
+                processes=limits.processes if limits.processes != before.processes else None,
+            )
+        for which, old, new in (
+            (resource.RLIMIT_DATA, before.memory, limits.memory),
+            (resource.RLIMIT_NOFILE, before.open_files, limits.open_files),
+            (resource.RLIMIT_FSIZE, before.file_size, limits.file_size),
+        ):
+            done = (old == new or linux.set_limit(pid, which, new)) and done
+        self._supervisor.owner.log("info", "limits changed", bot=child.name, live=done)
+        if not done:
+            self._supervisor.dispatch(child, events.Restart("its limits can't be changed while it runs"))
+
     def _rotate(self, message: messages.Rotate) -> None:
-        child = self._supervisor.children.get(message.bot_id)
-        if child is None or child.kind is not Kind.BOT:
+        child = self._bot(message.bot_id)
+        if child is None:
             return
         child.credentials = message.credentials
         self._supervisor.send(child, messages.Rotate(credentials=message.credentials))
+
+    def _bot(self, bot_id: int) -> Child | None:
+        child = self._supervisor.children.get(bot_id)
+        return child if child is not None and child.kind is Kind.BOT else None
 
     # --- commands --------------------------------------------------------------------------------------------------
 
     def _command(self, command: messages.Command) -> tuple[bool, str]:
         if command.verb == "shutdown":
             return True, "shutting down"
-        event = _event_of(command)
-        if event is None:
+        if command.verb not in commands.VERBS:
             return False, f"unknown command {command.verb!r}"
         bots = [child for child in self._supervisor.children.values() if child.kind is Kind.BOT]
         if command.name:
             bots = [child for child in bots if child.name == command.name]
             if not bots:
                 return False, f"no bot is called {command.name!r}"
-            if bots[0].record.state is State.QUARANTINED and command.verb in ("start", "restart"):
-                return False, f"{command.name} is quarantined ({bots[0].record.reason}); release it instead"
+            refusal = commands.refusal(command.verb, command.name, bots[0].record)
+            if refusal is not None:
+                return False, refusal
         for child in bots:
-            self._supervisor.dispatch(child, event)
+            self._supervisor.dispatch(child, commands.meaning(command.verb, command.reason))
         return True, ""
 
     def _tell(self, message: messages.Message) -> None:
@@ -239,19 +316,3 @@ class Desk:
             if child.kind is Kind.CONTROL and child.record.ready:
                 self._supervisor.send(child, message)
                 return
-
-
-def _event_of(command: messages.Command) -> events.Event | None:
-    match command.verb:
-        case "start":
-            return events.Want()
-        case "stop":
-            return events.Unwant(command.reason or "stopped by operator")
-        case "restart":
-            return events.Restart(command.reason or "restarted by operator")
-        case "release":
-            return events.Release()
-        case "quarantine":
-            return events.Quarantine(command.reason or "quarantined by operator")
-        case _:
-            return None

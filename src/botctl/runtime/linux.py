@@ -48,15 +48,6 @@ def no_new_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def enter_group(folder: str) -> str:
-    """Move ourselves, and what we shall start, into a control group; empty, or why that failed."""
-    try:
-        _write(f"{folder}/cgroup.procs", "0")
-    except OSError as error:
-        return f"control group {folder} not entered: {error.strerror}"
-    return ""
-
-
 def be_expendable(niceness: int, oom_score: int) -> None:
     """Come after the others when processor or memory are short. Called after setsid, before `undumpable`."""
     os.nice(niceness)
@@ -90,6 +81,23 @@ def start_ticks(pid: int) -> int | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if fields[0] == b"Z" else int(fields[19])
+
+
+STATE_NOTES = {
+    "T": "it had been stopped by a signal",
+    "t": "a debugger had stopped it",
+    "D": "it was stuck in the kernel, as by a disk or a network file system that does not answer",
+}
+"""What a process's state, as in proc(5), says about its silence."""
+
+
+def process_state(pid: int) -> str:
+    """The letter of proc(5); empty when there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
 
 
 def signal_group(pid: int, sign: signal.Signals) -> None:

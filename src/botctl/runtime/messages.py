@@ -209,6 +209,9 @@ class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int = 0
     restarts: int = 0
     last_failure: str | None = None
+    last_failure_at: float | None = None
+    last_exit: str | None = None
+    """How the process of its last failure ended, e.g. `signal 9`."""
     since: float = 0.0
     started_at: float | None = None
     heartbeat_age: float | None = None
@@ -240,7 +243,7 @@ class Snapshot(Message, frozen=True):
     breaker: str = ""
     """Why restarts are held back; empty while the fleet breaker is closed."""
     gauges: dict[str, float] = {}
-    """Of the supervisor itself: `starting`, `waiting_to_start`, `longest_turn_ms`, `open_files`, `threads`, `pss_mb`."""
+    """Of the supervisor itself: `starting`, `waiting_to_start`, `held_back`, `longest_turn_ms`, `open_files`, …"""
 
 
 class Lifecycle(Message, frozen=True):

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
+class AskTurn:
+    """Have `Admitted` reported when its turn to start has come."""
+
+
+@dataclass(frozen=True)
 class Spawn:
     """Make a process for this incarnation."""
 
@@ -31,7 +36,7 @@ class Kill:
 
 @dataclass(frozen=True)
 class DumpStacks:
-    """Make the child write the stacks of its threads into its log."""
+    """Make the child write down the stacks of its threads and tasks."""
 
 
-Action = Spawn | AskStop | Terminate | Kill | DumpStacks
+Action = AskTurn | Spawn | AskStop | Terminate | Kill | DumpStacks

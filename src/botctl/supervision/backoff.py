@@ -11,6 +11,11 @@ def jitter(key: int, turn: int) -> float:
     return 0.5 + int.from_bytes(digest, "big") / 2**65
 
 
+def about(key: int, turn: int) -> float:
+    """A factor in [0.9, 1.1): spreads what would otherwise happen to every child at once."""
+    return 0.7 + 0.4 * jitter(key, turn)
+
+
 def delay(first: float, maximum: float, consecutive: int, *, key: int, turn: int) -> float:
     """Seconds to wait after the `consecutive`-th failure in a row (from 1): doubling, capped, spread by jitter."""
     doublings = min(max(consecutive, 1) - 1, 32)

@@ -39,6 +39,23 @@ class Release:
 
 
 @dataclass(frozen=True)
+class Admitted:
+    """Its turn to start has come."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """The fleet breaker holds back its restart."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Pardoned:
+    """Its failures so far were the environment's, and don't count."""
+
+
+@dataclass(frozen=True)
 class Spawned:
     """The process exists."""
 
@@ -59,10 +76,12 @@ class BecameReady:
 
 @dataclass(frozen=True)
 class Beat:
-    """A heartbeat from the child's own event loop."""
+    """A heartbeat from the child's own event loop, with its memory (MB) and the updates it has handled so far."""
 
     health: Health = Health.OK
     reason: str = ""
+    memory: float = 0.0
+    updates: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +107,23 @@ class Exited:
 
 
 @dataclass(frozen=True)
+class Hearing:
+    """A look from outside: the child is deaf to what waits for it, or hears again."""
+
+    deaf: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Due:
     """The record's deadline has passed."""
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """The supervisor itself was away for so many seconds: nobody's silence during them counts."""
+
+    seconds: float
 
 
 Event = (
@@ -98,6 +132,9 @@ Event = (
     | Restart
     | Quarantine
     | Release
+    | Admitted
+    | Held
+    | Pardoned
     | Spawned
     | SpawnFailed
     | BecameReady
@@ -105,7 +142,9 @@ Event = (
     | LastWords
     | Misbehaved
     | Exited
+    | Hearing
     | Due
+    | Stalled
 )
 
 EVENTS: tuple[type[Event], ...] = (
@@ -114,6 +153,9 @@ EVENTS: tuple[type[Event], ...] = (
     Restart,
     Quarantine,
     Release,
+    Admitted,
+    Held,
+    Pardoned,
     Spawned,
     SpawnFailed,
     BecameReady,
@@ -121,6 +163,8 @@ EVENTS: tuple[type[Event], ...] = (
     LastWords,
     Misbehaved,
     Exited,
+    Hearing,
     Due,
+    Stalled,
 )
 """Every kind of event: the columns of the table in `machine`."""

@@ -1,6 +1,7 @@
 """The state machine: `step(record, event, now) -> (record, actions)`, and the table that decides every cell.
 
-Pure. `TABLE` is the documentation of the whole; what a cell does stands in `cells`.
+Pure. `TABLE` is the documentation of the whole (`docs/state-machine.md` is made from it); what a cell does stands in
+`cells`.
 """
 
 from __future__ import annotations
@@ -8,21 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from botctl.supervision import cells
-from botctl.supervision.cells import Step
+from botctl.supervision.cells import ending, living, resting
+from botctl.supervision.cells.step import Step, give_time, ignore, note_unwanted, note_wanted, pardon
 from botctl.supervision.events import (
+    Admitted,
     Beat,
     BecameReady,
     Due,
     Event,
     Exited,
+    Hearing,
+    Held,
     LastWords,
     Misbehaved,
+    Pardoned,
     Quarantine,
     Release,
     Restart,
     Spawned,
     SpawnFailed,
+    Stalled,
     Unwant,
     Want,
 )
@@ -37,101 +43,117 @@ def step(record: Record, event: Event, now: float) -> Step:
 
 
 _NO_PROCESS: dict[type[Event], Cell] = {
+    Pardoned: pardon,
+    # It waits for nothing that the breaker, the queue for turns or the clock could tell.
+    Admitted: ignore,
+    Held: ignore,
+    Due: ignore,
+    Stalled: ignore,
     # Reports of an incarnation that is gone already.
-    Spawned: cells.ignore,
-    SpawnFailed: cells.ignore,
-    BecameReady: cells.ignore,
-    Beat: cells.ignore,
-    LastWords: cells.ignore,
-    Misbehaved: cells.ignore,
-    Exited: cells.ignore,
+    Spawned: ignore,
+    SpawnFailed: ignore,
+    BecameReady: ignore,
+    Beat: ignore,
+    LastWords: ignore,
+    Misbehaved: ignore,
+    Exited: ignore,
+    Hearing: ignore,
 }
 
 _ALIVE: dict[type[Event], Cell] = {
-    Want: cells.note_wanted,
-    Unwant: cells.stop,
-    Restart: cells.stop_and_start,
-    Quarantine: cells.kill_and_shut_away,
-    Release: cells.ignore,
-    Spawned: cells.note_pid,
-    SpawnFailed: cells.failed_to_spawn,
-    BecameReady: cells.ready,
-    Beat: cells.beat,
-    LastWords: cells.note_last_words,
-    Misbehaved: cells.misbehaved,
-    Exited: cells.failed,
-    Due: cells.hung,
+    Want: note_wanted,
+    Unwant: ending.stop,
+    Restart: ending.stop_and_start,
+    Quarantine: ending.kill_and_shut_away,
+    Release: ignore,
+    Admitted: ignore,
+    Held: ignore,
+    Pardoned: pardon,
+    Spawned: living.note_pid,
+    SpawnFailed: ending.failed_to_spawn,
+    BecameReady: living.ready,
+    Beat: living.beat,
+    LastWords: living.note_last_words,
+    Misbehaved: living.misbehaved,
+    Exited: ending.failed,
+    Hearing: ignore,
+    Due: living.hung,
+    Stalled: give_time,
+}
+
+_ENDING: dict[type[Event], Cell] = {
+    Quarantine: ending.kill_and_shut_away,
+    Release: ignore,
+    Admitted: ignore,
+    Held: ignore,
+    Pardoned: pardon,
+    # It is judged already; what it still says changes nothing.
+    BecameReady: ignore,
+    Beat: ignore,
+    LastWords: ignore,
+    Misbehaved: ignore,
+    Hearing: ignore,
+    Due: ending.escalate,
+    Stalled: give_time,
 }
 
 TABLE: dict[State, dict[type[Event], Cell]] = {
     State.CONFIGURED: _NO_PROCESS
     | {
-        Want: cells.start,
-        Unwant: cells.rest,
-        Restart: cells.restart_from_rest,
-        Quarantine: cells.shut_away,
-        Release: cells.ignore,
-        Due: cells.ignore,
+        Want: resting.await_turn,
+        Unwant: resting.rest,
+        Restart: resting.await_turn,
+        Quarantine: resting.shut_away,
+        Release: ignore,
+        Admitted: resting.begin,
+    },
+    State.STARTING: _ALIVE | {Due: living.never_ready},
+    State.RUNNING: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
+    State.DEGRADED: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
+    State.PAUSED: _ALIVE,
+    State.STOPPING: _ENDING
+    | {
+        Want: ending.start_after_stop,
+        Unwant: ending.stay_after_stop,
+        Restart: ending.start_after_stop,
+        Spawned: ending.note_pid_and_end,
+        SpawnFailed: ending.stopped,
+        Exited: ending.stopped,
+    },
+    State.FAILED: _ENDING
+    | {
+        Want: note_wanted,
+        Unwant: note_unwanted,
+        Restart: note_wanted,
+        Spawned: ending.note_pid_of_condemned,
+        SpawnFailed: ending.condemned_gone,
+        Exited: ending.condemned_gone,
     },
     State.STOPPED: _NO_PROCESS
     | {
-        Want: cells.start,
-        Unwant: cells.ignore,
-        Restart: cells.restart_from_rest,
-        Quarantine: cells.shut_away,
-        Release: cells.ignore,
-        Due: cells.ignore,
+        Want: resting.await_turn,
+        Unwant: ignore,
+        Restart: resting.await_turn,
+        Quarantine: resting.shut_away,
+        Release: ignore,
     },
     State.BACKOFF: _NO_PROCESS
     | {
-        Want: cells.note_wanted,
-        Unwant: cells.rest,
-        Restart: cells.restart_from_rest,
-        Quarantine: cells.shut_away,
-        Release: cells.ignore,
-        Due: cells.start_after_backoff,
+        Want: note_wanted,
+        Unwant: resting.rest,
+        Restart: resting.await_turn,
+        Quarantine: resting.shut_away,
+        Release: ignore,
+        Admitted: resting.begin_again,
+        Held: resting.hold,
+        Due: resting.await_turn_after_backoff,
     },
     State.QUARANTINED: _NO_PROCESS
     | {
-        Want: cells.note_wanted,
-        Unwant: cells.note_unwanted,
-        Restart: cells.ignore,
-        Quarantine: cells.ignore,
-        Release: cells.release,
-        Due: cells.ignore,
-    },
-    State.STARTING: _ALIVE | {Due: cells.never_ready},
-    State.RUNNING: _ALIVE | {BecameReady: cells.ignore},
-    State.DEGRADED: _ALIVE | {BecameReady: cells.ignore},
-    State.PAUSED: _ALIVE,
-    State.STOPPING: {
-        Want: cells.start_after_stop,
-        Unwant: cells.stay_after_stop,
-        Restart: cells.start_after_stop,
-        Quarantine: cells.kill_and_shut_away,
-        Release: cells.ignore,
-        Spawned: cells.note_pid_and_end,
-        SpawnFailed: cells.stopped,
-        BecameReady: cells.ignore,
-        Beat: cells.ignore,
-        LastWords: cells.ignore,
-        Misbehaved: cells.ignore,
-        Exited: cells.stopped,
-        Due: cells.escalate,
-    },
-    State.FAILED: {
-        Want: cells.note_wanted,
-        Unwant: cells.note_unwanted,
-        Restart: cells.note_wanted,
-        Quarantine: cells.kill_and_shut_away,
-        Release: cells.ignore,
-        Spawned: cells.note_pid_of_condemned,
-        SpawnFailed: cells.condemned_gone,
-        BecameReady: cells.ignore,
-        Beat: cells.ignore,
-        LastWords: cells.ignore,
-        Misbehaved: cells.ignore,
-        Exited: cells.condemned_gone,
-        Due: cells.escalate,
+        Want: note_wanted,
+        Unwant: note_unwanted,
+        Restart: ignore,
+        Quarantine: ignore,
+        Release: resting.release,
     },
 }

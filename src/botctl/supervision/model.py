@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -11,7 +11,7 @@ class State(StrEnum):
     """Where a child is. Only `starting` to `failed` may have a process; see `HAS_PROCESS`."""
 
     CONFIGURED = "configured"
-    """Known, nothing decided yet."""
+    """Known. If it is wanted, it waits for its turn to start."""
     STARTING = "starting"
     """A process was asked for; it has not said that it is ready."""
     RUNNING = "running"
@@ -27,7 +27,7 @@ class State(StrEnum):
     STOPPED = "stopped"
     """Has no process, because nobody wants it to."""
     BACKOFF = "backoff"
-    """Failed and will be started again when its delay is over."""
+    """Failed and will be started again: when its delay is over, its turn has come, and the fleet breaker lets it."""
     QUARANTINED = "quarantined"
     """Failed in a way that restarts don't mend; only `release` starts it again."""
 
@@ -40,7 +40,7 @@ SERVING = frozenset({State.RUNNING, State.DEGRADED})
 
 
 class Failure(StrEnum):
-    """Why an incarnation failed. The words are those of `runtime.messages.Failure`."""
+    """Why an incarnation failed; `failures.TREATMENT` says what follows."""
 
     CRASH = "crash"
     BAD_TOKEN = "bad_token"
@@ -57,13 +57,6 @@ class Failure(StrEnum):
     DEAF = "deaf"
 
 
-HOPELESS = frozenset({Failure.BAD_TOKEN, Failure.CODE})
-"""Failures that a restart can't mend: quarantine at once (design §6)."""
-
-NOT_COUNTED = frozenset({Failure.SIGNAL, Failure.CONFLICT})
-"""Failures that are not the bot's own doing, so that they don't count towards its intensity (design §6)."""
-
-
 class Health(StrEnum):
     """What a child says of itself. `paused`: it can't work as the database or Redis is away; no restart helps."""
 
@@ -78,6 +71,8 @@ class AfterStop(StrEnum):
     STAY = "stay"
     START = "start"
     QUARANTINE = "quarantine"
+    FAIL = "fail"
+    """It was drained because of a failure, which is judged when it has gone."""
 
 
 class Escalation(StrEnum):
@@ -95,6 +90,8 @@ class Policy:
 
     More than `intensity` counted failures within `period` end in quarantine, as in OTP's supervisors; None never does.
     A child that was ready for `period` has its backoff reset. `heartbeat_timeout` None: the child has no heartbeat.
+    Beyond `memory_soft` (MB, as the child reports it) it is drained and started anew, which counts as a failure; at
+    `max_age` or `max_updates`, each give or take a tenth, it is recycled, which does not. None or 0: no limit.
     """
 
     intensity: int | None = 5
@@ -107,14 +104,21 @@ class Policy:
     dump_timeout: float = 0.2
     ready_timeout: float = 60.0
     heartbeat_timeout: float | None = 10.0
+    memory_soft: float = 0.0
+    max_age: float = 0.0
+    max_updates: int = 0
 
 
 @dataclass(frozen=True)
 class Exit:
-    """How a process ended: by `signal`, or with `code`; both None when its exit was never seen."""
+    """How a process ended: by `signal`, or with `code`; both None when its exit was never seen.
+
+    `oom`: the signal was the kernel's, which had run out of memory.
+    """
 
     code: int | None = None
     signal: int | None = None
+    oom: bool = False
 
     def __str__(self) -> str:
         if self.signal is not None:
@@ -152,13 +156,26 @@ class Record:
     shut_away: bool = False
     """Whether its quarantine was wished for, and not the outcome of its failures."""
     last_words: Failure | None = None
-    """What the child said it would die of; beats what its exit code suggests."""
+    """What the child said it would die of, or was condemned for; beats what its exit code suggests."""
+    last_detail: str = ""
+    """The words that go with `last_words`."""
+    deaf: str = ""
+    """Why it counts as deaf; empty while it hears."""
     reason: str = ""
+    """Why it is in its state."""
+    cause: str = ""
+    """What the last incarnation that failed ended of."""
 
     def but(self, **changes: Any) -> Record:
-        """The record with some fields changed."""
-        return replace(self, **changes)
+        """The record with some fields changed.
+
+        Does what `dataclasses.replace` does, without calling the constructor with two dozen fields.
+        """
+        changed = object.__new__(Record)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(changes)
+        return changed
 
     def enter(self, state: State, now: float, reason: str = "", **changes: Any) -> Record:
         """The record in another state."""
-        return replace(self, state=state, since=now, reason=reason, **changes)
+        return self.but(state=state, since=now, reason=reason, **changes)

@@ -1,6 +1,6 @@
 """From the wanted fleet and the fleet there is to what must be told to whom. Pure.
 
-Bots are compared by bot_id. A bot that is already as wanted is told nothing but its wish to run.
+Bots are compared by bot_id. A bot that is already as wanted is told nothing.
 """
 
 from __future__ import annotations
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from botctl.supervision.events import Event, Restart, Unwant, Want
+from botctl.supervision.events import Event, Release, Restart, Unwant, Want
+from botctl.supervision.model import Record, State
 
 
 @dataclass(frozen=True)
@@ -27,18 +28,27 @@ class Plan:
     forget: frozenset[int]
 
 
-def reconcile(current: Mapping[int, Wanted], desired: Mapping[int, Wanted]) -> Plan:
-    """Compare two fleets. `current` is what was last wanted, not what happens to run."""
+def reconcile(current: Mapping[int, Wanted], desired: Mapping[int, Wanted], records: Mapping[int, Record]) -> Plan:
+    """Compare two fleets. `current` is what was last wanted, `records` what has become of it."""
     events: dict[int, Event] = {}
     for bot_id, wanted in desired.items():
-        before = current.get(bot_id)
-        if not wanted.enabled:
-            if before is None or before.enabled:
-                events[bot_id] = Unwant("disabled in the fleet file")
-        elif before is None or not before.enabled:
-            events[bot_id] = Want()
-        elif before.digest != wanted.digest:
-            events[bot_id] = Restart("configuration changed")
+        event = _event(current.get(bot_id), wanted, records.get(bot_id))
+        if event is not None:
+            events[bot_id] = event
     gone = frozenset(current) - frozenset(desired)
     events |= {bot_id: Unwant("removed from the fleet") for bot_id in gone}
     return Plan(events=events, forget=gone)
+
+
+def _event(before: Wanted | None, wanted: Wanted, record: Record | None) -> Event | None:
+    if not wanted.enabled:
+        return Unwant("disabled in the fleet file") if before is None or before.enabled else None
+    if before is None or not before.enabled:
+        return Want()
+    if before.digest == wanted.digest:
+        return None
+    if record is not None and record.state is State.QUARANTINED and not record.shut_away:
+        return Release()  # its failures may have been the old configuration's
+    if record is not None and not record.wanted:
+        return None  # an operator stopped it; the new configuration waits for `start`
+    return Restart("configuration changed")

@@ -19,7 +19,7 @@ import msgspec
 
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
-from botctl.runtime.children import Child, Kind
+from botctl.runtime.children import Child, Kind, Limits
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.supervisor import ProcessSupervisor
@@ -38,7 +38,7 @@ class Driver:
             policy = replace(Policy(first_delay=0.02, max_delay=0.5), **bot.get("policy", {}))
             config = msgspec.Raw(json.dumps(bot).encode())
             child = Child(key, name, Kind.BOT, Record(key, policy), entry="children_for_tests:main", config=config)
-            child.memory = bot.get("memory", 0)
+            child.limits = Limits(**bot.get("limits", {}))
             self.supervisor.add(child)
 
     def run(self) -> None:
@@ -89,6 +89,15 @@ class Driver:
         return messages.Configure(name=child.name, incarnation=child.record.incarnation, config=child.config)
 
     def keep_secret(self, secrets: list[str]) -> None:
+        raise AssertionError
+
+    def pulse(self, states: dict[str, int]) -> None:
+        self.states = states
+
+    def reloading(self) -> None:
+        raise AssertionError
+
+    def desired(self, generation: int) -> None:
         raise AssertionError
 
 

@@ -6,12 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from botctl.supervision import events
-from botctl.supervision.actions import AskStop, DumpStacks, Kill, Spawn, Terminate
-from botctl.supervision.machine import TABLE, step
+from botctl.supervision import events, machine
+from botctl.supervision.actions import AskStop, AskTurn, DumpStacks, Kill, Spawn, Terminate
+from botctl.supervision.cells.step import Step
+from botctl.supervision.machine import TABLE
 from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Policy, Record, State
 
 POLICY = Policy(intensity=3, period=60.0, first_delay=0.1, max_delay=5.0, stop_timeout=10.0, ready_timeout=20.0)
+
+
+def step(record: Record, event: events.Event, now: float) -> Step:
+    """A step of the machine; who asks for a turn has it at once."""
+    record, actions = machine.step(record, event, now)
+    if AskTurn() not in actions:
+        return Step(record, actions)
+    assert actions == (AskTurn(),)
+    return machine.step(record, events.Admitted(), now)
 
 
 def play(*happenings: tuple[float, events.Event], record: Record | None = None) -> tuple[Record, list[object]]:
@@ -236,6 +246,11 @@ _EVENTS = st.one_of(
     st.just(events.Misbehaved("m")),
     st.sampled_from([events.Exited(Exit(code=0)), events.Exited(Exit(code=1)), events.Exited(Exit(signal=9))]),
     st.just(events.Due()),
+    st.just(events.Admitted()),
+    st.just(events.Held("storm")),
+    st.just(events.Pardoned()),
+    st.builds(events.Hearing, st.booleans(), st.just("deaf")),
+    st.builds(events.Stalled, st.floats(0, 30)),
 )
 
 
@@ -244,13 +259,16 @@ _EVENTS = st.one_of(
 def test_any_history_keeps_the_invariants(history: list[tuple[float, events.Event]]):
     record = Record(key=1, policy=POLICY)
     now = 0.0
+    asked = False
     for pause, event in history:
         now += pause
         before = record
-        record, actions = step(record, event, now)
+        record, actions = machine.step(record, event, now)
+        asked = (asked and record.state in (State.CONFIGURED, State.BACKOFF)) or AskTurn() in actions
         spawns = [action for action in actions if isinstance(action, Spawn)]
         if spawns:
-            assert before.state not in HAS_PROCESS or isinstance(event, events.Exited | events.SpawnFailed)
+            assert isinstance(event, events.Admitted)
+            assert before.state not in HAS_PROCESS
             assert record.state is State.STARTING
             assert spawns == [Spawn(before.incarnation + 1)], "never two incarnations, never one twice"
         if before.state is State.QUARANTINED:
@@ -259,5 +277,89 @@ def test_any_history_keeps_the_invariants(history: list[tuple[float, events.Even
             assert record.deadline is not None, "nothing with a process is ever left without a deadline"
         if record.state is State.BACKOFF:
             assert record.wanted
-            assert record.deadline is not None
+            assert record.deadline is not None or asked or record.reason == "storm"
         assert len(record.failures) <= POLICY.intensity + 1
+
+
+def test_a_turn_that_comes_too_late_starts_nobody():
+    record, actions = machine.step(Record(key=7, policy=POLICY), events.Want(), 0.0)
+    assert (record.state, record.reason, actions) == (State.CONFIGURED, "waits for its turn to start", (AskTurn(),))
+    record, _ = machine.step(record, events.Unwant(), 1.0)
+    record, actions = machine.step(record, events.Admitted(), 2.0)
+    assert (record.state, actions) == (State.STOPPED, ())
+
+
+def test_too_much_memory_means_draining_and_a_new_start_that_counts_as_a_failure():
+    record = running().but(policy=Policy(memory_soft=100.0))
+    record, actions = step(record, events.Beat(memory=100.0), 2.0)
+    assert (record.state, actions) == (State.RUNNING, ())
+    record, actions = step(record, events.Beat(memory=100.1), 3.0)
+    assert (record.state, actions) == (State.STOPPING, (AskStop(10.0),))
+    record, _ = step(record, events.Want(), 3.5)
+    record, _ = step(record, events.Exited(Exit(code=0)), 4.0)
+    assert (record.state, record.last_failure, record.failures) == (State.BACKOFF, Failure.MEMORY, (4.0,))
+    assert record.cause == "100 MB of memory, 100 MB allowed"
+
+
+def test_an_operators_stop_while_it_drains_for_its_memory_leaves_it_stopped():
+    record = running().but(policy=Policy(memory_soft=100.0))
+    record, _ = play(
+        (2.0, events.Beat(memory=200.0)), (2.1, events.Unwant()), (3.0, events.Exited(Exit(code=0))), record=record
+    )
+    assert (record.state, record.failures, record.last_words) == (State.STOPPED, (), None)
+
+
+@pytest.mark.parametrize(
+    ("policy", "early", "late"),
+    [
+        (Policy(max_age=1000.0), (900.0, events.Beat()), (1101.0, events.Beat())),
+        (Policy(max_updates=1000), (5.0, events.Beat(updates=899)), (6.0, events.Beat(updates=1100))),
+    ],
+)
+def test_age_and_work_recycle_a_bot_without_blame(policy: Policy, early, late):
+    record = running().but(policy=policy)
+    record, actions = step(record, early[1], early[0])
+    assert (record.state, actions) == (State.RUNNING, ())
+    record, actions = step(record, late[1], late[0])
+    assert (record.state, actions) == (State.STOPPING, (AskStop(10.0),))
+    record, actions = step(record, events.Exited(Exit(code=0)), late[0] + 1)
+    assert (record.state, record.failures, record.last_failure, actions) == (State.STARTING, (), None, (Spawn(2),))
+
+
+def test_deaf_once_is_degraded_deaf_twice_is_restarted():
+    record, _ = step(running(), events.Hearing(deaf=True, reason="12 updates wait"), 2.0)
+    assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait")
+    record, _ = step(record, events.Beat(), 3.0)
+    assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait"), "it may feel well, it is deaf"
+    record, actions = step(record, events.Hearing(deaf=True, reason="20 updates wait"), 60.0)
+    assert (record.state, actions) == (State.STOPPING, (AskStop(10.0),))
+    record, _ = step(record, events.Exited(Exit(code=0)), 61.0)
+    assert (record.state, record.last_failure, record.cause) == (State.BACKOFF, Failure.DEAF, "20 updates wait")
+
+
+def test_a_bot_that_hears_again_is_well_with_its_next_heartbeat():
+    record, _ = play(
+        (2.0, events.Hearing(deaf=True, reason="deaf")), (3.0, events.Hearing(deaf=False)), (4.0, events.Beat()),
+        record=running(),
+    )  # fmt: skip
+    assert (record.state, record.deaf) == (State.RUNNING, "")
+
+
+def test_nobodys_silence_counts_while_the_supervisor_was_away():
+    record, _ = step(running(1.0), events.Stalled(30.0), 40.0)
+    assert record.deadline == 41.0
+
+
+def test_what_the_kernel_killed_for_lack_of_memory_is_told_from_other_kills():
+    record, _ = step(running(), events.Exited(Exit(signal=9, oom=True)), 2.0)
+    assert (record.last_failure, record.failures) == (Failure.OOM, (2.0,))
+    record, _ = step(running(), events.Exited(Exit(signal=9)), 2.0)
+    assert (record.last_failure, record.failures) == (Failure.SIGNAL, ())
+
+
+def test_an_old_trouble_is_not_taken_for_the_cause_of_death():
+    record, _ = play(
+        (2.0, events.Beat(Health.DEGRADED, "redis: not reachable")), (3.0, events.Exited(Exit(code=1))),
+        record=running(),
+    )  # fmt: skip
+    assert (record.last_failure, record.cause) == (Failure.CRASH, "exit 1")

@@ -1,0 +1,70 @@
+"""Waits for processes that are nobody's child on the books: the forkserver, orphans of bots, strangers of a container.
+
+The supervisor adopts what loses its parent below it, and as PID 1 whatever does in its namespace.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import time
+from collections.abc import Callable, Mapping
+
+from botctl.runtime import strangers
+from botctl.runtime.children import Child
+from botctl.runtime.launcher import Launcher
+from botctl.runtime.starter import Starter
+from botctl.supervision.model import HAS_PROCESS
+
+LAST_ORPHANS_TIMEOUT = 2.0
+
+
+class Reaper:
+    """`children` are those on the books. `due` is set where orphans are to be expected."""
+
+    def __init__(
+        self,
+        children: Mapping[int, Child],
+        launcher: Launcher,
+        starter: Starter,
+        on_forkserver_end: Callable[[int], None],
+    ) -> None:
+        self.due = False
+        self._children = children
+        self._launcher = launcher
+        self._starter = starter
+        self._on_forkserver_end = on_forkserver_end
+
+    def reap(self) -> None:
+        """End adopted orphans of bots that have ended; wait for every stranger that has."""
+        if self._starter.launching:
+            self.due = True
+            return  # a child whose pid we don't know yet must not be mistaken for a stranger
+        self.due = False
+        known = {child.record.pid for child in self._children.values() if child.record.pid is not None}
+        strangers.end_orphans(known | {self._launcher.forkserver_pid}, self._is_over)
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or found.si_pid in known:
+                return
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(found.si_pid, os.WNOHANG)
+            self._on_forkserver_end(found.si_pid)
+
+    def end_all(self) -> None:
+        """KILL and wait for everything that is left of this daemon; for its very end."""
+        strangers.end_marked(self._launcher.run)
+        deadline = time.monotonic() + LAST_ORPHANS_TIMEOUT
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < deadline:
+                strangers.end_all_but(set())  # each may leave orphans of its own
+                if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                    select.select([], [], [], 0.005)
+
+    def _is_over(self, key: int, incarnation: int) -> bool:
+        child = self._children.get(key)
+        return child is None or child.record.state not in HAS_PROCESS or child.record.incarnation != incarnation

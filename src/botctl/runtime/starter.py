@@ -1,0 +1,125 @@
+"""Makes the surroundings of a new incarnation and has the launcher start its process; lets go of those of the last one.
+
+A child's descriptors are new for every incarnation: its pipes, its log, the file for its stacks. Never blocks.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from botctl.runtime import messages, stacks
+from botctl.runtime.allowance import Allowance
+from botctl.runtime.cgroups import Cgroups
+from botctl.runtime.children import FRAMES_PER_SECOND, Child, Kind
+from botctl.runtime.launcher import Launched, Launcher
+from botctl.runtime.logs import LogKeeper
+from botctl.runtime.loop import Loop
+from botctl.runtime.pipes import ChildPipes
+from botctl.runtime.spawn import SpawnRequest
+
+
+class Starter:
+    """`launching` says whether a process may exist whose pid nobody knows yet."""
+
+    def __init__(self, loop: Loop, launcher: Launcher, logs: LogKeeper, cgroups: Cgroups | None) -> None:
+        self._loop = loop
+        self._launcher = launcher
+        self._logs = logs
+        self._cgroups = cgroups
+        self._requests: dict[int, tuple[int, int]] = {}
+        self._last_request = 0
+
+    @property
+    def launching(self) -> bool:
+        """Whether a request is under way."""
+        return bool(self._requests)
+
+    def start(self, child: Child) -> None:
+        """Ask for a process; `answered` tells whose the answer is. Raises OSError: no descriptors, no memory."""
+        self.release(child)
+        try:
+            self._start(child)
+        except OSError:
+            self.release(child)
+            raise
+
+    def answered(self, answer: Launched) -> tuple[int, int]:
+        """Key and incarnation that an answer of the launcher is for."""
+        return self._requests.pop(answer.token)
+
+    def release(self, child: Child) -> None:
+        """Let go of everything that belonged to the last incarnation, and end what is left of it."""
+        if child.pipes is not None:
+            for descriptor in (child.pipes.reports, child.pipes.writer):
+                self._loop.forget(descriptor)
+            child.pipes.close()
+            child.pipes = None
+        if child.pidfd is not None:
+            self._loop.forget(child.pidfd)
+            os.close(child.pidfd)
+            child.pidfd = None
+        if child.stacks is not None:
+            os.close(child.stacks)
+            child.stacks = None
+        if child.cgroup and self._cgroups is not None:
+            self._cgroups.kill(child.cgroup)
+
+    def forget(self, child: Child) -> None:
+        """The child leaves for good: nothing of it is kept."""
+        self.release(child)
+        if child.cgroup and self._cgroups is not None:
+            self._cgroups.remove(child.cgroup)
+            child.cgroup = ""
+
+    def _start(self, child: Child) -> None:
+        child.log_token, log = self._logs.open(child.log_name)
+        self._last_request += 1
+        token = self._last_request
+        child.wall_started = time.time()
+        child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
+        child.allowance = Allowance(FRAMES_PER_SECOND)
+        if child.exec is not None:
+            self._requests[token] = (child.key, child.record.incarnation)
+            self._launcher.execute(token, child.exec, log)
+            return
+        try:
+            pipes = self._pipes(child)
+            child.stacks = stacks.new_file()
+            shared = os.dup(child.stacks)  # the launcher closes what it is given
+        except OSError:
+            os.close(log)
+            raise
+        self._requests[token] = (child.key, child.record.incarnation)
+        descriptors = (pipes.child_commands, pipes.child_reports, log, shared)
+        pipes.child_commands = pipes.child_reports = -1
+        self._launcher.fork(token, self._request(child, token), descriptors)
+
+    @staticmethod
+    def _pipes(child: Child) -> ChildPipes:
+        if child.kind is Kind.BOT:
+            child.pipes = ChildPipes(max_body=messages.MAX_FRAME)
+        else:
+            bound = messages.MAX_CONTROL_FRAME
+            child.pipes = ChildPipes(max_body=bound, write_bound=bound)
+        return child.pipes
+
+    def _request(self, child: Child, token: int) -> SpawnRequest:
+        bot = child.kind is Kind.BOT
+        limits = child.limits
+        if bot and self._cgroups is not None:
+            child.cgroup = self._cgroups.make(
+                f"bot-{child.key}", memory_max=limits.memory, cpu=limits.cpu, processes=limits.processes
+            )
+            child.oom_kills = self._cgroups.oom_kills(child.cgroup) if child.cgroup else 0
+        return SpawnRequest(
+            id=token,
+            name=f"bot {child.name}" if bot else child.name,
+            mark=f"{child.key}/{child.record.incarnation}",
+            entry=child.entry,
+            open_files=limits.open_files,
+            memory=limits.memory,
+            file_size=limits.file_size,
+            cgroup=child.cgroup,
+            expendable=bot,
+        )

@@ -1,0 +1,131 @@
+"""Cells of a child that has a process and is meant to have it: getting ready, being well, being judged."""
+
+from __future__ import annotations
+
+from botctl.supervision.actions import DumpStacks, Kill
+from botctl.supervision.backoff import about
+from botctl.supervision.cells.ending import drain
+from botctl.supervision.cells.step import Step
+from botctl.supervision.events import Beat, BecameReady, Due, Hearing, LastWords, Misbehaved, Spawned
+from botctl.supervision.model import AfterStop, Escalation, Failure, Health, Record, State
+
+
+def note_pid(record: Record, event: Spawned, now: float) -> Step:
+    """The process has a pid."""
+    return Step(record.but(pid=event.pid))
+
+
+def note_last_words(record: Record, event: LastWords, now: float) -> Step:
+    """Remember what it will die of, for when it has."""
+    return Step(record.but(last_words=event.failure, last_detail=event.reason))
+
+
+def ready(record: Record, event: BecameReady, now: float) -> Step:
+    """It does its job."""
+    return Step(record.enter(State.RUNNING, now, ready=True, ready_at=now, deadline=_next_beat(record, now)))
+
+
+def beat(record: Record, event: Beat, now: float) -> Step:
+    """It lives; how well decides between running, degraded and paused. Too much memory, age or work: drain, recycle."""
+    state = _mood(record, event)
+    if state is State.STARTING:
+        return _beat_before_ready(record, event, now)
+    deadline = _next_beat(record, now)
+    reason = event.reason or record.deaf
+    alive = (
+        record.but(deadline=deadline, reason=reason)
+        if state is record.state
+        else record.enter(state, now, reason, deadline=deadline)
+    )
+    return _recycle(alive, event, now) or Step(alive)
+
+
+def deafness(record: Record, event: Hearing, now: float) -> Step:
+    """Deaf once: degraded. Deaf again: drain and restart. It hears: forget it."""
+    if not event.deaf:
+        return Step(record.but(deaf=""))
+    if record.deaf:
+        condemned = record.but(last_words=Failure.DEAF, last_detail=event.reason)
+        return drain(condemned, AfterStop.FAIL, event.reason, now)
+    deaf = record.but(deaf=event.reason)
+    if record.state is State.RUNNING:
+        return Step(deaf.enter(State.DEGRADED, now, event.reason))
+    return Step(deaf)
+
+
+def never_ready(record: Record, event: Due, now: float) -> Step:
+    """It took too long to become ready: have its stacks written, then kill it."""
+    said = f" ({record.reason})" if record.reason else ""
+    return _condemn(record, Failure.NOT_READY, f"not ready within {record.policy.ready_timeout:g} s{said}", now)
+
+
+def hung(record: Record, event: Due, now: float) -> Step:
+    """Its event loop has been silent for too long: have its stacks written, then kill it."""
+    timeout = record.policy.heartbeat_timeout or 0.0
+    return _condemn(record, Failure.HANG, f"no heartbeat for {timeout:g} s", now)
+
+
+def misbehaved(record: Record, event: Misbehaved, now: float) -> Step:
+    """It broke the protocol: it is taken over, or broken beyond talking to."""
+    return Step(
+        record.enter(
+            State.FAILED,
+            now,
+            event.reason,
+            last_words=Failure.PROTOCOL,
+            last_detail=event.reason,
+            escalation=Escalation.KILL,
+            deadline=now + record.policy.kill_timeout,
+        ),
+        (Kill(),),
+    )
+
+
+def _mood(record: Record, event: Beat) -> State:
+    if event.health is Health.PAUSED:
+        return State.PAUSED
+    if not record.ready:
+        return State.STARTING
+    return State.DEGRADED if event.health is Health.DEGRADED or record.deaf else State.RUNNING
+
+
+def _beat_before_ready(record: Record, event: Beat, now: float) -> Step:
+    late = now + record.policy.ready_timeout
+    if record.state is not State.STARTING:
+        return Step(record.enter(State.STARTING, now, event.reason, deadline=late))
+    # Alive, and it says what keeps it from getting ready: a restart would not help.
+    return Step(record.but(reason=event.reason, deadline=late if event.health is Health.DEGRADED else record.deadline))
+
+
+def _recycle(record: Record, event: Beat, now: float) -> Step | None:
+    policy = record.policy
+    if 0 < policy.memory_soft < event.memory:
+        reason = f"{event.memory:.0f} MB of memory, {policy.memory_soft:.0f} MB allowed"
+        condemned = record.but(last_words=Failure.MEMORY, last_detail=reason)
+        return drain(condemned, AfterStop.FAIL, reason, now)
+    spread = about(record.key, record.incarnation)
+    if policy.max_age and record.started_at is not None and now - record.started_at >= policy.max_age * spread:
+        return drain(record, AfterStop.START, f"recycled after {now - record.started_at:.0f} s", now)
+    if policy.max_updates and event.updates >= policy.max_updates * spread:
+        return drain(record, AfterStop.START, f"recycled after {event.updates:.0f} updates", now)
+    return None
+
+
+def _condemn(record: Record, failure: Failure, reason: str, now: float) -> Step:
+    return Step(
+        record.enter(
+            State.FAILED,
+            now,
+            reason,
+            last_words=failure,
+            last_detail=reason,
+            escalation=Escalation.NONE,
+            deadline=now + record.policy.dump_timeout,
+        ),
+        (DumpStacks(),),
+    )
+
+
+def _next_beat(record: Record, now: float) -> float | None:
+    timeout = record.policy.heartbeat_timeout
+    return None if timeout is None else now + timeout

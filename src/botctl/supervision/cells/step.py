@@ -1,0 +1,43 @@
+"""The outcome of a cell, and the cells that do next to nothing."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from botctl.supervision.actions import Action
+from botctl.supervision.events import Event, Pardoned, Restart, Stalled, Unwant, Want
+from botctl.supervision.model import Record
+
+
+class Step(NamedTuple):
+    """The outcome of one event."""
+
+    record: Record
+    actions: tuple[Action, ...] = ()
+
+
+def ignore(record: Record, event: Event, now: float) -> Step:
+    """Nothing to do: already so, or a late report of an incarnation that is gone."""
+    return Step(record)
+
+
+def note_wanted(record: Record, event: Want | Restart, now: float) -> Step:
+    """Wanted, but what it is in must end first."""
+    return Step(record.but(wanted=True))
+
+
+def note_unwanted(record: Record, event: Unwant, now: float) -> Step:
+    """Unwanted; what is under way ends as it would, and nothing follows."""
+    return Step(record.but(wanted=False))
+
+
+def pardon(record: Record, event: Pardoned, now: float) -> Step:
+    """Forget its failures: they were the environment's."""
+    return Step(record.but(failures=()))
+
+
+def give_time(record: Record, event: Stalled, now: float) -> Step:
+    """Its deadline moves by the time during which nobody could listen."""
+    if record.deadline is None:
+        return Step(record)
+    return Step(record.but(deadline=record.deadline + event.seconds))

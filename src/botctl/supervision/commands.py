@@ -1,0 +1,31 @@
+"""Operators' commands: what each means for a bot, and when it is refused. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from botctl.supervision.events import Event, Quarantine, Release, Restart, Unwant, Want
+from botctl.supervision.model import Record, State
+
+_MEANING: dict[str, Callable[[str], Event]] = {
+    "start": lambda reason: Want(),
+    "stop": lambda reason: Unwant(reason or "stopped by operator"),
+    "restart": lambda reason: Restart(reason or "restarted by operator"),
+    "release": lambda reason: Release(),
+    "quarantine": lambda reason: Quarantine(reason or "quarantined by operator"),
+}
+
+VERBS = frozenset(_MEANING)
+"""Commands that concern bots. Each may be repeated: the second of two equal ones changes nothing."""
+
+
+def meaning(verb: str, reason: str = "") -> Event:
+    """The event behind a command. Raises KeyError for one that is not in `VERBS`."""
+    return _MEANING[verb](reason)
+
+
+def refusal(verb: str, name: str, record: Record) -> str | None:
+    """Why this command can't be performed on this bot; None when it can."""
+    if record.state is State.QUARANTINED and verb in ("start", "restart"):
+        return f"{name} is quarantined ({record.reason}); release it instead"
+    return None

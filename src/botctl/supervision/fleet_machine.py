@@ -1,0 +1,218 @@
+"""All bots together: their state machines, their turns to start, the breaker, their deadlines.
+
+`FleetMachine` is told what happens and gives the changes that follow, as values that `runtime` performs. It holds the
+records, and nothing that the next event could not have told it. Pure: no clock, no process; time is an argument.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from botctl.supervision.actions import Action, AskTurn
+from botctl.supervision.breaker import Breaker, BreakerPolicy
+from botctl.supervision.events import Admitted, Beat, Due, Event, Exited, Held, Pardoned, SpawnFailed, Stalled, Unwant
+from botctl.supervision.failures import TREATMENT
+from botctl.supervision.machine import step
+from botctl.supervision.model import HAS_PROCESS, Policy, Record, State
+from botctl.supervision.pacing import Pace, Turns
+from botctl.supervision.reconcile import Wanted, reconcile
+
+_FAILED = frozenset({State.BACKOFF, State.QUARANTINED})
+_SHOWS_LIFE = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+
+STALL = 1.0
+"""Seconds by which the caller may be late before it counts as having been away."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """What one event made of one child. `actions` are to be performed in their order."""
+
+    key: int
+    before: Record
+    after: Record
+    event: Event
+    actions: tuple[Action, ...]
+    forgotten: bool = False
+    """It has left the fleet and its record is gone."""
+
+
+class FleetMachine:
+    """`records` by key. Children added with `paced=False` (servers, `control`) need no turn and mind no breaker."""
+
+    def __init__(self, pace: Pace | None = None, breaker: BreakerPolicy | None = None) -> None:
+        self.records: dict[int, Record] = {}
+        self.turns = Turns(pace or Pace())
+        self.breaker = Breaker(breaker or BreakerPolicy())
+        self._wanted: dict[int, Wanted] = {}
+        self._leaving: set[int] = set()
+        self._paced: set[int] = set()
+        self._incarnations: dict[int, int] = {}
+        self._deadlines: list[tuple[float, int]] = []
+        self._scheduled: dict[int, float] = {}
+
+    # --- who there is ----------------------------------------------------------------------------------------------
+
+    def add(self, key: int, policy: Policy, *, paced: bool = True) -> Record:
+        """Put a child on the books. The numbers of its incarnations go on where an earlier one of this key ended."""
+        record = Record(key, policy, incarnation=self._incarnations.get(key, 0))
+        self.records[key] = record
+        if paced:
+            self._paced.add(key)
+        return record
+
+    def set_policy(self, key: int, policy: Policy) -> Record:
+        """Another policy from now on; deadlines that run already stay."""
+        record = self.records[key] = self.records[key].but(policy=policy)
+        return record
+
+    def desire(self, desired: Mapping[int, Wanted], now: float) -> list[Change]:
+        """Make this the wanted fleet; every bot of it has been added. Those not in it are stopped and forgotten."""
+        plan = reconcile(self._wanted, desired, self.records)
+        self._wanted = dict(desired)
+        self._leaving = (self._leaving | plan.forget) - desired.keys()
+        changes: list[Change] = []
+        for key, event in plan.events.items():
+            changes += self.feed(key, event, now)
+        return changes
+
+    def dismiss(self, key: int, reason: str, now: float) -> list[Change]:
+        """Stop a child and forget it when it has ended."""
+        self._leaving.add(key)
+        return self.feed(key, Unwant(reason), now)
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def feed(self, key: int, event: Event, now: float) -> list[Change]:
+        """One event of one child, and all that follows from it. A child that is not on the books is ignored."""
+        if key not in self.records:
+            return []
+        changes: list[Change] = []
+        if isinstance(event, Due) and self._holds_back(key):
+            event = Held(self.breaker.reason)
+            self.breaker.hold(key)
+        self._apply(key, event, now, changes)
+        self._give_turns(now, changes)
+        return _merged(changes)
+
+    def elapse(self, now: float) -> list[Change]:
+        """Let time pass for the queue of turns and the breaker; call it at `next_look`."""
+        changes: list[Change] = []
+        for key in self.breaker.let_go(now):
+            self._apply(key, Due(), now, changes)
+        self._give_turns(now, changes)
+        return _merged(changes)
+
+    def stalled(self, seconds: float, now: float) -> list[Change]:
+        """The caller could not listen for so long: nobody's silence counts."""
+        changes: list[Change] = []
+        for key in list(self.records):
+            self._apply(key, Stalled(seconds), now, changes)
+        return changes
+
+    def due(self, now: float) -> list[int]:
+        """Children whose deadline has passed; each is to be fed `Due` unless it has been heard of meanwhile."""
+        found: list[int] = []
+        while self._deadlines and self._deadlines[0][0] <= now:
+            at, key = heapq.heappop(self._deadlines)
+            if self._scheduled.get(key) == at:
+                del self._scheduled[key]
+                if self.is_due(key, now):
+                    found.append(key)
+                else:
+                    self._schedule(key)
+        return found
+
+    def is_due(self, key: int, now: float) -> bool:
+        """Whether this child's deadline has passed."""
+        record = self.records.get(key)
+        return record is not None and record.deadline is not None and record.deadline <= now
+
+    def next_look(self) -> float | None:
+        """When something is due, or `elapse` has something to do; None when nothing will be."""
+        looks = [self._deadlines[0][0] if self._deadlines else None, self.breaker.next_look(), self.turns.next_look()]
+        return min((look for look in looks if look is not None), default=None)
+
+    # --- one step --------------------------------------------------------------------------------------------------
+
+    def _apply(self, key: int, event: Event, now: float, changes: list[Change]) -> None:
+        before = self.records[key]
+        after, actions = step(before, event, now)
+        self.records[key] = after
+        asks = AskTurn() in actions
+        if asks:
+            actions = tuple(action for action in actions if not isinstance(action, AskTurn))
+        forgotten = key in self._leaving and after.state not in HAS_PROCESS
+        if after is not before or actions or forgotten:
+            changes.append(Change(key, before, after, event, actions, forgotten))
+        paced = key in self._paced
+        if paced:
+            self._keep_turns(key, before, after, event, asks)
+            self._tell_breaker(key, before, after, event, now, changes)
+        if forgotten:
+            self._forget(key, now)
+        else:
+            self._schedule(key)
+            if asks and not paced:
+                self._apply(key, Admitted(), now, changes)
+
+    def _keep_turns(self, key: int, before: Record, after: Record, event: Event, asks: bool) -> None:
+        """A turn ends with the first sign of life, with the process, and with the wish to start."""
+        moved = after.state is not before.state or type(event) is Beat
+        if moved and type(event) is not Admitted:
+            self.turns.leave(key)
+        if asks:
+            self.turns.ask(key)
+
+    def _tell_breaker(
+        self, key: int, before: Record, after: Record, event: Event, now: float, changes: list[Change]
+    ) -> None:
+        if after.state is before.state:
+            return
+        if before.state is State.BACKOFF and type(event) is not Admitted:
+            self.breaker.drop(key, now)
+        if after.state in _SHOWS_LIFE:
+            self.breaker.alive(key, now)
+        failed = after.state in _FAILED and type(event) in (Exited, SpawnFailed) and not after.shut_away
+        if failed and after.last_failure is not None and TREATMENT[after.last_failure].environmental:
+            wanted = sum(self.records[one].wanted for one in self._paced)
+            for guiltless in self.breaker.failed(key, wanted, now):
+                if guiltless in self.records:
+                    self._apply(guiltless, Pardoned(), now, changes)
+
+    def _forget(self, key: int, now: float) -> None:
+        self._incarnations[key] = self.records.pop(key).incarnation
+        self._leaving.discard(key)
+        self._paced.discard(key)
+        self._scheduled.pop(key, None)
+        self.turns.leave(key)
+        self.breaker.drop(key, now)
+
+    def _give_turns(self, now: float, changes: list[Change]) -> None:
+        while (key := self.turns.next(now)) is not None:
+            self._apply(key, Admitted(), now, changes)
+
+    def _holds_back(self, key: int) -> bool:
+        return key in self._paced and not self.breaker.closed and self.records[key].state is State.BACKOFF
+
+    def _schedule(self, key: int) -> None:
+        """Look at a child at its deadline; one that moves away keeps its entry, which is put right when it comes."""
+        record = self.records.get(key)
+        deadline = record.deadline if record is not None else None
+        if deadline is not None and deadline < self._scheduled.get(key, float("inf")):
+            self._scheduled[key] = deadline
+            heapq.heappush(self._deadlines, (deadline, key))
+
+
+def _merged(changes: list[Change]) -> list[Change]:
+    """With a child that passed a state without staying in it seen to go straight to the next."""
+    merged: list[Change] = []
+    for change in changes:
+        last = merged[-1] if merged else None
+        if last is not None and last.key == change.key and isinstance(change.event, Admitted):
+            merged[-1] = replace(last, after=change.after, actions=last.actions + change.actions)
+        else:
+            merged.append(change)
+    return merged
