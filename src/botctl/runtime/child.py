@@ -13,8 +13,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from botctl.runtime import linux, messages, stacks, strangers
+from botctl.runtime import cgroup_files, linux, messages, stacks, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
 from botctl.runtime.spawn import SpawnRequest
 
@@ -29,12 +30,12 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     """Be the child; returns its exit code. Whatever goes wrong stands in its log."""
     commands, reports, log, *rest = descriptors
     # First of all, so that whatever the child uses is counted there.
-    refusal = linux.enter_group(request.cgroup) if request.cgroup else ""
+    refusal = cgroup_files.put(Path(request.cgroup, "cgroup.procs"), "0") if request.cgroup else ""
     os.setsid()
     os.environ[strangers.INCARNATION] = request.mark
     _redirect(log)
     if refusal:
-        print(refusal, file=sys.stderr)  # noqa: T201
+        print(f"control group not entered: {refusal}", file=sys.stderr)  # noqa: T201
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(sign, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)

@@ -52,11 +52,13 @@ def main(argv: list[str]) -> int:
     _reply(channel, SpawnReply(id=0, pid=os.getpid()))
     decoder = msgspec.json.Decoder(SpawnRequest)
     while True:
-        body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS)
         if not body:
             _end_sessions(sessions)
             strangers.end_marked(os.environ[strangers.RUN])
             return 0
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)  # `recv_fds` leaves its flags aside
         request = decoder.decode(body)
         try:
             pid = _fork_twice(request, descriptors, supervisor, channel)
