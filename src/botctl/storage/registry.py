@@ -66,6 +66,15 @@ async def read_bots(connection: AsyncConnection) -> list[RegisteredBot]:
     ]
 
 
+async def find_bot(connection: AsyncConnection, name: str) -> int | None:
+    """The bot that has this name, or had it last; None when there never was one."""
+    result = await connection.exec_driver_sql(
+        "SELECT bot_id FROM bots WHERE name = $1 ORDER BY removed_at DESC NULLS FIRST LIMIT 1", (name,)
+    )
+    bot_id: int | None = result.scalar_one_or_none()
+    return bot_id
+
+
 async def save_bots(connection: AsyncConnection, bots: Sequence[RegisteredBot]) -> None:
     """Register these bots as the fleet file's. A row that says the same already is left untouched."""
     if not bots:
