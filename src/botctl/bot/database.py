@@ -47,7 +47,6 @@ class Database:
         self._struggling = 0
         self._open = asyncio.Event()
         self._prober: asyncio.Task[None] | None = None
-        self.last_commit = clock()
 
     @property
     def handlers_engine(self) -> AsyncEngine:
@@ -131,15 +130,11 @@ class Database:
 
     async def _in_transaction(self, work: Work[_T]) -> _T:
         async with self._engine.begin() as connection:
-            result = await work(connection)
-        self.last_commit = self._clock()
-        return result
+            return await work(connection)
 
     async def _alone(self, work: Work[_T]) -> _T:
         async with self._single.connect() as connection:
-            result = await work(connection)
-        self.last_commit = self._clock()
-        return result
+            return await work(connection)
 
     def _lost(self, error: BaseException) -> None:
         if self._open.is_set():

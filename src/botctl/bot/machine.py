@@ -190,7 +190,8 @@ class BotMachine:
             "inbox_depth": float(len(parts.lanes)),
             "outbox_depth": 0.0,
             "last_poll_age_s": round(now - self._poller.last_poll, 3),
-            "last_commit_age_s": round(now - parts.database.last_commit, 3),
+            "last_commit_age_s": round(now - self._poller.last_commit, 3),
+            "poll_held_s": round(self._poller.held, 3),
             "lanes": float(parts.lanes.busy),
             "stuck_handlers": float(stuck),
         }

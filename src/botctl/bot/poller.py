@@ -91,9 +91,17 @@ class Poller:
         self._barren = Backoff(first=0.5, limit=30.0)
         self._conflict_since: float | None = None
         self.last_poll = clock()
+        self.last_commit = clock()
+        """When updates were last committed; before that, when this began."""
+        self._held_until = 0.0
         self.stored = asyncio.Event()
         """Set as long as everything received is stored; a batch between Telegram and the database clears it."""
         self.stored.set()
+
+    @property
+    def held(self) -> float:
+        """Seconds for which Telegram has told us not to poll; 0 when it hasn't."""
+        return max(0.0, self._held_until - self._clock())
 
     async def run(self) -> None:
         """Poll. Raises BadTokenError."""
@@ -140,6 +148,7 @@ class Poller:
 
     async def _store(self, batch: Batch) -> None:
         new = await self._intake.store(batch.rows)
+        self.last_commit = self._clock()
         self._health.count("updates", len(new))
         for row in batch.rows:
             if row.cause in new and row.dead is not None:
@@ -167,6 +176,7 @@ class Poller:
                 await self._conflicting(answer)
             case 429:
                 self.last_poll = self._clock()
+                self._held_until = self.last_poll + answer.retry_after
                 _log.warning("polling too fast", retry_after=answer.retry_after)
                 await asyncio.sleep(answer.retry_after)
             case _:
@@ -177,8 +187,8 @@ class Poller:
         if self._conflict_since is None:
             self._conflict_since = now
             _log.warning("another poll of this bot is held", detail=answer.description)
-            if "webhook" in answer.description.lower():
-                await self._drop_webhook()
+        if "webhook" in answer.description.lower():
+            await self._drop_webhook()  # again and again: it may have failed, or somebody sets it anew
         if now - self._conflict_since >= CONFLICT_AFTER:
             self._health.trouble(Trouble.CONFLICT, "another process polls this bot")
         await asyncio.sleep(self._conflict.next())

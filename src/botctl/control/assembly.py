@@ -17,6 +17,7 @@ from botctl.bus.topology import Topology
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
+from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.ports import SupervisorPort
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
@@ -61,6 +62,12 @@ class Assembly:
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
         self.router = Router(self._router_redis, topology, self.keeper.subscribers)
         self.watch = DatabaseWatch(self._engine)
+        self.hearing = HearingProbe(
+            lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
+            supervisor,
+            config.telegram_base_url,
+            **options_of(config.options),
+        )
         self.service = Service(
             keeper=self.keeper,
             supervisor=supervisor,
@@ -69,6 +76,7 @@ class Assembly:
             topology=topology,
             streams=lambda: self._client(blocking=True),
             router_stats=self.router.stats,
+            telegram_pending=self.hearing.pending,
             problems=self.problems,
             version=config.version,
         )
@@ -91,6 +99,7 @@ class Assembly:
             "resender": self.resender.run,
             "router": self.router.run,
             "keeper": self.keeper.run,
+            "hearing": self.hearing.run,
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))

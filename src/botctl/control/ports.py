@@ -126,6 +126,10 @@ class SupervisorPort(Protocol):
         """Every transition up to this one is stored."""
         ...
 
+    def hear(self, bot_id: int, deaf: bool, reason: str = "") -> None:
+        """A bot takes no updates although Telegram holds some, or takes them again."""
+        ...
+
     async def sight(self) -> FleetSight:
         """The supervisor's view now. Raises TimeoutError when it doesn't answer."""
         ...

@@ -72,6 +72,10 @@ class PipeSupervisor:
         """Every transition up to this one is stored."""
         self._channel.send(messages.Recorded(seq=seq))
 
+    def hear(self, bot_id: int, deaf: bool, reason: str = "") -> None:
+        """A bot is deaf, or hears again."""
+        self._channel.send(messages.Hearing(bot_id=bot_id, deaf=deaf, reason=reason))
+
     async def sight(self) -> FleetSight:
         """The supervisor's view now. Raises TimeoutError."""
         answer = await self._ask(lambda number: messages.GetSnapshot(id=number))

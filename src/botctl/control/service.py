@@ -51,6 +51,7 @@ class Service:
         topology: Topology,
         streams: Callable[[], Redis],
         router_stats: RouterStats,
+        telegram_pending: Mapping[int, int],
         problems: Callable[[], list[str]],
         version: str,
     ) -> None:
@@ -61,6 +62,7 @@ class Service:
         self._topology = topology
         self._streams = streams
         self._router_stats = router_stats
+        self._telegram_pending = telegram_pending
         self._problems = problems
         self._version = version
         self._journal: Mapping[str, Mapping[int, int]] = {}
@@ -160,6 +162,7 @@ class Service:
                         bot_id=bot.bot_id,
                         state=bot.state,
                         restarts=bot.restarts,
+                        telegram_pending=self._telegram_pending.get(bot.bot_id),
                         gauges=bot.gauges
                         | ({"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}),
                         counters=bot.counters

@@ -20,12 +20,16 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
 @dataclass(frozen=True, kw_only=True)
 class BotSample:
-    """One bot. `gauges` and `counters` are those of its heartbeat; unknown names are left out."""
+    """One bot. `gauges` and `counters` are those of its heartbeat; unknown names are left out.
+
+    `telegram_pending` is how many updates Telegram holds for it, None when nobody knows.
+    """
 
     name: str
     bot_id: int
     state: str
     restarts: int = 0
+    telegram_pending: int | None = None
     gauges: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
 
@@ -60,7 +64,7 @@ _GAUGES: Mapping[str, tuple[str, str, float]] = {
     "pss_mb": ("pss_bytes", "Memory of the process: its own and its share of what it shares.", 1024 * 1024),
     "lanes": ("lanes", "Chats being worked on.", 1),
     "last_poll_age_s": ("last_poll_age_seconds", "Since the last answer to getUpdates.", 1),
-    "last_commit_age_s": ("last_commit_age_seconds", "Since the last commit of updates.", 1),
+    "last_commit_age_s": ("last_commit_age_seconds", "Since updates were last committed, or the bot began.", 1),
     "heartbeat_age_s": ("heartbeat_age_seconds", "Since the last heartbeat.", 1),
 }
 # name in the heartbeat -> metric (without _total), help, further labels
@@ -138,12 +142,17 @@ def _lives(bots: list[BotSample]) -> Iterator[Metric]:
     state = GaugeMetricFamily("botctl_bot_state", "1 for the state the bot is in.", labels=["bot", "state"])
     info = GaugeMetricFamily("botctl_bot_info", "The bot's id at Telegram.", labels=["bot", "bot_id"])
     restarts = CounterMetricFamily("botctl_bot_restarts", "Restarts since the daemon was started.", labels=["bot"])
+    pending = GaugeMetricFamily(
+        "botctl_telegram_pending_updates", "Updates that Telegram holds for the bot, kept for 24 hours.", labels=["bot"]
+    )
     for bot in bots:
         up.add_metric([bot.name], float(bot.state in _UP))
         state.add_metric([bot.name, bot.state], 1)
         info.add_metric([bot.name, str(bot.bot_id)], 1)
         restarts.add_metric([bot.name], bot.restarts)
-    yield from (up, state, info, restarts)
+        if bot.telegram_pending is not None:
+            pending.add_metric([bot.name], bot.telegram_pending)
+    yield from (up, state, info, restarts, pending)
 
 
 def _gauges(bots: list[BotSample]) -> Iterator[Metric]:

@@ -56,6 +56,9 @@ class SupervisorDouble:
     def recorded(self, seq: int) -> None:
         self.acknowledged.append(seq)
 
+    def hear(self, bot_id: int, deaf: bool, reason: str = "") -> None:
+        pass
+
     async def sight(self) -> FleetSight:
         bots = {bot.bot_id: bot.name for bot in self.desired[-1].bots} if self.desired else {}
         bots |= dict.fromkeys(self.lingering, "leaving")
