@@ -14,7 +14,16 @@ from starlette.exceptions import HTTPException
 
 from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest
 from botctl.api.service import ControlService, Verb
-from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunsBody, StatusBody
+from botctl.control.views import (
+    AppliedBody,
+    CommandBody,
+    DeathsBody,
+    EventBody,
+    HealthBody,
+    LoginBody,
+    RunsBody,
+    StatusBody,
+)
 from botctl.errors import BotctlError, ExitCode
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -103,6 +112,13 @@ def _commanding(service: ControlService) -> APIRouter:
     ) -> RunsBody:
         """The latest incarnations, newest first."""
         return RunsBody(runs=await service.runs(bot, limit))
+
+    @router.get("/bots/{name}/deaths")
+    async def deaths(
+        name: str, limit: Annotated[int, Query(ge=1, le=1000)] = 20, planned: Annotated[bool, Query()] = False
+    ) -> DeathsBody:
+        """How a bot is now, and how its latest incarnations ended; with `planned` also those that were asked to."""
+        return await service.deaths(name, limit, planned)
 
     @router.get("/events")
     async def events(

@@ -6,7 +6,16 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Protocol
 
-from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunBody, StatusBody
+from botctl.control.views import (
+    AppliedBody,
+    CommandBody,
+    DeathsBody,
+    EventBody,
+    HealthBody,
+    LoginBody,
+    RunBody,
+    StatusBody,
+)
 from botctl.fleet import Fleet
 
 
@@ -50,6 +59,10 @@ class ControlService(Protocol):
 
     async def runs(self, name: str | None, limit: int) -> list[RunBody]:
         """The latest incarnations of a bot or of all. Raises NoSuchBotError."""
+        ...
+
+    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+        """A bot's latest ends, with `planned` also those that were asked for. Raises NoSuchBotError."""
         ...
 
     async def psql_login(self, name: str) -> LoginBody:

@@ -42,7 +42,10 @@ class BotHealth(Data, frozen=True):
 
 
 class BotFailed(Data, frozen=True):
-    """`failure`: the failure class; `exit`: e.g. `signal 9` or `exit 1`; `detail`: one line for the operator."""
+    """`failure`: the failure class; `exit`: e.g. `signal 9` or `exit 1`; `detail`: one line for the operator.
+
+    `cause`: what it ended of, in one sentence; `action`: what was done about it.
+    """
 
     bot_id: int
     name: str
@@ -51,6 +54,8 @@ class BotFailed(Data, frozen=True):
     exit: str | None = None
     detail: str = ""
     duration_s: float | None = None
+    cause: str = ""
+    action: str = ""
 
 
 class BotStopped(Data, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
@@ -17,6 +18,7 @@ from botctl.bus.topology import Topology
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
+from botctl.control.historian import Historian
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.ports import SupervisorPort
 from botctl.control.recorder import Recorder
@@ -28,8 +30,8 @@ from botctl.control.watch import DatabaseWatch
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig
+from botctl.settings.places import DataFolder
 from botctl.storage.engine import login_engine
-from botctl.storage.runs import abandon_runs
 
 _log = structlog.get_logger("botctl.control")
 
@@ -68,11 +70,13 @@ class Assembly:
             config.telegram_base_url,
             **options_of(config.options),
         )
+        self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs)
         self.service = Service(
             keeper=self.keeper,
             supervisor=supervisor,
             engine=self._engine,
             database=config.database.target,
+            historian=self.historian,
             topology=topology,
             streams=lambda: self._client(blocking=True),
             router_stats=self.router.stats,
@@ -150,8 +154,7 @@ class Assembly:
         while True:
             try:
                 sight = await self._supervisor.sight()
-                async with self._engine.begin() as connection:
-                    await abandon_runs(connection, sight.started_at)
+                await self.historian.close_old_runs(sight.started_at)
             except DATABASE_TROUBLE as error:
                 _log.warning("waiting for the database", reason=database_reason(error))
                 await asyncio.sleep(_TRY_AGAIN_AFTER)

@@ -8,9 +8,12 @@ from typing import Any
 from botctl.bus.events import event_id
 from botctl.control.ports import Transition
 from botctl.storage.outbox import StoredEvent
+from botctl.storage.runs import Ending
 
 _WITHOUT_PROCESS = frozenset({"configured", "stopped", "backoff", "quarantined"})
-_TAIL_LINES = 20
+_TAIL_LINES = 40
+_LONGEST_LINE = 4000
+_LONGEST_STACKS = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,8 @@ def meaning(transition: Transition) -> Meaning:
                     "exit": transition.exit,
                     "detail": transition.reason[:500],
                     "duration_s": transition.duration,
+                    "cause": transition.cause[:500],
+                    "action": transition.action[:200],
                 },
             )
         )
@@ -69,10 +74,25 @@ def meaning(transition: Transition) -> Meaning:
     )
 
 
-def detail(transition: Transition) -> str | None:
-    """For the run's row: the reason, and the last lines the bot wrote."""
-    lines = [transition.reason, *transition.log_tail[-_TAIL_LINES:]]
-    return "\n".join(line for line in lines if line)[:20_000].replace("\0", "") or None
+def ending(transition: Transition) -> Ending:
+    """For the run's row: how it ended, in texts that PostgreSQL takes."""
+    return Ending(
+        failure=transition.failure,
+        exit=transition.exit,
+        detail=_storable(transition.reason, _LONGEST_LINE) or None,
+        from_state=transition.from_state,
+        cause=_storable(transition.cause, _LONGEST_LINE) or None,
+        action=_storable(transition.action, _LONGEST_LINE) or None,
+        log_tail=tuple(_storable(line, _LONGEST_LINE) for line in transition.log_tail[-_TAIL_LINES:]),
+        stacks=_storable(transition.stacks, _LONGEST_STACKS) or None,
+        memory_mb=transition.memory_mb,
+        silent_for=transition.silent_for,
+        duration=transition.duration,
+    )
+
+
+def _storable(text: str, longest: int) -> str:
+    return text[:longest].replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _event(transition: Transition, n: int, type_: str, data: dict[str, Any]) -> StoredEvent:
@@ -89,6 +109,6 @@ def _event(transition: Transition, n: int, type_: str, data: dict[str, Any]) -> 
             "bot_id": transition.bot_id,
             "name": transition.name,
             "incarnation": transition.incarnation,
-            **{key: value.replace("\0", "") if isinstance(value, str) else value for key, value in data.items()},
+            **{key: _storable(value, len(value)) if isinstance(value, str) else value for key, value in data.items()},
         },
     )

@@ -32,6 +32,9 @@ class WantedBot:
     live: dict[str, Any]
     memory: int
     open_files: int
+    file_size: int
+    cpu: float
+    processes: int
     enabled: bool
     secrets: tuple[str, ...] = field(repr=False)
     passwords: Passwords | None = None
@@ -58,6 +61,9 @@ class BotSight:
     incarnation: int = 0
     restarts: int = 0
     last_failure: str | None = None
+    last_failure_at: float | None = None
+    last_exit: str | None = None
+    """How the last failure's process ended, e.g. `signal 9`."""
     since: float = 0.0
     started_at: float | None = None
     heartbeat_age: float | None = None
@@ -94,7 +100,10 @@ class FleetSight:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Transition:
-    """One change of one bot's state, in order of `seq`; `exit` is filled when it is the end of an incarnation."""
+    """One change of one bot's state, in order of `seq`; `exit` and all below are filled at the end of an incarnation.
+
+    `cause` and `action` are a sentence each: what it ended of, what was done. Spans in seconds.
+    """
 
     seq: int
     at: float
@@ -109,6 +118,11 @@ class Transition:
     failure: str | None = None
     duration: float | None = None
     log_tail: tuple[str, ...] = ()
+    cause: str = ""
+    action: str = ""
+    stacks: str = ""
+    memory_mb: float | None = None
+    silent_for: float | None = None
 
 
 class SupervisorPort(Protocol):

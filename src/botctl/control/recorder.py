@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.control.lifecycle import detail, meaning
+from botctl.control.lifecycle import ending, meaning
 from botctl.control.ports import SupervisorPort, Transition
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason, is_hopeless
 from botctl.storage import runs
@@ -94,9 +94,7 @@ class Recorder:
                         at=one.at,
                         seq=one.seq,
                         pid=one.pid,
-                        failure=one.failure,
-                        exit=one.exit,
-                        detail=detail(one),
+                        ending=ending(one),
                     )
                 if means.begins is not None:
                     pid = None if means.ends is not None else one.pid

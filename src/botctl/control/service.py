@@ -18,10 +18,20 @@ from botctl.bus.reader import read_logs
 from botctl.bus.router import RouterStats
 from botctl.bus.topology import Topology
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.control.status import status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
-from botctl.control.views import AppliedBody, CommandBody, EventBody, HealthBody, LoginBody, RunBody, StatusBody
+from botctl.control.views import (
+    AppliedBody,
+    CommandBody,
+    DeathsBody,
+    EventBody,
+    HealthBody,
+    LoginBody,
+    RunBody,
+    StatusBody,
+)
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
@@ -48,6 +58,7 @@ class Service:
         supervisor: SupervisorPort,
         engine: AsyncEngine,
         database: DatabaseTarget,
+        historian: Historian,
         topology: Topology,
         streams: Callable[[], Redis],
         router_stats: RouterStats,
@@ -59,6 +70,7 @@ class Service:
         self._supervisor = supervisor
         self._engine = engine
         self._database = database
+        self._historian = historian
         self._topology = topology
         self._streams = streams
         self._router_stats = router_stats
@@ -129,6 +141,23 @@ class Service:
         except DATABASE_TROUBLE as error:
             raise DatabaseAwayError(error) from error
         return [RunBody.model_validate(run, from_attributes=True) for run in found]
+
+    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+        """How the latest incarnations of a bot ended; works without the database. Raises NoSuchBotError."""
+        notes = []
+        bot = None
+        try:
+            bot = next((one for one in (await self.status()).bots if one.name == name), None)
+        except BotctlError as error:
+            notes.append(error.message)
+        known = self._keeper.bot(name)
+        bot_id = known.bot_id if known is not None else bot.bot_id if bot is not None else None
+        try:
+            body = await self._historian.tell(name, bot_id, bot, limit=limit, planned=planned)
+        except NoSuchBotError:
+            raise self._no_such_bot(name) from None
+        body.notes[:0] = notes
+        return body
 
     async def psql_login(self, name: str) -> LoginBody:
         """Make a read-only login that sees this bot's rows only."""
@@ -216,9 +245,12 @@ class Service:
     def _bot_id(self, name: str) -> int:
         bot = self._keeper.bot(name)
         if bot is None:
-            names = ", ".join(one.name for one in self._keeper.fleet.bots) if self._keeper.fleet is not None else ""
-            raise NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {names}." if names else None)
+            raise self._no_such_bot(name)
         return bot.bot_id
+
+    def _no_such_bot(self, name: str) -> NoSuchBotError:
+        names = ", ".join(one.name for one in self._keeper.fleet.bots) if self._keeper.fleet is not None else ""
+        return NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {names}." if names else None)
 
 
 def _event_body(log: Log, entry: str, event: Event) -> EventBody:

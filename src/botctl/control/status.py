@@ -59,6 +59,8 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         pid=bot.pid,
         restarts=bot.restarts,
         last_failure=bot.last_failure,
+        last_failure_at=bot.last_failure_at,
+        last_exit=bot.last_exit,
         memory_mb=_rounded(gauges.get("pss_mb")),
         inbox_depth=_whole(gauges.get("inbox_depth")),
         outbox_depth=_whole(gauges.get("outbox_depth")),

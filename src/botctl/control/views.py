@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,6 +35,8 @@ class BotView(View):
     pid: int | None = None
     restarts: int = 0
     last_failure: str | None = None
+    last_failure_at: float | None = None
+    last_exit: str | None = None
     memory_mb: float | None = None
     inbox_depth: int | None = None
     outbox_depth: int | None = None
@@ -102,6 +104,46 @@ class RunsBody(View):
     """Answer of `GET /v1/runs`, newest first."""
 
     runs: list[RunBody]
+
+
+class DeathBody(View):
+    """The end of one incarnation. Times in seconds since the epoch, spans in seconds; null where nobody knows.
+
+    `cause` is what it ended of, `action` what was done about it, a sentence each. Without `failure` it was asked to
+    end, unless `exit` is `unknown`: then the daemon itself was killed.
+    """
+
+    name: str
+    bot_id: int
+    incarnation: int
+    started_at: float | None
+    ended_at: float
+    duration_s: float | None
+    failure: str | None
+    exit: str | None
+    cause: str
+    action: str
+    memory_mb: float | None
+    silent_for_s: float | None
+    log_tail: list[str]
+    stacks: str
+    source: Literal["database", "file"]
+
+
+class DeathsBody(View):
+    """Answer of `GET /v1/bots/NAME/deaths`, newest first.
+
+    `bot` is how it is now: null when the fleet has it no more, or nobody can tell. `last_end` is its latest end, also
+    one that was asked for; `failures_24h` counts by class. The history begins at `since`. `notes` say what is missing.
+    """
+
+    name: str
+    bot: BotView | None = None
+    deaths: list[DeathBody] = Field(default_factory=list)
+    last_end: DeathBody | None = None
+    failures_24h: dict[str, int] = Field(default_factory=dict)
+    since: float | None = None
+    notes: list[str] = Field(default_factory=list)
 
 
 class LoginBody(View):

@@ -1,5 +1,5 @@
 """Looks after the database while the daemon runs: is it there, does a bot's transaction last too long, has a bot
-changed its own login, partitions."""
+changed its own login, partitions, runs of long ago."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
-from botctl.storage import audit, logins
+from botctl.storage import audit, logins, runs
 
 _log = structlog.get_logger("botctl.control.watch")
 
@@ -61,6 +61,7 @@ class DatabaseWatch:
             if tidy:
                 await audit.ensure_partitions(connection)
                 await logins.close_readers(connection)
+                await runs.prune_runs(connection)
         if ended:
             _log.warning("transactions that lasted too long were ended", sessions=ended, longest=str(self._longest))
         await self._mend(blindly)

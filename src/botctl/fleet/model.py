@@ -27,11 +27,17 @@ Whether the secret is right only Telegram can say (401); a wrong one costs its o
 """
 
 NAME_FORMAT = r"^[a-z0-9][a-z0-9_-]{0,31}$"
+SOFT_SHARE = 0.8
+"""Of the hard memory limit, the soft one unless it is given."""
+
+SMALLEST_PROCESSES = 16
+"""Threads of a bot and of its name resolver, with room."""
+
 HANDLERS_FORMAT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
-RESERVED_NAMES = frozenset({"control", "daemon", "setup", "forkserver", "postgres", "valkey", "sandbox"})
-"""Processes of ours, whose names their log files have."""
+RESERVED_NAMES = frozenset({"control", "daemon", "deaths", "forkserver", "postgres", "sandbox", "setup", "valkey"})
+"""Processes of ours, whose names their log files have; and `deaths`, the file of the death history."""
 
 
 def _http_url(value: str) -> str:
@@ -105,12 +111,42 @@ class Access(_Model):
 class Limits(_Model):
     """What one bot may use."""
 
-    memory: Size = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Bytes of data the process may hold.")
+    memory: Size = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Bytes it may hold: the hard limit.")
+    memory_soft: Size | None = Field(
+        default=None, ge=32 * 1024**2, description="PSS beyond which it drains and is started anew; 80 % of memory."
+    )
     open_files: Annotated[int, Field(ge=64)] = 1024
+    file_size: Size = Field(default=0, ge=0, description="Bytes that one file of it may grow to; 0 for no limit.")
+    cpu: Annotated[float, Field(ge=0, le=1024)] = Field(
+        default=0.0, description="Cores it may use, such as 0.5; 0 for no limit. Needs control groups."
+    )
+    processes: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="Processes and threads it may have; 0 for no limit. Needs control groups."
+    )
     concurrent_chats: Annotated[int, Field(ge=1, le=1000)] = 32
     attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=5, description="How often an update is tried before it becomes a dead letter."
     )
+
+    @model_validator(mode="after")
+    def _soft_before_hard(self) -> Self:
+        if self.memory_soft is not None and self.memory_soft > self.memory:
+            raise ValueError("memory_soft is more than memory")
+        if 0 < self.processes < SMALLEST_PROCESSES:
+            raise ValueError(f"processes counts threads too; a bot needs at least {SMALLEST_PROCESSES}")
+        return self
+
+    @property
+    def soft(self) -> int:
+        """Bytes of PSS beyond which the bot is recycled."""
+        return self.memory_soft if self.memory_soft is not None else int(self.memory * SOFT_SHARE)
+
+
+class Recycle(_Model):
+    """When a bot that is well is started anew, each give or take a tenth; a remedy for slow leaks."""
+
+    age: Duration = Field(default=0.0, ge=0, description="After this time; 0 for never.")
+    updates: Annotated[int, Field(ge=0)] = Field(default=0, description="After so many updates; 0 for never.")
 
 
 class Restart(_Model):
@@ -149,6 +185,7 @@ class BotSpec(_Model):
     access: Access = Access()
     limits: Limits = Limits()
     restart: Restart = Restart()
+    recycle: Recycle = Recycle()
     subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND
@@ -158,7 +195,7 @@ class BotSpec(_Model):
     @classmethod
     def _name_is_free(cls, value: str) -> str:
         if value in RESERVED_NAMES:
-            raise ValueError(f"{value!r} is the name of a process of botctl's own; choose another")
+            raise ValueError(f"{value!r} is a name of botctl's own; choose another")
         return value
 
     @field_validator("token")

@@ -8,7 +8,7 @@ import pytest
 
 from botctl.bus.catalogue import validate
 from botctl.bus.events import Event
-from botctl.control.lifecycle import detail, meaning
+from botctl.control.lifecycle import ending, meaning
 from botctl.control.ports import Transition
 
 
@@ -84,10 +84,31 @@ def test_ids_are_the_same_again_and_others_for_another_daemon() -> None:
     assert not set(ids()) & set(ids(seq=6))
 
 
-def test_detail_holds_the_reason_and_the_last_lines_without_nul() -> None:
-    one = transition("running", "backoff", exit="exit 1", log_tail=tuple(f"line {n}\0" for n in range(100)))
-    lines = (detail(one) or "").split("\n")
-    assert lines[0] == "why"
-    assert lines[-1] == "line 99"
-    assert len(lines) == 21
-    assert detail(transition("running", "stopped", reason="")) is None
+def test_an_ending_has_texts_that_postgresql_takes() -> None:
+    tail = tuple(f"line {n}\0\ud800" for n in range(100))
+    one = transition(
+        "running", "backoff", exit="signal 9", failure="hang", log_tail=tail, cause="no\0 heartbeat",
+        action="restarted", stacks="x" * 100_000, memory_mb=17.5, silent_for=10.25, duration=3.5,
+    )  # fmt: skip
+    how = ending(one)
+    assert (how.detail, how.cause, how.action, how.from_state) == ("why", "no heartbeat", "restarted", "running")
+    assert (how.failure, how.exit, how.memory_mb, how.silent_for, how.duration) == (
+        "hang",
+        "signal 9",
+        17.5,
+        10.25,
+        3.5,
+    )
+    assert (len(how.log_tail), how.log_tail[-1]) == (40, "line 99?")
+    assert len(how.stacks or "") == 64 * 1024
+
+
+def test_an_ending_of_which_little_is_known_has_no_empty_texts() -> None:
+    how = ending(transition("running", "stopped", reason="", exit="exit 0"))
+    assert (how.detail, how.cause, how.action, how.stacks, how.log_tail) == (None, None, None, None, ())
+
+
+def test_a_failure_is_told_with_its_cause_and_what_was_done() -> None:
+    one = transition("failed", "backoff", exit="signal 9", failure="hang", cause="no heartbeat", action="restarted")
+    (told,) = meaning(one).events
+    assert (told.data["cause"], told.data["action"]) == ("no heartbeat", "restarted")

@@ -23,10 +23,10 @@ def test_a_name_that_is_no_safe_file_name_is_refused(name: str) -> None:
         BotSpec.model_validate({"name": name, "token": "1:abc"})
 
 
-@pytest.mark.parametrize("name", ["control", "daemon", "setup", "forkserver", "postgres", "valkey", "sandbox"])
-def test_a_name_of_a_process_of_ours_is_refused(name: str) -> None:
+@pytest.mark.parametrize("name", ["control", "daemon", "deaths", "setup", "forkserver", "postgres", "valkey", "sandbox"])
+def test_a_name_of_a_log_of_ours_is_refused(name: str) -> None:
     """They would share a log file."""
-    with pytest.raises(ValidationError, match=f"'{name}' is the name of a process of botctl's own"):
+    with pytest.raises(ValidationError, match=f"'{name}' is a name of botctl's own"):
         BotSpec.model_validate({"name": name, "token": "1:abc"})
 
 
