@@ -24,6 +24,7 @@ from botctl.bot.health import Health
 from botctl.bot.intake import Intake
 from botctl.bot.journal import SendJournal
 from botctl.bot.lanes import Lanes
+from botctl.bot.live_limits import LiveLimits
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Reactions
 from botctl.bot.recovery import Recovery
@@ -62,6 +63,7 @@ class Parts:
     reactions: Reactions
     recovery: Recovery
     suspects: Suspects
+    limits: LiveLimits
     dispatcher: Dispatcher
     bus: BusLink
     answerer: Answerer | None
@@ -127,7 +129,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         wakeups.events_committed,
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
-    suspects = Suspects(database, inbox, limit=spec.limits.attempts)
+    limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
+    suspects = Suspects(database, inbox, limits=limits)
     handling = Handling(
         application,
         database,
@@ -137,7 +140,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         spec.access,
         reactions.react,
         suspects=suspects,
-        max_attempts=spec.limits.attempts,
+        limits=limits,
         now=now,
     )
 
@@ -147,7 +150,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     async def deliver(parts: list[Outgoing]) -> None:
         await sender.deliver(parts)
 
-    dispatcher = Dispatcher(lanes, intake, handle, deliver, concurrent=spec.limits.concurrent_chats)
+    dispatcher = Dispatcher(lanes, intake, handle, deliver, limits=limits)
     bus = BusLink(
         config.redis_url,
         config.namespace,
@@ -180,6 +183,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         reactions=reactions,
         recovery=Recovery(database, sends, conversations, sender, lanes, health, now=now),
         suspects=suspects,
+        limits=limits,
         dispatcher=dispatcher,
         bus=bus,
         answerer=answerer,

@@ -17,6 +17,7 @@ from botctl.bot.faults import brief
 from botctl.bot.handling import Handled
 from botctl.bot.intake import Intake
 from botctl.bot.lanes import Lanes
+from botctl.bot.live_limits import LiveLimits
 from botctl.bot.sender import Outgoing
 from botctl.bot.tasks import end, stack_of
 from botctl.bot.updates import chat_of_lane
@@ -47,14 +48,14 @@ class Dispatcher:
         handle: Callable[[InboxRow], Awaitable[Handled]],
         deliver: Callable[[list[Outgoing]], Awaitable[None]],
         *,
-        concurrent: int,
+        limits: LiveLimits,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._lanes = lanes
         self._intake = intake
         self._handle = handle
         self._deliver = deliver
-        self._concurrent = concurrent
+        self._limits = limits
         self._now = now
         self._changed = asyncio.Event()
         self._running = 0
@@ -89,7 +90,7 @@ class Dispatcher:
         """Take and handle rows until cancelled; what is under way then goes on until `drain`."""
         while True:
             self._changed.clear()
-            while self._running < self._concurrent and (row := self._lanes.take(self._now())) is not None:
+            while self._running < self._limits.concurrent_chats and (row := self._lanes.take(self._now())) is not None:
                 self._running += 1
                 task = asyncio.create_task(self._work_off(row), name=f"lane {row.lane}")
                 self._tasks.add(task)

@@ -23,6 +23,7 @@ from botctl.bot.faults import brief, environmental
 from botctl.bot.health import Health
 from botctl.bot.incoming import Incoming, read_incoming
 from botctl.bot.journal import NotRepeatedError
+from botctl.bot.live_limits import LiveLimits
 from botctl.bot.scope import Scope, current
 from botctl.bot.sender import Outgoing
 from botctl.bot.starting import Starter
@@ -68,7 +69,7 @@ class Handling:
         react: React,
         *,
         suspects: Suspects,
-        max_attempts: int,
+        limits: LiveLimits,
         now: Callable[[], float],
     ) -> None:
         self._application = application
@@ -79,7 +80,7 @@ class Handling:
         self._access = access
         self._react = react
         self._suspects = suspects
-        self._max_attempts = max_attempts
+        self._limits = limits
         self._now = now
         self._waits: dict[str, int] = {}
 
@@ -163,7 +164,7 @@ class Handling:
             _log.warning("handling waits for something outside", error=reason, retry_in=delay)
             await self._committer.postpone(scope, reason, delay, counts=False)
             return Handled(again=_again(row, row.attempts, self._now() + delay))
-        if scope.attempt >= self._max_attempts:
+        if scope.attempt >= self._limits.attempts:
             return await self._bury(scope, error, reason)
         delay = min(_FIRST_DELAY * 2.0 ** (scope.attempt - 1), _MAX_DELAY)
         _log.error("handling failed", attempt=scope.attempt, retry_in=delay, exc_info=error)

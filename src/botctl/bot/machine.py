@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
@@ -166,6 +166,13 @@ class BotMachine:
     def _ready(self) -> None:
         self._on_ready()
 
+    def adjust(self, settings: Mapping[str, Any]) -> dict[str, int]:
+        """Take over limits that may change while it runs; those that have changed."""
+        changed = self._parts.limits.adjust(settings)
+        if changed:
+            self._parts.dispatcher.wake()
+        return changed
+
     def _heartbeat(self) -> Heartbeat:
         parts = self._parts
         return Heartbeat(
@@ -182,7 +189,7 @@ class BotMachine:
         parts, now = self._parts, time.monotonic()
         parts.bus.check()
         stuck = parts.dispatcher.stuck()
-        if stuck >= self._spec.limits.concurrent_chats:
+        if stuck >= parts.limits.concurrent_chats:
             self.health.trouble(Trouble.STUCK, "all handlers are stuck")
         else:
             self.health.well(Trouble.STUCK)

@@ -62,6 +62,7 @@ class BotProcess:
         self._spec = spec
         self._stop = asyncio.Event()
         self._stop_timeout = spec.restart.stop_timeout
+        self._log_level = spec.log_level
         self._machine = BotMachine(
             config,
             spec,
@@ -114,9 +115,22 @@ class BotProcess:
                     _log.info("credentials rotated", generation=credentials.generation)
                     self._channel.send(messages.Rotated(generation=credentials.generation))
                 case messages.Adjust(settings=settings):
-                    _adjust(settings)
+                    self._adjust(settings)
                 case _:
                     _log.warning("message not understood", type=type(message).__name__)
+
+    def _adjust(self, settings: dict[str, Any]) -> None:
+        level = settings.get("log_level")
+        if isinstance(level, str) and level != self._log_level:
+            try:
+                logs.set_level(level)
+            except ValueError as error:
+                _log.warning("setting refused", error=str(error))
+            else:
+                self._log_level = level
+                _log.info("log level changed", level=level)
+        if changed := self._machine.adjust(settings):
+            _log.info("limits changed", **changed)
 
     def _ready(self) -> None:
         _log.info("ready")
@@ -154,14 +168,3 @@ def _take_credentials(passwords: Passwords, credentials: messages.Credentials | 
             database=(credentials.database, credentials.previous_database),
             redis=(credentials.redis, credentials.previous_redis),
         )
-
-
-def _adjust(settings: dict[str, Any]) -> None:
-    level = settings.get("log_level")
-    if isinstance(level, str):
-        try:
-            logs.set_level(level)
-        except ValueError as error:
-            _log.warning("setting refused", error=str(error))
-        else:
-            _log.info("log level changed", level=level)

@@ -19,6 +19,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
+from botctl.bot.live_limits import LiveLimits
 from botctl.bot.scope import Scope
 from botctl.storage.inbox import Inbox, Mark
 
@@ -74,10 +75,10 @@ def judge(
 class Suspects:
     """Judges at the start; then lets attempts run together, and a suspect alone."""
 
-    def __init__(self, database: Database, inbox: Inbox, *, limit: int) -> None:
+    def __init__(self, database: Database, inbox: Inbox, *, limits: LiveLimits) -> None:
         self._database = database
         self._inbox = inbox
-        self._limit = limit
+        self._limits = limits
         self._suspected: set[int] = set()
         self._guilty: frozenset[int] = frozenset()
         self._inside = 0
@@ -91,7 +92,7 @@ class Suspects:
             interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
             seen_together = frozenset(row for row, mark in marked.items() if mark is Mark.TOGETHER)
             condemned = frozenset(row for row, mark in marked.items() if mark is Mark.GUILTY)
-            verdict = judge(previous_failure, interrupted, self._limit, seen_together, frozenset(marked))
+            verdict = judge(previous_failure, interrupted, self._limits.attempts, seen_together, frozenset(marked))
             verdict = replace(verdict, guilty=verdict.guilty | condemned)
             await self._inbox.excuse(connection, sorted(verdict.excused))
             if previous_failure == "signal":

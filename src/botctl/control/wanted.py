@@ -15,11 +15,11 @@ from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor
 
-_LIVE = ("log_level",)
-"""Keys that a running bot adopts without a restart."""
+_LIVE_LIMITS = ("concurrent_chats", "attempts")
+"""Limits that the bot itself keeps to."""
 
-_SUPERVISORS = ("restart", "enabled")
-"""Keys that concern the supervisor only."""
+_WITHOUT_RESTART = ("log_level", "limits", "restart", "recycle", "enabled")
+"""Keys that a running bot adopts, or that its supervisor keeps to. A limit the kernel refuses to change restarts it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +55,18 @@ def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Pas
         bot_id=spec.bot_id,
         digest=digest(encoded),
         config=encoded,
-        restart=spec.restart.model_dump(),
-        live={key: getattr(spec, key) for key in _LIVE},
+        restart=spec.restart.model_dump()
+        | {
+            "memory_soft": spec.limits.soft,
+            "max_age": spec.recycle.age,
+            "max_updates": spec.recycle.updates,
+        },
+        live={"log_level": spec.log_level, **{key: getattr(spec.limits, key) for key in _LIVE_LIMITS}},
         memory=spec.limits.memory,
         open_files=spec.limits.open_files,
+        file_size=spec.limits.file_size,
+        cpu=spec.limits.cpu,
+        processes=spec.limits.processes,
         enabled=spec.enabled,
         secrets=_secrets(spec, around),
         passwords=passwords,
@@ -69,7 +77,7 @@ def digest(config: bytes) -> str:
     """Changes exactly when the bot must be restarted to follow its configuration; the order of a set is no change."""
     document = json.loads(config)
     spec = document["spec"]
-    for key in (*_LIVE, *_SUPERVISORS):
+    for key in _WITHOUT_RESTART:
         spec.pop(key, None)
     for key in ("allow", "deny"):
         spec["access"][key] = sorted(spec["access"][key])

@@ -19,7 +19,7 @@ from botctl.fleet.model import BotSpec, Fleet
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _UNSET = "\0unset"
 """Stands for a variable that has been reported as missing, so that what lacks it isn't reported again."""
-_MERGED = ("assistant", "access", "limits", "restart")
+_MERGED = ("assistant", "access", "limits", "restart", "recycle")
 
 KeyPath = tuple[str | int, ...]
 

@@ -17,6 +17,7 @@ import msgspec
 
 from botctl.runtime import linux, messages
 from botctl.runtime.children import Child, Kind, Limits, bot_policy
+from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
 from botctl.supervision.fleet_machine import Change
 from botctl.supervision.model import HAS_PROCESS, Exit, Record, State
@@ -271,8 +272,9 @@ class Desk:
                 cpu=limits.cpu if limits.cpu != before.cpu else None,
                 processes=limits.processes if limits.processes != before.processes else None,
             )
+        by_rlimit = hard_by_rlimit(child, groups)
         for which, old, new in (
-            (resource.RLIMIT_DATA, before.memory, limits.memory),
+            (resource.RLIMIT_DATA, before.memory, limits.memory if by_rlimit else before.memory),
             (resource.RLIMIT_NOFILE, before.open_files, limits.open_files),
             (resource.RLIMIT_FSIZE, before.file_size, limits.file_size),
         ):

@@ -56,7 +56,7 @@ class Rotate(Message, frozen=True):
 
 
 class Adjust(Message, frozen=True):
-    """Settings that can change without a restart, as JSON; today `log_level`."""
+    """Settings that a bot adopts without a restart: `log_level`, `concurrent_chats`, `attempts`."""
 
     settings: dict[str, Any]
 

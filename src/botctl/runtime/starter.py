@@ -19,6 +19,11 @@ from botctl.runtime.pipes import ChildPipes
 from botctl.runtime.spawn import SpawnRequest
 
 
+def hard_by_rlimit(child: Child, groups: Cgroups | None) -> bool:
+    """Whether RLIMIT_DATA has to be the hard memory limit, as no control group is (design §4.11)."""
+    return not (child.cgroup and groups is not None and "memory" in groups.controllers)
+
+
 class Starter:
     """`launching` says whether a process may exist whose pid nobody knows yet."""
 
@@ -118,7 +123,7 @@ class Starter:
             mark=f"{child.key}/{child.record.incarnation}",
             entry=child.entry,
             open_files=limits.open_files,
-            memory=limits.memory,
+            memory=limits.memory if hard_by_rlimit(child, self._cgroups) else 0,
             file_size=limits.file_size,
             cgroup=child.cgroup,
             expendable=bot,

@@ -11,6 +11,7 @@ import structlog.testing
 from botctl.bot.dispatcher import STUCK_AFTER, Dispatcher
 from botctl.bot.handling import Handled
 from botctl.bot.lanes import Lanes
+from botctl.bot.live_limits import LiveLimits
 from botctl.bot.tasks import end
 from botctl.storage.inbox import InboxRow
 
@@ -44,7 +45,7 @@ async def test_a_handling_that_cancels_itself_keeps_neither_lane_nor_slot() -> N
         pass
 
     a_fake: Any = intake
-    dispatcher = Dispatcher(lanes, a_fake, handle, deliver, concurrent=1, now=lambda: next(seconds))
+    dispatcher = Dispatcher(lanes, a_fake, handle, deliver, limits=LiveLimits(1, 5), now=lambda: next(seconds))
     lanes.add(row(1), 0.0)
     lanes.add(row(2), 0.0)
     run = asyncio.create_task(dispatcher.run())
@@ -71,7 +72,7 @@ async def test_a_handling_that_does_not_end_is_told_once_with_its_stack() -> Non
 
     a_fake: Any = FakeIntake()
     lanes = Lanes()
-    dispatcher = Dispatcher(lanes, a_fake, handle, deliver, concurrent=1, now=lambda: seconds)
+    dispatcher = Dispatcher(lanes, a_fake, handle, deliver, limits=LiveLimits(1, 5), now=lambda: seconds)
     lanes.add(row(1), 0.0)
     run = asyncio.create_task(dispatcher.run())
     await begun.wait()

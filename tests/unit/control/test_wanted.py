@@ -41,8 +41,6 @@ def digest(bot: BotSpec, folder: str | None = "/x", around: Surroundings = AROUN
         {"assistant": {"model": "other"}},
         {"assistant": None},
         {"handlers": "package.module:register"},
-        {"limits": {"memory": "128M"}},
-        {"limits": {"concurrent_chats": 3}},
         {"on_uncertain": "skip"},
         {"access": {"allow": [1]}},
         {"proxy": "http://proxy:3128"},
@@ -53,7 +51,17 @@ def test_what_the_process_must_know_restarts_it(change: dict[str, Any]) -> None:
     assert digest(spec(**change)) != digest(spec())
 
 
-@pytest.mark.parametrize("change", [{"log_level": "debug"}, {"enabled": False}, {"restart": {"max_delay": "5s"}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"log_level": "debug"},
+        {"enabled": False},
+        {"restart": {"max_delay": "5s"}},
+        {"recycle": {"age": "1d", "updates": 1000}},
+        {"limits": {"memory": "128M"}},
+        {"limits": {"concurrent_chats": 3}},
+    ],
+)
 def test_what_it_can_adopt_or_need_not_know_does_not_restart_it(change: dict[str, Any]) -> None:
     assert digest(spec(**change)) == digest(spec())
 
@@ -79,7 +87,8 @@ def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it(
     wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
     config = msgspec.json.decode(wanted.config, type=BotConfig)
     assert BotSpec.model_validate_json(bytes(config.spec)) == bot
-    assert (wanted.live, wanted.restart["intensity"]) == ({"log_level": "DEBUG"}, 2)
+    assert wanted.live == {"log_level": "DEBUG", "concurrent_chats": 32, "attempts": 5}
+    assert (wanted.restart["intensity"], wanted.restart["memory_soft"]) == (2, int(0.8 * 64 * 1024**2))
     assert (wanted.memory, wanted.open_files) == (64 * 1024**2, 99)
 
 

@@ -23,7 +23,9 @@ def test_a_name_that_is_no_safe_file_name_is_refused(name: str) -> None:
         BotSpec.model_validate({"name": name, "token": "1:abc"})
 
 
-@pytest.mark.parametrize("name", ["control", "daemon", "deaths", "setup", "forkserver", "postgres", "valkey", "sandbox"])
+@pytest.mark.parametrize(
+    "name", ["control", "daemon", "deaths", "setup", "forkserver", "postgres", "valkey", "sandbox"]
+)
 def test_a_name_of_a_log_of_ours_is_refused(name: str) -> None:
     """They would share a log file."""
     with pytest.raises(ValidationError, match=f"'{name}' is a name of botctl's own"):
@@ -56,3 +58,10 @@ def test_access_admits_everybody_but_the_denied_unless_some_are_allowed() -> Non
 def test_a_first_delay_above_the_greatest_is_refused() -> None:
     with pytest.raises(ValidationError, match="longer than max_delay"):
         Restart(first_delay=60.0, max_delay=30.0)
+
+
+def test_the_soft_memory_limit_is_a_share_of_the_hard_one_and_never_above_it():
+    bot = BotSpec.model_validate({"name": "a", "token": "7:secret", "limits": {"memory": "100M"}})
+    assert bot.limits.soft == 80 * 1024**2
+    with pytest.raises(ValueError, match="memory_soft is more than memory"):
+        BotSpec.model_validate({"name": "a", "token": "7:secret", "limits": {"memory": "100M", "memory_soft": "101M"}})
