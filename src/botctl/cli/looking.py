@@ -10,11 +10,12 @@ import typer
 
 from botctl.cli.client import ApiClient
 from botctl.cli.shared import DataDir, console, data_folder
+from botctl.cli.words import ago
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from botctl.control.views import StatusBody
+    from botctl.control.views import BotView, StatusBody
 
 WATCH_EVERY = 1.0
 
@@ -119,7 +120,7 @@ def _table(body: StatusBody) -> RenderableType:
             column, justify="left" if column in ("BOT", "STATE", "NOTE") else "right", no_wrap=column != "NOTE"
         )
     for bot in body.bots:
-        note = bot.reason or (f"last failure: {bot.last_failure}" if bot.last_failure else "")
+        note = bot.reason or _last_failure(bot)
         table.add_row(
             bot.name,
             str(bot.bot_id),
@@ -137,6 +138,15 @@ def _table(body: StatusBody) -> RenderableType:
         rows.append(Text(servers))
     rows += [Text(f"! {problem}", style="yellow") for problem in daemon.problems]
     return Group(*rows, Text(""), table)
+
+
+def _last_failure(bot: BotView) -> str:
+    """`last failure: hang (signal 9), 3 min ago`."""
+    if bot.last_failure is None:
+        return ""
+    exit = f" ({bot.last_exit})" if bot.last_exit else ""
+    at = f", {ago(bot.last_failure_at, time.time())}" if bot.last_failure_at is not None else ""
+    return f"last failure: {bot.last_failure}{exit}{at}"
 
 
 _COLOURS = {

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from botctl.cli import database, demo, doctor, lifecycle, looking, sandbox, talking
+from botctl.cli import database, demo, doctor, lifecycle, looking, sandbox, talking, why
 from botctl.cli.shared import Commands
 
 app = typer.Typer(
@@ -48,6 +48,7 @@ app.command()(lifecycle.release)
 app.command()(looking.status)
 app.command()(looking.logs)
 app.command()(looking.events)
+app.command()(why.why)
 app.command()(talking.chat)
 app.command()(doctor.doctor)
 app.add_typer(database.app, name="db")

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from botctl.control.death_file import NAME
 from botctl.errors import NoSuchBotError
 from botctl.settings.places import DataFolder
 
@@ -16,15 +17,18 @@ _LONGEST = 16 * 1024 * 1024
 
 
 def log_files(folder: DataFolder, name: str | None) -> list[Path]:
-    """The logs that there are, or the one of `name`. Raises NoSuchBotError when that has none."""
+    """The logs that there are, or the one of `name`. Raises NoSuchBotError when that has none.
+
+    `deaths.log` is no process's output but the history behind `botctl why`; it is shown only when it is named.
+    """
     if folder.logs.is_dir():
         os.listdir(folder.logs)  # glob keeps silent about what it may not read
     found = sorted(folder.logs.glob("*.log"))
+    if name is not None and (wanted := folder.log(name)) in found:
+        return [wanted]
+    found = [file for file in found if file != folder.log(NAME)]
     if name is None:
         return found
-    wanted = folder.log(name)
-    if wanted in found:
-        return [wanted]
     names = ", ".join(file.stem for file in found)
     raise NoSuchBotError(f"there is no log of {name!r}", hint=f"There are: {names}." if names else None)
 
@@ -55,7 +59,7 @@ def follow_logs(folder: DataFolder, name: str | None, files: Sequence[Path]) -> 
     while True:
         quiet = True
         if name is None:
-            for file in sorted(folder.logs.glob("*.log")):
+            for file in log_files(folder, None):
                 readers.setdefault(file, _Reader(file, from_end=False))
         for file, reader in readers.items():
             for line in reader.read():

@@ -24,6 +24,8 @@ from botctl.control.views import (
     BotView,
     CommandBody,
     DaemonView,
+    DeathBody,
+    DeathsBody,
     EventBody,
     HealthBody,
     LoginBody,
@@ -40,12 +42,14 @@ class ControlDouble:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.failed: dict[str, str] = {}
+        self.broken = False
 
     async def status(self) -> StatusBody:
         daemon = DaemonView(pid=1, state="running", version="9.9", uptime_s=7200.0, problems=["redis: away"])
         state, pid = ("running", 9) if ("restart", "a") in self.asked else ("backoff", None)
         bot = BotView(name="a", bot_id=7, state=state, pid=pid, reason="exit 1", restarts=3, memory_mb=17.5)
-        return StatusBody(daemon=daemon, bots=[bot])
+        hung = {"last_failure": "hang", "last_exit": "signal 9", "last_failure_at": time.time() - 180}
+        return StatusBody(daemon=daemon, bots=[bot, BotView(name="b", bot_id=8, state="running", pid=10, **hung)])
 
     async def apply(
         self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
@@ -82,6 +86,20 @@ class ControlDouble:
 
     async def runs(self, name: str | None, limit: int) -> list[RunBody]:
         return []
+
+    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+        self.asked.append(("deaths", name, limit, planned))
+        if name != "a":
+            raise NoSuchBotError(f"no bot is called {name!r}", hint="There are: a.")
+        if self.broken:
+            raise RuntimeError("a mistake of ours")
+        died = DeathBody(
+            name="a", bot_id=7, incarnation=2, started_at=time.time() - 90, ended_at=time.time() - 80, duration_s=10.0,
+            failure="hang", exit="signal 9", cause="no heartbeat for 10 s", action="restarted in 0.08 s",
+            memory_mb=17.5, silent_for_s=10.2, log_tail=["the last line"], stacks="", source="database",
+        )  # fmt: skip
+        bot = BotView(name="a", bot_id=7, state="backoff", reason="no heartbeat for 10 s")
+        return DeathsBody(name="a", bot=bot, deaths=[died], last_end=died, failures_24h={"hang": 1})
 
     async def psql_login(self, name: str) -> LoginBody:
         return LoginBody(url="postgresql://u:p@h/d", valid_until=0.0)
@@ -136,7 +154,8 @@ def test_the_socket_is_its_owners_only(control: ControlDouble, folder: Path) -> 
 def test_status_is_a_table_and_json(control: ControlDouble) -> None:
     shown = run("status")
     assert shown.exit_code == 0
-    for word in ("botctl 9.9", "up 2h", "! redis: away", "backoff", "exit 1", "18 MB"):
+    failed = "last failure: hang (signal 9), 3 min ago"
+    for word in ("botctl 9.9", "up 2h", "! redis: away", "backoff", "exit 1", "18 MB", failed):
         assert word in shown.stdout
     assert "\x1b" not in shown.stdout
     assert json.loads(run("status", "--json").stdout)["bots"][0]["restarts"] == 3
@@ -188,6 +207,42 @@ def test_events_are_lines_for_people_and_json_for_scripts(control: ControlDouble
     assert "bot.ready" in run("events").stdout
     assert json.loads(run("events", "--json", "-f", "--log", "bot").stdout)["entry"] == "1-0"
     assert control.asked == [("events", "all", "0", False), ("events", "bot", "$", True)]
+
+
+def test_why_asks_control(control: ControlDouble) -> None:
+    told = run("why", "a", "--last", "5", "--all")
+    assert told.exit_code == 0
+    for words in (
+        "a is down: no heartbeat for 10 s. It is started again by itself.", "To do: The stacks show where it stood.",
+        "Failures in the last 24 h: hang once.", "hang · signal 9 · after 10 s · silent for 10 s · 18 MB",
+        "  Then: restarted in 0.08 s", "    the last line",
+    ):  # fmt: skip
+        assert words in told.stdout
+    assert "\x1b" not in told.stdout
+    body = json.loads(run("why", "a", "--json").stdout)
+    assert list(body["deaths"][0]) == [
+        "name", "bot_id", "incarnation", "started_at", "ended_at", "duration_s", "failure", "exit", "cause", "action",
+        "memory_mb", "silent_for_s", "log_tail", "stacks", "source",
+    ]  # fmt: skip
+    assert control.asked == [("deaths", "a", 5, True), ("deaths", "a", 3, False)]
+    unknown = run("why", "x")
+    assert (unknown.exit_code, unknown.stderr) == (4, "botctl: error: no bot is called 'x'\nhint: There are: a.\n")
+
+
+def test_why_reads_the_file_when_control_fails_to_answer(control: ControlDouble, folder: Path) -> None:
+    control.broken = True
+    assert run("why", "a").exit_code == 1
+    (folder / "logs").mkdir()
+    record = {
+        "type": "Lifecycle", "seq": 1, "at": time.time() - 60, "name": "a", "bot_id": 7, "incarnation": 1,
+        "from_state": "running", "to_state": "backoff", "reason": "exit 1", "exit": "exit 1", "failure": "crash",
+    }  # fmt: skip
+    (folder / "logs/deaths.log").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    told = run("why", "a")
+    assert told.exit_code == 0
+    assert told.stdout.startswith("How a is now can't be told: internal error: RuntimeError.\n")
+    assert f"! This is what {folder}/logs/deaths.log tells." in told.stdout
+    assert "crash · exit 1" in told.stdout
 
 
 def test_real_processes_end_with_the_same_codes_and_begin_quickly(control: ControlDouble) -> None:

@@ -16,6 +16,7 @@ from botctl.control.views import (
     BotView,
     CommandBody,
     DaemonView,
+    DeathsBody,
     EventBody,
     HealthBody,
     LoginBody,
@@ -79,6 +80,10 @@ class ControlDouble:
     async def runs(self, name: str | None, limit: int) -> list[RunBody]:
         self._note("runs", name, limit)
         return []
+
+    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+        self._note("deaths", name, limit, planned)
+        return DeathsBody(name=name, bot=BotView(name=name, bot_id=7, state="running"))
 
     async def psql_login(self, name: str) -> LoginBody:
         self._note("psql_login", name)
@@ -180,6 +185,17 @@ async def test_an_unknown_route_or_verb_is_an_error_of_the_same_form(api: httpx.
     assert (await api.post("/v1/bots/a/explode")).json()["code"] == 2
 
 
+async def test_deaths_are_asked_for_by_name_with_a_limit(api: httpx.AsyncClient, control: ControlDouble) -> None:
+    body = (await api.get("/v1/bots/a/deaths")).json()
+    assert (body["name"], body["bot"]["state"], body["deaths"]) == ("a", "running", [])
+    await api.get("/v1/bots/a/deaths", params={"limit": 5, "planned": "true"})
+    assert control.asked == [("deaths", "a", 20, False), ("deaths", "a", 5, True)]
+    for limit in (0, 1001, "x"):
+        assert (await api.get("/v1/bots/a/deaths", params={"limit": limit})).status_code == 422
+    control.failure = NoSuchBotError("no bot is called x")
+    assert (await api.get("/v1/bots/x/deaths")).json()["code"] == 4
+
+
 async def test_events_are_lines_of_json(api: httpx.AsyncClient, control: ControlDouble) -> None:
     answer = await api.get("/v1/events", params={"log": "bot", "after": "5-0", "follow": "true"})
     assert [json.loads(line)["entry"] for line in answer.text.splitlines()] == ["1-0", "2-0"]
@@ -206,5 +222,6 @@ async def test_a_reading_application_obeys_no_command(control: ControlDouble) ->
         assert (await api.get("/metrics")).text == "botctl_bot_up 1\n"
         for path in ("/v1/shutdown", "/v1/stop", "/v1/apply", "/v1/psql-login", "/v1/bots/a/stop"):
             assert (await api.post(path)).status_code == 404
-        assert (await api.get("/v1/events")).status_code == 404
+        for path in ("/v1/events", "/v1/bots/a/deaths"):
+            assert (await api.get(path)).status_code == 404
     assert control.asked == [("status",)]

@@ -1,0 +1,164 @@
+"""The answer of `botctl why`: from what is known of a bot's deaths to lines that read like an answer. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from botctl.cli.stack_view import telling
+from botctl.cli.words import ago, cut, local_time, printable, span, times, when
+from botctl.control.advice import advice
+from botctl.supervision.failures import TREATMENT
+from botctl.supervision.model import Failure
+
+if TYPE_CHECKING:
+    from botctl.control.views import BotView, DeathBody, DeathsBody
+
+LINES = 5
+"""Of a log's end, unless all were asked for."""
+
+_WORTH_SAYING = 3.0
+"""Seconds of silence; heartbeats come every second."""
+
+
+def answer(body: DeathsBody, *, now: float, width: int, full: bool = False, unseen: str = "") -> list[str]:
+    """Lines no wider than `width`. `unseen` says why nobody knows how the bot is now, if so."""
+    lines: list[str] = []
+    for paragraph in _standing(body, now, unseen):
+        lines += _wrapped(paragraph, width)
+    lines += [line for note in body.notes for line in _wrapped(f"! {printable(note)}", width)]
+    shortened = False
+    for death in body.deaths:
+        told = list(_death(death, now, width, full))
+        shortened = shortened or (not full and told != list(_death(death, now, width, True)))
+        lines += ["", *told]
+    if shortened:
+        lines += ["", "Shortened; --full shows all lines and stacks."]
+    return lines
+
+
+def meaning_of(failure: str) -> str:
+    """A class of failure in words; the class itself when this release doesn't know it."""
+    try:
+        return TREATMENT[Failure(failure)].meaning.replace("`", "")
+    except (ValueError, KeyError):
+        return failure
+
+
+# --- how it is now -------------------------------------------------------------------------------------------------
+
+
+def _standing(body: DeathsBody, now: float, unseen: str) -> Iterator[str]:
+    name, bot = body.name, body.bot
+    if bot is not None:
+        yield from _state(bot, body, now)
+    elif unseen:
+        yield f"How {name} is now can't be told: {unseen}"
+    else:
+        yield f"{name} is not in the fleet any more."
+    last, death = body.last_end, (body.deaths[0] if body.deaths else None)
+    if last is not None and last.failure is None and last.exit != "unknown":
+        yield f"It last ended {ago(last.ended_at, now)}, because it was asked to: {_cause(last)}."
+    if death is None:
+        since = f" since {when(body.since, now)}, when its history begins" if body.since is not None else ""
+        yield f"{name} has not died{since}."
+    if body.failures_24h:
+        counts = ", ".join(f"{failure} {times(count)}" for failure, count in sorted(body.failures_24h.items()))
+        yield f"Failures in the last 24 h: {counts}."
+
+
+def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
+    since = f" since {when(now - bot.since_s, now)}" if bot.since_s is not None else ""
+    lived = f", for {span(bot.uptime_s)}" if bot.uptime_s is not None else ""
+    reason = printable(" ".join(bot.reason.split()))
+    because = f": {reason}" if reason else ""
+    name = bot.name
+    match bot.state:
+        case "running":
+            yield f"{name} runs (pid {bot.pid}){lived}."
+        case "degraded":
+            yield f"{name} runs (pid {bot.pid}){lived}, but is degraded{because}."
+        case "paused":
+            yield f"{name} waits{since}{because}. It goes on by itself when that is back; a restart would not help."
+        case "starting":
+            yield f"{name} is starting{since}{because}."
+        case "stopping" | "failed":
+            yield f"{name} is being ended{since}{because}."
+        case "configured":
+            yield f"{name} has not been started yet{because}."
+        case "backoff":
+            yield f"{name} is down{since}{because}. It is started again by itself."
+            yield from _to_do(bot, body)
+        case "quarantined":
+            yield f"{name} is quarantined{since}{because}. It is not started again by itself."
+            yield from _to_do(bot, body, f"botctl release {name}")
+        case "stopped" if not bot.enabled:
+            yield f"{name} is stopped{since}: the fleet file says enabled: false."
+        case "stopped":
+            yield f"{name} is stopped{since}{because}. To start it: botctl restart {name}"
+        case other:
+            yield f"{name} is {other}{since}{because}."
+
+
+def _to_do(bot: BotView, body: DeathsBody, then: str = "") -> Iterator[str]:
+    failure = body.last_end.failure if body.last_end is not None else bot.last_failure
+    steps = [step for step in (advice(failure), then) if step]
+    if steps:
+        yield f"To do: {' Then: '.join(steps)}"
+
+
+# --- one death -----------------------------------------------------------------------------------------------------
+
+
+def _death(death: DeathBody, now: float, width: int, full: bool) -> Iterator[str]:
+    yield from _wrapped(f"{when(death.ended_at, now)}: {_cause(death)}", width)
+    yield from _wrapped(f"  {_how(death)}", width, "  ")
+    if death.action:
+        yield from _wrapped(f"  Then: {printable(death.action)}", width, "  ")
+    tail = [line for line in map(printable, death.log_tail) if line.strip()]
+    if tail:
+        yield "  Last lines of its log:"
+        for line in tail if full else tail[-LINES:]:
+            yield "    " + (line if full else cut(line.rstrip(), max(20, width - 4)))
+    elif death.failure is not None:
+        yield "  It had written nothing to its log."
+    if death.stacks:
+        yield "  Where it stood:"
+        for line in death.stacks.splitlines() if full else telling(death.stacks):
+            yield "    " + (printable(line) if full else cut(printable(line), max(20, width - 4)))
+
+
+def _cause(death: DeathBody) -> str:
+    cause = printable(" ".join(death.cause.split())).rstrip(".")
+    if cause and cause != death.exit:
+        return cause
+    if death.failure:
+        return meaning_of(death.failure)
+    return "it was asked to end" if death.exit != "unknown" else "nobody has seen how it ended"
+
+
+def _how(death: DeathBody) -> str:
+    parts = [death.failure] if death.failure else []
+    if death.exit and death.exit != "unknown":
+        parts.append(printable(death.exit))
+    if death.duration_s is not None:
+        parts.append(f"after {span(death.duration_s)}")
+    elif death.started_at is not None:
+        parts.append(f"it had begun {local_time(death.started_at)}")
+    if death.silent_for_s is not None and death.silent_for_s >= _WORTH_SAYING:
+        parts.append(f"silent for {span(death.silent_for_s)}")
+    if death.memory_mb is not None:
+        parts.append(f"{death.memory_mb:.0f} MB")
+    return " · ".join(parts) or "nothing more is known"
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(
+        text,
+        max(40, width),
+        subsequent_indent=indent + ("  " if indent else ""),
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    ) or [text]

@@ -1,0 +1,62 @@
+"""The most telling part of stacks, as `runtime.stacks` writes them."""
+
+from __future__ import annotations
+
+from botctl.cli.stack_view import telling
+
+
+def frames(*names: str, file: str = "/app/handlers.py") -> str:
+    return "".join(f'  File "{file}", line {number} in {name}\n' for number, name in enumerate(names, 1))
+
+
+DEEP = frames("busy", "a", "b", "c", "d", "e", "f", "g")
+WORKER = "Thread 0x00007f01 [sdk_worker] (most recent call first):\n" + frames("wait", "run")
+MAIN = "Thread 0x00007f02 (most recent call first):\n" + DEEP
+TASK = (
+    "Task {name} (handle) (most recent call first):\n"
+    + frames("wait_for", file="/usr/lib/python3.11/asyncio/tasks.py")
+    + frames("get", file="/v/site-packages/httpx/client.py")
+    + frames("ask_the_shop", "reply")
+)
+
+
+def test_the_innermost_frames_of_the_main_thread_come_first() -> None:
+    lines = telling(WORKER + "\n" + MAIN)
+    assert lines[0] == "Thread 0x00007f02"
+    assert lines[1] == '  File "/app/handlers.py", line 1 in busy'
+    assert lines[7:] == ["  … and 2 more frames"]
+    assert not any("wait" in line for line in lines)
+
+
+def test_the_thread_that_broke_goes_before_the_main_one() -> None:
+    broken = "Fatal Python error: Segmentation fault\n\nCurrent thread 0x01 (most recent call first):\n" + frames(
+        "crack"
+    )
+    lines = telling(broken + "\n" + MAIN)
+    assert lines == ["Fatal Python error: Segmentation fault", "Current thread 0x01", *frames("crack").splitlines()]
+
+
+def test_a_main_thread_that_was_cut_off_is_found_where_it_was_written_again() -> None:
+    stacks = WORKER + "\n[too many threads; the main thread again]\n" + frames("busy")
+    assert telling(stacks) == ["[too many threads; the main thread again]", *frames("busy").splitlines()]
+
+
+def test_each_task_tells_where_it_waits_in_the_library_and_in_the_bots_own_code() -> None:
+    lines = telling(MAIN + "\nTasks of UnixLoop: 1\n" + TASK.format(name="poller"))
+    at = lines.index("Task poller (handle)")
+    assert lines[at + 1 :] == [
+        '  File "/usr/lib/python3.11/asyncio/tasks.py", line 1 in wait_for',
+        '  File "/app/handlers.py", line 1 in ask_the_shop',
+    ]
+
+
+def test_more_tasks_than_fit_are_counted() -> None:
+    stacks = MAIN + "\nTasks of UnixLoop: 11\n" + "".join(TASK.format(name=f"lane-{number}") for number in range(11))
+    lines = telling(stacks)
+    assert sum(line.startswith("Task ") for line in lines) == 8
+    assert lines[-1] == "… and 3 more tasks"
+
+
+def test_what_is_not_understood_is_shown_as_it_is() -> None:
+    assert telling("no stacks could be had\nat all") == ["no stacks could be had", "at all"]
+    assert telling("") == []

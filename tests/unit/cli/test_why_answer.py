@@ -1,0 +1,193 @@
+"""The answer of `botctl why`: how the bot is, what to do, and each class of death in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from botctl.cli.answer import answer
+from botctl.cli.words import ago, cut, local_time, printable, span
+from botctl.control.advice import ADVICE, advice
+from botctl.control.views import BotView, DeathBody, DeathsBody
+from botctl.supervision.model import Failure, State
+
+NOW = 1_800_000_000.0
+
+
+def death(**more: Any) -> DeathBody:
+    given: dict[str, Any] = {
+        "name": "support", "bot_id": 7, "incarnation": 3, "started_at": NOW - 700, "ended_at": NOW - 180,
+        "duration_s": 520.0, "failure": "crash", "exit": "exit 1", "cause": "ZeroDivisionError: division by zero",
+        "action": "restarted in 0.08 s", "memory_mb": 38.4, "silent_for_s": 0.5, "log_tail": [], "stacks": "",
+        "source": "database",
+    }  # fmt: skip
+    return DeathBody(**(given | more))
+
+
+def bot(state: str = "running", **more: Any) -> BotView:
+    given: dict[str, Any] = {"name": "support", "bot_id": 7, "state": state, "pid": 44, "since_s": 180, "uptime_s": 180}
+    return BotView(**(given | more))
+
+
+def tell(now: BotView | None = None, *deaths: DeathBody, width: int = 4000, **more: Any) -> str:
+    options = {key: more.pop(key) for key in ("full", "unseen") if key in more}
+    body = DeathsBody(
+        name="support", bot=now, deaths=list(deaths), **({"last_end": deaths[0] if deaths else None} | more)
+    )
+    return "\n".join(answer(body, now=NOW, width=width, **options))
+
+
+# --- how it is now -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (bot(uptime_s=10_800.0), "support runs (pid 44), for 3 h."),
+        (bot("degraded", reason="redis"), "support runs (pid 44), for 3 min, but is degraded: redis."),
+        (bot("paused", reason="database"), "It goes on by itself when that is back; a restart would not help."),
+        (bot("starting"), "support is starting since"),
+        (bot("failed", reason="no heartbeat for 10 s"), "support is being ended since"),
+        (bot("backoff", pid=None, reason="exit 1"), "(3 min ago): exit 1. It is started again by itself."),
+        (bot("quarantined", pid=None, reason="401"), "(3 min ago): 401. It is not started again by itself."),
+        (bot("quarantined", pid=None), "botctl release support"),
+        (bot("stopped", pid=None, reason="by operator"), "by operator. To start it: botctl restart support"),
+        (bot("stopped", pid=None, enabled=False), "the fleet file says enabled: false."),
+        (bot("configured", pid=None, reason="being prepared"), "support has not been started yet: being prepared."),
+        (None, "support is not in the fleet any more."),
+    ],
+)  # fmt: skip
+def test_the_first_sentence_says_how_the_bot_is(now: BotView | None, said: str) -> None:
+    assert said in tell(now).split("\nsupport has not died")[0]
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_every_state_has_a_sentence_of_its_own(state: State) -> None:
+    first = tell(bot(state.value)).splitlines()[0]
+    assert first.startswith("support ")
+    assert f"support is {state.value} since" not in first or state in (State.STARTING, State.QUARANTINED, State.STOPPED)
+
+
+def test_a_quarantined_bot_is_told_what_to_do_and_then_released() -> None:
+    told = tell(bot("quarantined", reason="Telegram refuses the token"), death(failure="bad_token"))
+    assert f"To do: {ADVICE[Failure.BAD_TOKEN]} Then: botctl release support" in told
+
+
+def test_a_bot_that_an_operator_quarantined_gets_no_advice_about_an_older_failure() -> None:
+    asked = death(failure=None, exit="signal 9", cause="quarantined by operator", ended_at=NOW - 5)
+    told = tell(bot("quarantined", last_failure="hang"), death(failure="hang"), last_end=asked)
+    assert "To do: botctl release support" in told
+    assert ADVICE[Failure.HANG] not in told
+
+
+def test_nothing_to_tell_says_so() -> None:
+    told = tell(bot(uptime_s=10_800.0), since=NOW - 86_400 * 9)
+    assert told.splitlines() == [
+        "support runs (pid 44), for 3 h.",
+        f"support has not died since {local_time(NOW - 86_400 * 9)} (9 days ago), when its history begins.",
+    ]
+
+
+def test_an_end_that_was_asked_for_is_named_when_it_was_the_last() -> None:
+    asked = death(failure=None, exit="exit 0", cause="restarted by operator", ended_at=NOW - 60)
+    assert "It last ended 60 s ago, because it was asked to: restarted by operator." in tell(bot(), last_end=asked)
+    assert "because it was asked to" not in tell(bot(), death())
+
+
+def test_what_could_not_be_seen_is_said_and_notes_are_kept() -> None:
+    told = tell(None, death(), unseen="no daemon runs on /data.", notes=["This is what /data/logs/deaths.log tells."])
+    assert told.startswith("How support is now can't be told: no daemon runs on /data.\n")
+    assert "\n! This is what /data/logs/deaths.log tells.\n" in told
+
+
+def test_failures_of_the_last_day_are_counted() -> None:
+    assert "Failures in the last 24 h: crash 5 times, hang once." in tell(failures_24h={"hang": 1, "crash": 5})
+
+
+# --- a death -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("failure", list(Failure))
+def test_every_class_of_failure_has_advice_and_is_told_in_words(failure: Failure) -> None:
+    assert len(advice(failure.value)) > 20
+    assert "\n" not in advice(failure.value)
+    told = tell(bot("backoff"), death(failure=failure.value, cause=""))
+    assert f"To do: {ADVICE[failure]}" in told
+    said = told.split("(3 min ago): ")[-1].splitlines()[0]
+    assert said.startswith(("it ", "its ", "the ", "Telegram ", "somebody "))
+
+
+def test_a_class_of_a_newer_release_is_told_as_it_is() -> None:
+    assert advice("melted") == advice(None) == ""
+    assert "(3 min ago): melted\n" in tell(bot(), death(failure="melted", cause=""))
+
+
+def test_a_death_tells_when_of_what_how_and_what_was_done() -> None:
+    told = tell(bot(), death(failure="hang", exit="signal 9", cause="no heartbeat for 10 s", silent_for_s=10.2))
+    assert told.splitlines()[1:] == [
+        "",
+        f"{local_time(NOW - 180)} (3 min ago): no heartbeat for 10 s",
+        "  hang · signal 9 · after 8 min · silent for 10 s · 38 MB",
+        "  Then: restarted in 0.08 s",
+        "  It had written nothing to its log.",
+    ]
+
+
+def test_the_end_of_a_killed_daemon_is_told_without_guesses() -> None:
+    told = tell(
+        bot(),
+        death(failure=None, exit="unknown", duration_s=None, cause="", action="", memory_mb=None, silent_for_s=None),
+    )
+    assert "nobody has seen how it ended" in told
+    assert f"  it had begun {local_time(NOW - 700)}" in told
+    assert "unknown" not in told
+
+
+def test_five_lines_of_the_log_or_with_full_all_of_them() -> None:
+    tail = [f"line {number}" for number in range(9)] + [""]
+    short = tell(bot(), death(log_tail=tail))
+    assert "    line 4\n    line 5\n    line 6\n    line 7\n    line 8\n" in short
+    assert "line 3" not in short
+    assert short.endswith("Shortened; --full shows all lines and stacks.")
+    full = tell(bot(), death(log_tail=tail), full=True)
+    assert "line 0" in full
+    assert "Shortened" not in full
+
+
+def test_what_a_bot_prints_can_neither_colour_nor_move_nor_leave_the_terminal() -> None:
+    evil = "\x1b[2J\x1b]0;title\x07\x1b[31mred\x1b[0m\x9b31m\r\x08\u202eflipped"
+    told = tell(
+        bot(reason=evil), death(log_tail=[evil], cause=evil, action=evil, stacks=f"Thread 1:\n  {evil}"), notes=[evil]
+    )
+    assert not set(told) & {"\x1b", "\r", "\x08", "\x9b", "\x07", "\u202e"}
+    assert "red" in told
+    assert "title" not in told
+
+
+def test_nothing_is_wider_than_the_terminal() -> None:
+    told = tell(
+        bot("backoff", reason="a reason of many words " * 10),
+        death(log_tail=["x" * 500], cause="a cause of many words " * 10, stacks='Thread 1:\n  File "' + "y" * 500),
+        width=60,
+    )
+    assert max(map(len, told.splitlines())) <= 60
+    assert "…" in told
+
+
+# --- words ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "0 s"), (0.08, "0.08 s"), (0.0816, "0.0816 s"), (9.96, "9.96 s"), (12.7, "12 s"), (119.0, "119 s"),
+     (120.0, "2 min"), (7200.0, "2 h"), (172_800.0, "2 days"), (-5.0, "0 s")],
+)  # fmt: skip
+def test_spans_in_words(seconds: float, said: str) -> None:
+    assert span(seconds) == said
+
+
+def test_ago_and_cut_and_printable() -> None:
+    assert (ago(90.0, 100.0), ago(100.0, 100.2), ago(200.0, 100.0)) == ("10 s ago", "just now", "just now")
+    assert (cut("abcdef", 6), cut("abcdef", 4)) == ("abcdef", "abc…")
+    assert printable("a\tb\nc") == "a   b�c"
