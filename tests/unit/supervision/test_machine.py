@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +12,7 @@ from botctl.supervision.actions import AskStop, AskTurn, DumpStacks, Kill, Spawn
 from botctl.supervision.cells.step import Step
 from botctl.supervision.machine import TABLE
 from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Policy, Record, State
+from botctl.supervision.reference import reference
 
 POLICY = Policy(intensity=3, period=60.0, first_delay=0.1, max_delay=5.0, stop_timeout=10.0, ready_timeout=20.0)
 
@@ -44,6 +46,11 @@ def test_every_state_has_an_answer_to_every_event():
         assert kind in TABLE[state], f"{state} × {kind.__name__}"
         assert TABLE[state][kind].__doc__, "the table is the documentation: every cell says what it does"
     assert set(TABLE) == set(State)
+
+
+def test_the_page_says_what_the_code_does():
+    page = Path(__file__).parents[3] / "docs" / "state-machine.md"
+    assert page.read_text("utf-8") == reference(), "run: python -m botctl.supervision.reference docs/state-machine.md"
 
 
 def test_a_wanted_child_is_spawned_and_becomes_running_when_ready():

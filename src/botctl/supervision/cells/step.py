@@ -22,12 +22,12 @@ def ignore(record: Record, event: Event, now: float) -> Step:
 
 
 def note_wanted(record: Record, event: Want | Restart, now: float) -> Step:
-    """Wanted, but what it is in must end first."""
+    """Note that it is wanted; what it is in goes on."""
     return Step(record.but(wanted=True))
 
 
 def note_unwanted(record: Record, event: Unwant, now: float) -> Step:
-    """Unwanted; what is under way ends as it would, and nothing follows."""
+    """Note that it is not wanted: what it is in ends as it would, and nothing follows."""
     return Step(record.but(wanted=False))
 
 
