@@ -11,7 +11,6 @@ FRAMES = 6
 TASKS = 8
 
 _LIBRARIES = ("/asyncio/", "/site-packages/", "/selectors.py", "/botctl/")
-_MAIN_AGAIN = "[too many threads; the main thread again]"
 
 
 @dataclass(slots=True)
@@ -54,9 +53,6 @@ def _parts(stacks: str) -> list[_Part]:
 
 def _stood(threads: list[_Part]) -> _Part:
     """The main thread, or the one that broke. Threads come youngest first, so that the main one is the last."""
-    for part in threads:
-        if part.heading == _MAIN_AGAIN:
-            return part
     return next((part for part in threads if part.heading.startswith("Current thread")), threads[-1])
 
 

@@ -64,15 +64,14 @@ def _death(line: bytes) -> Transition | None:
 
 
 def _tail(file: Path, limit: int) -> bytes:
-    """The last bytes of the file; when that is not the whole of it, from the first line that is whole."""
+    """The last bytes of the file; they may begin within a line."""
     try:
         with file.open("rb") as opened:
             size = opened.seek(0, os.SEEK_END)
             opened.seek(max(0, size - limit))
-            body = opened.read(limit)
+            return opened.read(limit)
     except FileNotFoundError:
         return b""
-    return body if size <= limit else body[body.find(b"\n") + 1 :]
 
 
 def _exists(file: Path) -> bool:

@@ -237,12 +237,14 @@ def test_why_reads_the_file_when_control_fails_to_answer(control: ControlDouble,
         "type": "Lifecycle", "seq": 1, "at": time.time() - 60, "name": "a", "bot_id": 7, "incarnation": 1,
         "from_state": "running", "to_state": "backoff", "reason": "exit 1", "exit": "exit 1", "failure": "crash",
     }  # fmt: skip
-    (folder / "logs/deaths.log").write_text(json.dumps(record, separators=(",", ":")) + "\n")
+    lines = [json.dumps(record | {"name": name}, separators=(",", ":")) + "\n" for name in ("a", "x")]
+    (folder / "logs/deaths.log").write_text("".join(lines))
     told = run("why", "a")
     assert told.exit_code == 0
     assert told.stdout.startswith("How a is now can't be told: internal error: RuntimeError.\n")
     assert f"! This is what {folder}/logs/deaths.log tells." in told.stdout
     assert "crash · exit 1" in told.stdout
+    assert run("why", "x").exit_code == 4, "whoever control doesn't know isn't looked for in the file: it has done so"
 
 
 def test_real_processes_end_with_the_same_codes_and_begin_quickly(control: ControlDouble) -> None:

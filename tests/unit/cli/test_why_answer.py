@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -116,6 +118,12 @@ def test_every_class_of_failure_has_advice_and_is_told_in_words(failure: Failure
     assert f"To do: {ADVICE[failure]}" in told
     said = told.split("(3 min ago): ")[-1].splitlines()[0]
     assert said.startswith(("it ", "its ", "the ", "Telegram ", "somebody "))
+
+
+def test_the_operators_page_names_every_class() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
+    section = page.partition("## Why did it die?")[2].partition("\n## ")[0]
+    assert {failure.value for failure in Failure} == set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE))
 
 
 def test_a_class_of_a_newer_release_is_told_as_it_is() -> None:

@@ -33,7 +33,8 @@ def record(incarnation: int, seconds_ago: float, **more: Any) -> str:
     told = {
         "type": "Lifecycle", "seq": incarnation, "at": time.time() - seconds_ago, "name": "support", "bot_id": 7,
         "incarnation": incarnation, "from_state": "running", "to_state": "backoff", "reason": "exit 1",
-        "exit": "exit 1", "failure": "crash", "duration": 5.0, "cause": f"cause {incarnation}", "log_tail": ["last line"],
+        "exit": "exit 1", "failure": "crash", "duration": 5.0, "cause": f"cause {incarnation}",
+        "log_tail": ["last line"],
     }  # fmt: skip
     return json.dumps(told | more, separators=(",", ":")) + "\n"
 
