@@ -153,6 +153,23 @@ def test_a_fatal_signal_leaves_its_stack_for_after_the_death(fork):
     assert "Segmentation" not in child.log()
 
 
+def test_a_child_that_is_asked_before_it_can_answer_does_not_die_of_it(launcher):
+    """A child has the forkserver's dispositions until it has its own."""
+    status = Path(f"/proc/{launcher[0].forkserver_pid}/status").read_text()
+    assert int(status.partition("SigIgn:")[2].split()[0], 16) >> (STACKS_SIGNAL - 1) & 1
+
+
+def test_a_bot_that_is_asked_without_end_works_on(fork):
+    child = hung(fork, "works_on")
+    for _ in range(20):
+        for _ in range(100):
+            ask(child)
+        child.say(messages.Adjust(settings={}))
+        assert child.hear() == "works"
+    child.say(messages.Stop(timeout=1))
+    assert child.wait() == 0
+
+
 def test_without_a_file_stacks_go_into_the_log(fork):
     child = fork("blocked_loop", with_stacks=False)
     assert child.hear() == "hangs"
