@@ -237,7 +237,7 @@ def test_why_reads_the_file_when_control_fails_to_answer(control: ControlDouble,
         "type": "Lifecycle", "seq": 1, "at": time.time() - 60, "name": "a", "bot_id": 7, "incarnation": 1,
         "from_state": "running", "to_state": "backoff", "reason": "exit 1", "exit": "exit 1", "failure": "crash",
     }  # fmt: skip
-    lines = [json.dumps(record | {"name": name}, separators=(",", ":")) + "\n" for name in ("a", "x")]
+    lines = [json.dumps(one, separators=(",", ":")) + "\n" for one in (record, record | {"name": "x", "bot_id": 8})]
     (folder / "logs/deaths.log").write_text("".join(lines))
     told = run("why", "a")
     assert told.exit_code == 0
