@@ -194,6 +194,7 @@ class Daemon:
             config=config,
             credentials=child.credentials,
             previous_failure=child.record.previous_failure.value if child.record.previous_failure is not None else "",
+            code=child.source.code,
         )
 
     def keep_secret(self, secrets: list[str]) -> None:

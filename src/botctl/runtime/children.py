@@ -58,6 +58,12 @@ class Child:
     credentials: messages.Credentials | None = None
     live: dict[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
+    digest: str = ""
+    """Of the configuration it was last given."""
+    source: messages.Source = field(default_factory=messages.Source)
+    """What its next incarnation is made of."""
+    forked_from: int = 0
+    """Generation of the forkserver that its process is of."""
 
     pipes: ChildPipes | None = None
     pidfd: int | None = None

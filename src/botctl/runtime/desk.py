@@ -75,6 +75,13 @@ class Desk:
                     self._records.popleft()
             case messages.Rotate():
                 self._rotate(message)
+            case messages.Assign(sources=sources):
+                for bot_id, source in sources.items():
+                    if (child := self._bot(bot_id)) is not None:
+                        child.source = source
+            case messages.Generation(id=number, verb=verb, number=wanted):
+                ok, text, generation = self._supervisor.generations.command(verb, wanted, self._bots())
+                self._tell(messages.CommandResult(id=number, ok=ok, message=text, generation=generation))
             case messages.Hearing(bot_id=bot_id, deaf=deaf, reason=reason):
                 if (child := self._bot(bot_id)) is not None:
                     self._supervisor.dispatch(child, events.Hearing(deaf, reason[:500]))
@@ -159,7 +166,7 @@ class Desk:
         """The whole view."""
         now = time.monotonic()
         supervisor = self._supervisor
-        bots = [child for child in supervisor.children.values() if child.kind is Kind.BOT]
+        bots = self._bots()
         others = [child for child in supervisor.children.values() if child.kind is not Kind.BOT]
         return messages.Snapshot(
             id=request,
@@ -177,6 +184,7 @@ class Desk:
                 )
                 for child in others
             ],
+            forkservers=supervisor.generations.statuses(),
             breaker=supervisor.machine.breaker.reason,
             gauges=self._own_gauges(),
         )
@@ -222,6 +230,8 @@ class Desk:
             credentials_generation=child.credentials.generation if child.credentials is not None else 0,
             gauges=child.gauges,
             counters=child.counters,
+            forkserver=child.forked_from if alive else 0,
+            code=child.source.code,
         )
 
     # --- the wanted fleet ------------------------------------------------------------------------------------------
@@ -246,6 +256,9 @@ class Desk:
             child = Child(bot.bot_id, bot.name, Kind.BOT, Record(bot.bot_id, policy), entry=BOT_ENTRY)
             supervisor.add(child)
         child.name = bot.name
+        if child.digest != bot.digest:
+            # It is to be restarted with what the operator has now; what it was rolled back to is over.
+            child.digest, child.source = bot.digest, messages.Source()
         child.config = msgspec.Raw(bytes(bot.config))
         child.record = supervisor.machine.set_policy(bot.bot_id, policy)
         if bot.credentials is not None:
@@ -262,7 +275,6 @@ class Desk:
         pid = child.record.pid
         if before == limits or pid is None or child.record.state not in HAS_PROCESS:
             return
-        groups = self._supervisor.groups
         groups = self._supervisor.groups
         done = True
         if child.cgroup and groups is not None:
@@ -294,6 +306,9 @@ class Desk:
         child = self._supervisor.children.get(bot_id)
         return child if child is not None and child.kind is Kind.BOT else None
 
+    def _bots(self) -> list[Child]:
+        return [child for child in self._supervisor.children.values() if child.kind is Kind.BOT]
+
     # --- commands --------------------------------------------------------------------------------------------------
 
     def _command(self, command: messages.Command) -> tuple[bool, str]:
@@ -301,7 +316,7 @@ class Desk:
             return True, "shutting down"
         if command.verb not in commands.VERBS:
             return False, f"unknown command {command.verb!r}"
-        bots = [child for child in self._supervisor.children.values() if child.kind is Kind.BOT]
+        bots = self._bots()
         if command.name:
             bots = [child for child in bots if child.name == command.name]
             if not bots:

@@ -1,11 +1,13 @@
-"""The launcher: one thread, as old as the daemon, that starts the forkserver, children and servers.
+"""The launcher: one thread, as old as the daemon, that starts forkservers, children and servers.
 
-Starting can block (a stopped forkserver, a slow disk), so it never happens in the supervisor's own thread. Every wait
-here has a deadline. The kernel ties a child's life to the *thread* that made it, so this thread lasts.
+Starting can block (a slow disk), so it never happens in the supervisor's own thread; and the thread itself waits for no
+forkserver, so that a slow generation holds up neither the other nor a server. The kernel ties a child's life to the
+*thread* that made it, so this thread lasts.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import secrets
@@ -23,50 +25,15 @@ import msgspec
 
 from botctl.handover import ExecSpec
 from botctl.runtime import strangers
-from botctl.runtime.spawn import SpawnReply, SpawnRequest
+from botctl.runtime.fork_client import Fork, ForkClient
+from botctl.runtime.fork_client import ForkserverDown as ForkserverDown
+from botctl.runtime.fork_client import ForkserverEnded as ForkserverEnded
+from botctl.runtime.fork_client import ForkserverUp as ForkserverUp
+from botctl.runtime.fork_client import Launched as Launched
+from botctl.runtime.fork_client import Result as Result
+from botctl.runtime.spawn import SpawnRequest
 
-PRELOAD_TIMEOUT = 60.0
-"""Seconds for the forkserver to import everything; 1 to 2 s are usual."""
-
-PRELOAD_POLL = 0.05
-"""Seconds between looks at a forkserver that still imports, while nothing else is to be started."""
-
-FORK_TIMEOUT = 10.0
-"""Seconds for one fork, 10 ms are usual; afterwards the forkserver counts as hung and is replaced."""
-
-
-@dataclass(frozen=True)
-class Launched:
-    """Outcome of one request: the `pid`, or the `error`."""
-
-    token: int
-    pid: int | None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class ForkserverUp:
-    """A generation of the forkserver is ready."""
-
-    pid: int
-    generation: int
-
-
-@dataclass(frozen=True)
-class ForkserverDown:
-    """The forkserver could not be started; `error` says why."""
-
-    error: str
-
-
-Result = Launched | ForkserverUp | ForkserverDown
-
-
-@dataclass(frozen=True)
-class _Fork:
-    token: int
-    request: SpawnRequest
-    descriptors: tuple[int, ...]
+FIRST_GENERATION = 1
 
 
 @dataclass(frozen=True)
@@ -77,14 +44,34 @@ class _Exec:
 
 
 @dataclass(frozen=True)
-class _Gone:
-    pid: int
+class _ForkFrom:
+    generation: int
+    fork: Fork
+
+
+@dataclass(frozen=True)
+class _Renew:
+    generation: int
+
+
+@dataclass(frozen=True)
+class _Promote:
+    generation: int
+
+
+@dataclass(frozen=True)
+class _Retire:
+    generation: int
+
+
+_Job = _Exec | _ForkFrom | _Renew | _Promote | _Retire | None
 
 
 class Launcher:
     """Hand requests in with `fork` and `execute`; outcomes come to `report`, called in the launcher's thread.
 
-    Descriptors handed in belong to the launcher, which closes them when the child has its own.
+    Descriptors handed in belong to the launcher, which closes them when the child has its own. All methods are the
+    supervisor's; none of them waits but `stop`.
     """
 
     def __init__(self, preload: Sequence[str], forkserver_log: Callable[[], int], report: Callable[[Result], None]):
@@ -92,87 +79,118 @@ class Launcher:
         self._forkserver_log = forkserver_log
         self._report = report
         self.run = secrets.token_hex(16)
-        self._jobs: queue.SimpleQueue[_Fork | _Exec | _Gone | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._thread = threading.Thread(target=self._run, name="launcher", daemon=True)
-        self._channel: socket.socket | None = None
-        self._pid = 0
-        self._generation = 0
-        self._broken: str | None = None
-        self._preloading = False
-        self._preload_deadline = 0.0
+        self._clients: dict[int, ForkClient] = {}
+        self._current = self._newest = FIRST_GENERATION
+        self._pids: frozenset[int] = frozenset()
+
+    @property
+    def forkserver_pids(self) -> frozenset[int]:
+        """Of all generations that are there or preload."""
+        return self._pids
 
     @property
     def forkserver_pid(self) -> int:
-        """Of the generation that is there or preloads; 0 when there is none."""
-        return self._pid
+        """Of the generation that serves everybody; 0 when there is none."""
+        client = self._clients.get(self._current)
+        return client.pid if client is not None else 0
 
     def start(self) -> None:
         """Start the thread and, in it, the forkserver."""
         self._thread.start()
 
-    def fork(self, token: int, request: SpawnRequest, descriptors: tuple[int, ...]) -> None:
-        """Fork a child."""
-        self._jobs.put(_Fork(token, request, descriptors))
+    def fork(self, token: int, request: SpawnRequest, descriptors: tuple[int, ...], generation: int = 0) -> None:
+        """Fork a child: from a certain generation, or from the one that serves everybody."""
+        self._put(_ForkFrom(generation, Fork(token, request, descriptors)))
 
     def execute(self, token: int, spec: ExecSpec, log: int) -> None:
         """Run a server."""
-        self._jobs.put(_Exec(token, spec, log))
+        self._put(_Exec(token, spec, log))
 
-    def forkserver_gone(self, pid: int) -> None:
-        """The forkserver has been seen to end; start the next generation."""
-        self._jobs.put(_Gone(pid))
+    def renew(self) -> int:
+        """Start another generation beside those there are: a fresh interpreter, which imports the code of today.
+
+        Its number; `ForkserverUp` or `ForkserverDown` follows. One that died is started again, under its number.
+        """
+        self._newest += 1
+        self._put(_Renew(self._newest))
+        return self._newest
+
+    def promote(self, generation: int) -> None:
+        """This generation serves everybody from now on."""
+        self._put(_Promote(generation))
+
+    def retire(self, generation: int) -> None:
+        """End a generation; the one that serves everybody stays. Bots forked from it are not touched."""
+        self._put(_Retire(generation))
 
     def stop(self, timeout: float) -> None:
-        """End the forkserver and the thread."""
-        self._jobs.put(None)
+        """End the forkservers and the thread."""
+        self._put(None)
         self._thread.join(timeout)
 
+    def _put(self, job: _Job) -> None:
+        self._jobs.put(job)
+        os.eventfd_write(self._bell, 1)
+
     def _run(self) -> None:
-        self._spawn_forkserver()
+        self._begin(FIRST_GENERATION)
         while True:
-            try:
-                # Servers start while the forkserver still imports; a child has to wait for it.
-                job = self._jobs.get(timeout=PRELOAD_POLL if self._preloading else None)
-            except queue.Empty:
-                self._await_forkserver(0.0)
-                continue
-            match job:
-                case None:
-                    self._drop_forkserver()
-                    return
-                case _Fork():
-                    self._do_fork(job)
-                case _Exec():
-                    self._do_exec(job)
-                case _Gone(pid):
-                    if pid == self._pid and self._broken is None:
-                        self._drop_forkserver()
-                        self._spawn_forkserver()
+            self._wait()
+            with contextlib.suppress(queue.Empty):
+                while True:
+                    job = self._jobs.get_nowait()
+                    if job is None:
+                        for client in self._clients.values():
+                            client.end()
+                        return
+                    self._do(job)
+            now = time.monotonic()
+            for client in self._clients.values():
+                client.look(now)
+            self._note_pids()
 
-    def _do_fork(self, job: _Fork) -> None:
-        try:
-            if self._channel is None:
-                self._spawn_forkserver()
-            if self._preloading:
-                self._await_forkserver(max(0.0, self._preload_deadline - time.monotonic()))
-            reply = self._ask(job)
-        except OSError as error:
-            # A forkserver that doesn't answer may still fork: it must be dead before anybody tries again.
-            self._drop_forkserver()
-            reply = SpawnReply(id=job.token, error=f"forkserver: {error}")
-        finally:
-            for descriptor in job.descriptors:
-                os.close(descriptor)
-        self._report(Launched(job.token, reply.pid, reply.error or ""))
+    def _wait(self) -> None:
+        """Until there is a job, an answer, or a silence to be judged."""
+        poller = select.poll()
+        poller.register(self._bell, select.POLLIN)
+        by_descriptor = {one.channel.fileno(): one for one in self._clients.values() if one.channel is not None}
+        for descriptor in by_descriptor:
+            poller.register(descriptor, select.POLLIN)
+        looks = [look for one in self._clients.values() if (look := one.next_look()) is not None]
+        timeout = max(0.0, min(looks) - time.monotonic()) * 1e3 + 1 if looks else None
+        for descriptor, _ in poller.poll(timeout):
+            if descriptor == self._bell:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._bell)
+            else:
+                by_descriptor[descriptor].readable()
 
-    def _ask(self, job: _Fork) -> SpawnReply:
-        if self._channel is None:
-            raise OSError(self._broken or "not running")
-        socket.send_fds(self._channel, [msgspec.json.encode(job.request)], list(job.descriptors))
-        reply = self._receive(self._channel, FORK_TIMEOUT)
-        if reply.id != job.request.id:
-            raise OSError(f"answered request {reply.id} instead of {job.request.id}")
-        return reply
+    def _do(self, job: _Exec | _ForkFrom | _Renew | _Promote | _Retire) -> None:
+        match job:
+            case _ForkFrom(generation, fork):
+                self._clients.get(generation, self._clients[self._current]).fork(fork)
+            case _Exec():
+                self._do_exec(job)
+            case _Renew(generation):
+                self._begin(generation)
+            case _Promote(generation):
+                if generation in self._clients:
+                    self._current = generation
+            case _Retire(generation):
+                if generation != self._current and (client := self._clients.pop(generation, None)) is not None:
+                    client.end()
+        self._note_pids()
+
+    def _begin(self, generation: int) -> None:
+        self._clients[generation] = client = ForkClient(generation, self._spawn_forkserver, self._report)
+        client.start()
+        self._note_pids()
+
+    def _note_pids(self) -> None:
+        self._pids = frozenset(client.pid for client in self._clients.values() if client.pid)
 
     def _do_exec(self, job: _Exec) -> None:
         descriptors = [job.log]
@@ -199,85 +217,31 @@ class Launcher:
             for descriptor in descriptors:
                 os.close(descriptor)
 
-    def _spawn_forkserver(self) -> None:
-        self._generation += 1
-        try:
-            log = self._forkserver_log()
-        except OSError as error:
-            self._fail(str(error))
-            return
-        ours: socket.socket | None = None
+    def _spawn_forkserver(self) -> tuple[int, socket.socket]:
+        log = self._forkserver_log()
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                self._pid = os.posix_spawn(
-                    sys.executable,
-                    [
-                        *(sys.executable, "-P", "-m", "botctl.runtime.forkserver", str(os.getpid())),
-                        *self._preload,
-                    ],
-                    {**os.environ, strangers.RUN: self.run},
-                    file_actions=[
-                        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-                        (os.POSIX_SPAWN_DUP2, log, 1),
-                        (os.POSIX_SPAWN_DUP2, log, 2),
-                        (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
-                    ],
-                    setsid=True,
-                )
-        except OSError as error:
-            if ours is not None:
-                ours.close()
-            self._fail(str(error))
-        else:
-            self._channel = ours
-            self._broken = None
-            self._preloading = True
-            self._preload_deadline = time.monotonic() + PRELOAD_TIMEOUT
+                try:
+                    pid = os.posix_spawn(
+                        sys.executable,
+                        [
+                            *(sys.executable, "-P", "-m", "botctl.runtime.forkserver", str(os.getpid())),
+                            *self._preload,
+                        ],
+                        {**os.environ, strangers.RUN: self.run},
+                        file_actions=[
+                            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                            (os.POSIX_SPAWN_DUP2, log, 1),
+                            (os.POSIX_SPAWN_DUP2, log, 2),
+                            (os.POSIX_SPAWN_DUP2, theirs.fileno(), 3),
+                        ],
+                        setsid=True,
+                    )
+                except OSError:
+                    ours.close()
+                    raise
         finally:
             os.close(log)
-
-    def _await_forkserver(self, timeout: float) -> None:
-        """Take the forkserver's first word, if it comes in time; without it at the deadline, the forkserver failed."""
-        assert self._channel is not None
-        readable, _, _ = select.select([self._channel], [], [], timeout)
-        if not readable and time.monotonic() < self._preload_deadline:
-            return
-        self._preloading = False
-        try:
-            reply = self._receive(self._channel, 0.0)
-            if reply.error is not None:
-                raise OSError(reply.error)
-        except OSError as error:
-            self._fail(str(error))
-        else:
-            self._report(ForkserverUp(self._pid, self._generation))
-
-    def _fail(self, error: str) -> None:
-        self._drop_forkserver()
-        self._broken = error
-        self._report(ForkserverDown(error))
-
-    def _drop_forkserver(self) -> None:
-        self._preloading = False
-        self._kill_forkserver()
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
-
-    def _kill_forkserver(self) -> None:
-        if self._pid:
-            try:
-                os.kill(self._pid, signal.SIGKILL)
-            except ProcessLookupError:
-                self._pid = 0
-
-    @staticmethod
-    def _receive(channel: socket.socket, timeout: float) -> SpawnReply:
-        readable, _, _ = select.select([channel], [], [], timeout)
-        if not readable:
-            raise OSError(f"no answer within {timeout:g} s")
-        body = channel.recv(65536)
-        if not body:
-            raise OSError("ended; its log says why")
-        return msgspec.json.decode(body, type=SpawnReply)
+        ours.setblocking(False)
+        return pid, ours

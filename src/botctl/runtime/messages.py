@@ -37,6 +37,8 @@ class Configure(Message, frozen=True):
     credentials: Credentials | None = None
     previous_failure: str = ""
     """A `Failure` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
+    code: str = ""
+    """Folder of the copy of the handlers' code to run (`Source`); empty for what stands beside the fleet file."""
 
 
 class Stop(Message, frozen=True):
@@ -176,6 +178,35 @@ class Command(Message, frozen=True):
     reason: str = ""
 
 
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bot is made of when it starts the next time."""
+
+    generation: int = 0
+    """Of the forkserver; 0 for the one that serves everybody."""
+    code: str = ""
+    """Folder of a copy of the handlers' code; empty for what stands beside the fleet file."""
+
+
+class Assign(Message, frozen=True):
+    """From now on these bots, by bot_id, start from these sources; nobody is restarted by it.
+
+    It holds for restarts after crashes too, until the next `Assign`, a promotion, or a changed configuration.
+    """
+
+    sources: dict[int, Source]
+
+
+class Generation(Message, frozen=True):
+    """Renew, promote or retire a generation of the forkserver. Answered by a `CommandResult` with its number.
+
+    A renewed one is ready when the `Snapshot` says so.
+    """
+
+    id: int
+    verb: str  # renew | promote | retire
+    number: int = 0
+
+
 class Hearing(Message, frozen=True):
     """From `control`: a bot takes no updates although Telegram holds some (`deaf`), or takes them again."""
 
@@ -190,6 +221,8 @@ class CommandResult(Message, frozen=True):
     id: int
     ok: bool
     message: str = ""
+    generation: int = 0
+    """Of the forkserver, in the answer to `Generation`."""
 
 
 class GetSnapshot(Message, frozen=True):
@@ -219,6 +252,20 @@ class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
     credentials_generation: int = 0
     gauges: dict[str, float] = {}
     counters: dict[str, float] = {}
+    forkserver: int = 0
+    """Generation that its process was forked from; 0 without a process."""
+    code: str = ""
+    """Folder of the copy of its handlers' code that its next start takes; empty for what stands on disk."""
+
+
+class ForkserverStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One generation of the forkserver. `promoted`: it serves everybody. `error` is of the last failure."""
+
+    generation: int
+    state: str  # starting | ready | failed
+    pid: int | None = None
+    promoted: bool = False
+    error: str = ""
 
 
 class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +287,7 @@ class Snapshot(Message, frozen=True):
     generation: int
     bots: list[BotStatus]
     services: list[ServiceStatus] = []
+    forkservers: list[ForkserverStatus] = []
     breaker: str = ""
     """Why restarts are held back; empty while the fleet breaker is closed."""
     gauges: dict[str, float] = {}
@@ -290,7 +338,7 @@ class Reload(Message, frozen=True):
 
 Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifecycle | Reload
 Upward = Ready | Heartbeat | Failing | Rotated | SetupDone
-ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing
+ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing | Assign | Generation
 
 _encoder = msgspec.json.Encoder()
 _downward: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)

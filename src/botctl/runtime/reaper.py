@@ -9,7 +9,7 @@ import contextlib
 import os
 import select
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from botctl.runtime import strangers
 from botctl.runtime.children import Child
@@ -28,13 +28,11 @@ class Reaper:
         children: Mapping[int, Child],
         launcher: Launcher,
         starter: Starter,
-        on_forkserver_end: Callable[[int], None],
     ) -> None:
         self.due = False
         self._children = children
         self._launcher = launcher
         self._starter = starter
-        self._on_forkserver_end = on_forkserver_end
 
     def reap(self) -> None:
         """End adopted orphans of bots that have ended; wait for every stranger that has."""
@@ -43,7 +41,7 @@ class Reaper:
             return  # a child whose pid we don't know yet must not be mistaken for a stranger
         self.due = False
         known = {child.record.pid for child in self._children.values() if child.record.pid is not None}
-        strangers.end_orphans(known | {self._launcher.forkserver_pid}, self._is_over)
+        strangers.end_orphans(known | self._launcher.forkserver_pids, self._is_over)
         while True:
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -53,7 +51,6 @@ class Reaper:
                 return
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(found.si_pid, os.WNOHANG)
-            self._on_forkserver_end(found.si_pid)
 
     def end_all(self) -> None:
         """KILL and wait for everything that is left of this daemon; for its very end."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 from botctl.runtime import messages, stacks
 from botctl.runtime.allowance import Allowance
@@ -25,9 +26,20 @@ def hard_by_rlimit(child: Child, groups: Cgroups | None) -> bool:
 
 
 class Starter:
-    """`launching` says whether a process may exist whose pid nobody knows yet."""
+    """`launching` says whether a process may exist whose pid nobody knows yet.
 
-    def __init__(self, loop: Loop, launcher: Launcher, logs: LogKeeper, cgroups: Cgroups | None) -> None:
+    `serving` gives the generation of the forkserver that serves everybody.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        launcher: Launcher,
+        logs: LogKeeper,
+        cgroups: Cgroups | None,
+        serving: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._serving = serving
         self._loop = loop
         self._launcher = launcher
         self._logs = logs
@@ -98,7 +110,8 @@ class Starter:
         self._requests[token] = (child.key, child.record.incarnation)
         descriptors = (pipes.child_commands, pipes.child_reports, log, shared)
         pipes.child_commands = pipes.child_reports = -1
-        self._launcher.fork(token, self._request(child, token), descriptors)
+        child.forked_from = child.source.generation or self._serving()
+        self._launcher.fork(token, self._request(child, token), descriptors, child.forked_from)
 
     @staticmethod
     def _pipes(child: Child) -> ChildPipes:

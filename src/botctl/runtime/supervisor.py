@@ -18,7 +18,8 @@ from typing import Protocol
 from botctl.runtime import cgroups, linux, messages, stacks
 from botctl.runtime.children import Child, Kind
 from botctl.runtime.desk import Desk
-from botctl.runtime.launcher import ForkserverDown, ForkserverUp, Launched, Launcher, Result
+from botctl.runtime.generations import Generations
+from botctl.runtime.launcher import ForkserverDown, Launched, Launcher, Result
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.loop import READABLE, Loop
 from botctl.runtime.reaper import Reaper
@@ -90,11 +91,11 @@ class ProcessSupervisor:
         self.groups = groups
         self.desk = Desk(self)
         self.shutting_down = False
-        self.forkserver_pid: int | None = None
         self._launcher = launcher_for(self._report)
+        self.generations = Generations(self._launcher, owner.log)
         self._wire = Wire(self.loop, self._handle, self._abused)
-        self._starter = Starter(self.loop, self._launcher, logs, groups)
-        self._reaper = Reaper(self.children, self._launcher, self._starter, self._forkserver_ended)
+        self._starter = Starter(self.loop, self._launcher, logs, groups, lambda: self.generations.promoted)
+        self._reaper = Reaper(self.children, self._launcher, self._starter)
         self._changes: deque[Change] = deque()
         self._performing = False
         self._impatience = 0
@@ -283,13 +284,12 @@ class ProcessSupervisor:
         match result:
             case Launched():
                 self._launched(result)
-            case ForkserverUp(pid, generation):
-                self.forkserver_pid = pid
-                self.owner.log("info", "forkserver ready", pid=pid, generation=generation)
-            case ForkserverDown(error):
-                self.owner.log("error", "forkserver failed", error=error)
-                if self.desk.never_served and not self.shutting_down:
-                    self.owner.boot_failed(f"the forkserver can't start: {error}")
+            case _ if self.shutting_down:
+                pass  # they are ended
+            case _:
+                self.generations.take(result)
+                if isinstance(result, ForkserverDown) and self.desk.never_served:
+                    self.owner.boot_failed(f"the forkserver can't start: {result.error}")
 
     def _launched(self, result: Launched) -> None:
         key, incarnation = self._starter.answered(result)
@@ -323,12 +323,6 @@ class ProcessSupervisor:
                 case _:
                     self._impatience += self.shutting_down
                     self.shut_down()
-
-    def _forkserver_ended(self, pid: int) -> None:
-        if pid == self.forkserver_pid and not self.shutting_down:
-            self.owner.log("error", "forkserver ended", pid=pid)
-            self.forkserver_pid = None
-            self._launcher.forkserver_gone(pid)
 
     def _next_look(self) -> float:
         look = self.machine.next_look()
