@@ -70,9 +70,7 @@ class Child:
     stacks: int | None = None
     """Where it writes its stacks (`stacks.new_file`)."""
     cgroup: str = ""
-    """Folder of its control group; empty without one."""
-    oom_kills: int = 0
-    """What the kernel had ended in that group before this incarnation."""
+    """Folder of the control group of its incarnation; empty without one."""
     log_token: int = -1
     allowance: Allowance = field(default_factory=lambda: Allowance(FRAMES_PER_SECOND))
     heartbeat_at: float | None = None

@@ -81,11 +81,6 @@ class Starter:
             child.stacks = None
         if child.cgroup and self._cgroups is not None:
             self._cgroups.kill(child.cgroup)
-
-    def forget(self, child: Child) -> None:
-        """The child leaves for good: nothing of it is kept."""
-        self.release(child)
-        if child.cgroup and self._cgroups is not None:
             self._cgroups.remove(child.cgroup)
             child.cgroup = ""
 
@@ -127,9 +122,11 @@ class Starter:
         limits = child.limits
         if bot and self._cgroups is not None:
             child.cgroup = self._cgroups.make(
-                f"bot-{child.key}", memory_max=limits.memory, cpu=limits.cpu, processes=limits.processes
+                f"bot-{child.key}-{child.record.incarnation}",
+                memory_max=limits.memory,
+                cpu=limits.cpu,
+                processes=limits.processes,
             )
-            child.oom_kills = self._cgroups.oom_kills(child.cgroup) if child.cgroup else 0
         return SpawnRequest(
             id=token,
             name=f"bot {child.name}" if bot else child.name,

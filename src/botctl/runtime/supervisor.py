@@ -177,7 +177,7 @@ class ProcessSupervisor:
         for action in change.actions:
             self._act(child, action)
         if change.forgotten:
-            self._starter.forget(child)
+            self._starter.release(child)
             self.children.pop(child.key, None)
         failed_setup = child.kind is Kind.SETUP and change.after.state is State.QUARANTINED
         if failed_setup and not self.shutting_down:
@@ -222,6 +222,8 @@ class ProcessSupervisor:
             return
         state = linux.process_state(child.record.pid)
         child.note = linux.STATE_NOTES.get(state, "")
+        if child.stacks is not None:
+            stacks.clear(child.stacks)
         child.signal(STACKS_SIGNAL)
         if state in ("T", "t"):
             # A stopped process writes nothing; it is let run for the moment between this and its end.
@@ -247,7 +249,7 @@ class ProcessSupervisor:
     def _was_oom(self, child: Child) -> bool:
         """Whether a KILL that we didn't send was the kernel's. Without a control group of its own this is a guess."""
         if child.cgroup and self.groups is not None and "memory" in self.groups.controllers:
-            return self.groups.oom_kills(child.cgroup) > child.oom_kills
+            return self.groups.oom_kills(child.cgroup) > 0
         kills, self._oom_kills = self._oom_kills, cgroups.machine_oom_kills()
         return self._oom_kills > kills
 
