@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from botctl.cli.log_line import readable
 from botctl.cli.stack_view import telling
 from botctl.cli.words import ago, cut, local_time, printable, span, times, when
 from botctl.control.advice import advice
@@ -58,7 +59,8 @@ def _standing(body: DeathsBody, now: float, unseen: str) -> Iterator[str]:
     else:
         yield f"{name} is not in the fleet any more."
     last, death = body.last_end, (body.deaths[0] if body.deaths else None)
-    if last is not None and last.failure is None and last.exit != "unknown":
+    known = bot is not None and bot.state == "stopped"
+    if last is not None and last.failure is None and last.exit != "unknown" and not known:
         yield f"It last ended {ago(last.ended_at, now)}, because it was asked to: {_cause(last)}."
     if death is None:
         since = f" since {when(body.since, now)}, when its history begins" if body.since is not None else ""
@@ -115,8 +117,9 @@ def _death(death: DeathBody, now: float, width: int, full: bool) -> Iterator[str
     yield from _wrapped(f"{when(death.ended_at, now)}: {_cause(death)}", width)
     yield from _wrapped(f"  {_how(death)}", width, "  ")
     if death.action:
-        yield from _wrapped(f"  Then: {printable(death.action)}", width, "  ")
-    tail = [line for line in map(printable, death.log_tail) if line.strip()]
+        action = printable(" ".join(death.action.split())).rstrip(".").removesuffix(f": {_cause(death)}")
+        yield from _wrapped(f"  Then: {action}", width, "  ")
+    tail = [printable(part) for line in death.log_tail for part in readable(line) if part.strip()]
     if tail:
         yield "  Last lines of its log:"
         for line in tail if full else tail[-LINES:]:

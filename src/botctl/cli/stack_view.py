@@ -5,12 +5,15 @@ Reads the text that `runtime.stacks` makes; what it doesn't understand it leaves
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 FRAMES = 6
 TASKS = 8
 
-_LIBRARIES = ("/asyncio/", "/site-packages/", "/selectors.py", "/botctl/")
+_PLACE = re.compile(r'^ +File "(?P<file>.*)", line (?P<line>\d+) in (?P<function>.*)$')
+_STANDARD = re.compile(r"^.*/python3\.\d+/(?!site-packages/|dist-packages/)")
+_INSTALLED = re.compile(r"^.*/(?:site|dist)-packages/|^.*/src/(?=botctl/)")
 
 
 @dataclass(slots=True)
@@ -34,8 +37,8 @@ def telling(stacks: str) -> list[str]:
         lines += [_name(stood.heading), *stood.frames[:FRAMES]]
         if len(stood.frames) > FRAMES:
             lines.append(f"  … and {len(stood.frames) - FRAMES} more frames")
-    for task in tasks[:TASKS]:
-        lines += [_name(task.heading), *_waits(task.frames)]
+    waits = sorted((_wait(task) for task in tasks), key=lambda wait: wait[0])
+    lines += [line for _, line in waits[:TASKS]]
     if len(tasks) > TASKS:
         lines.append(f"… and {len(tasks) - TASKS} more tasks")
     return lines
@@ -56,14 +59,27 @@ def _stood(threads: list[_Part]) -> _Part:
     return next((part for part in threads if part.heading.startswith("Current thread")), threads[-1])
 
 
-def _waits(frames: list[str]) -> list[str]:
-    """Where it waits; and, when that is in a library, the innermost place that is not."""
-    places = [frame for frame in frames if 'File "' in frame]
-    own = next((frame for frame in places if not any(library in frame for library in _LIBRARIES)), None)
-    shown = places[:1]
-    if own is not None and own not in shown:
-        shown.append(own)
-    return shown
+def _wait(task: _Part) -> tuple[int, str]:
+    """How far its waiting place is from the bot's own code, and a line of it."""
+    best: tuple[int, str] | None = None
+    for frame in task.frames:
+        place = _PLACE.match(frame)
+        if place is None:
+            continue
+        distance, file = _shortened(place["file"])
+        if best is None or distance < best[0]:
+            best = distance, f"{file}:{place['line']} in {place['function']}"
+    distance, where = best or (3, "nobody knows where")
+    return distance, f"{_name(task.heading)}: {where}"
+
+
+def _shortened(file: str) -> tuple[int, str]:
+    """0 for a bot's own file, 1 for one of a library, 2 for one of Python; without the folders all of these share."""
+    if match := _INSTALLED.match(file):
+        return 1, file[match.end() :]
+    if match := _STANDARD.match(file):
+        return 2, file[match.end() :]
+    return 0, file
 
 
 def _name(heading: str) -> str:

@@ -15,7 +15,7 @@ MAIN = "Thread 0x00007f02 (most recent call first):\n" + DEEP
 TASK = (
     "Task {name} (handle) (most recent call first):\n"
     + frames("wait_for", file="/usr/lib/python3.11/asyncio/tasks.py")
-    + frames("get", file="/v/site-packages/httpx/client.py")
+    + frames("get", file="/v/lib/python3.11/site-packages/httpx/client.py")
     + frames("ask_the_shop", "reply")
 )
 
@@ -41,12 +41,18 @@ def test_a_main_thread_that_was_cut_off_is_found_where_it_was_written_again() ->
     assert telling(stacks) == ["[too many threads; the main thread again]", *frames("busy").splitlines()]
 
 
-def test_each_task_tells_where_it_waits_in_the_library_and_in_the_bots_own_code() -> None:
-    lines = telling(MAIN + "\nTasks of UnixLoop: 1\n" + TASK.format(name="poller"))
-    at = lines.index("Task poller (handle)")
-    assert lines[at + 1 :] == [
-        '  File "/usr/lib/python3.11/asyncio/tasks.py", line 1 in wait_for',
-        '  File "/app/handlers.py", line 1 in ask_the_shop',
+def test_each_task_tells_where_the_bots_own_code_waits_those_of_libraries_come_last() -> None:
+    library = "Task dispatcher (run) (most recent call first):\n" + frames(
+        "wait", file="/p/python3.11/asyncio/locks.py"
+    )
+    ours = library.replace("dispatcher", "relay") + frames("_run", file="/work/src/botctl/bus/relay.py")
+    empty = "Task odd (odd), running (most recent call first):\n"
+    lines = telling(MAIN + "\nTasks of UnixLoop: 4\n" + empty + library + ours + TASK.format(name="lane"))
+    assert lines[-4:] == [
+        "Task lane (handle): /app/handlers.py:1 in ask_the_shop",
+        "Task relay (run): botctl/bus/relay.py:1 in _run",
+        "Task dispatcher (run): asyncio/locks.py:1 in wait",
+        "Task odd (odd), running: nobody knows where",
     ]
 
 

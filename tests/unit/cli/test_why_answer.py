@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from botctl.cli.answer import answer
+from botctl.cli.log_line import readable
 from botctl.cli.words import ago, cut, local_time, printable, span
 from botctl.control.advice import ADVICE, advice
 from botctl.control.views import BotView, DeathBody, DeathsBody
@@ -95,6 +97,7 @@ def test_an_end_that_was_asked_for_is_named_when_it_was_the_last() -> None:
     asked = death(failure=None, exit="exit 0", cause="restarted by operator", ended_at=NOW - 60)
     assert "It last ended 60 s ago, because it was asked to: restarted by operator." in tell(bot(), last_end=asked)
     assert "because it was asked to" not in tell(bot(), death())
+    assert "because it was asked to" not in tell(bot("stopped", reason="by operator"), last_end=asked)
 
 
 def test_what_could_not_be_seen_is_said_and_notes_are_kept() -> None:
@@ -161,6 +164,37 @@ def test_five_lines_of_the_log_or_with_full_all_of_them() -> None:
     full = tell(bot(), death(log_tail=tail), full=True)
     assert "line 0" in full
     assert "Shortened" not in full
+
+
+def test_structured_lines_are_told_without_their_braces_and_tracebacks_line_by_line() -> None:
+    fields = {
+        "timestamp": "2026-01-05T12:00:00Z", "level": "error", "logger": "l", "process": "bot a", "event": "it broke",
+        "n": 1, "why": "no air", "bot": "a", "exception": 'Traceback:\n  File "h.py", line 3\nValueError: no',
+    }  # fmt: skip
+    line = json.dumps(fields)
+    told = tell(bot(), death(log_tail=[line]))
+    assert " error: it broke n=1 why=no air\n" in told
+    assert told.splitlines()[-3:] == [
+        "    Traceback:", '      File "h.py", line 3', "    ValueError: no",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "{}", "[1]", '{"event":1}', '{"a":"b"}', "plain", '{"event":"x"} and more', '{"a":' * 2000]
+)
+def test_a_line_that_is_not_structured_is_told_as_it_is(line: str) -> None:
+    assert readable(line) == [line]
+
+
+def test_a_structured_line_with_a_strange_time_is_told_all_the_same() -> None:
+    assert readable('{"event":"x","timestamp":5}') == ["info: x"]
+    assert readable('{"event":"x","timestamp":"never","level":"debug"}') == ["debug: x"]
+
+
+def test_a_cause_is_not_repeated_as_what_was_done() -> None:
+    told = tell(bot(), death(cause="401 Unauthorized.", action="quarantined: 401 Unauthorized."))
+    assert told.count("401") == 1
+    assert "  Then: quarantined\n" in told
 
 
 def test_what_a_bot_prints_can_neither_colour_nor_move_nor_leave_the_terminal() -> None:
