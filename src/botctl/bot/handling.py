@@ -83,6 +83,7 @@ class Handling:
         self._limits = limits
         self._now = now
         self._waits: dict[str, int] = {}
+        self._failures: set[str] = set()
 
     async def handle(self, row: InboxRow) -> Handled:
         """One attempt at a row. Raises only CancelledError, when the task itself is cancelled: the process ends."""
@@ -136,7 +137,13 @@ class Handling:
         failure = next((error for error in scope.errors if not isinstance(error, NotRepeatedError)), None)
         if failure is not None:
             return await self._failed(row, scope, failure)
-        return await self._finish(row, scope)
+        handled = await self._finish(row, scope)
+        if scope.apology:
+            self._count_failure(row)
+        elif row.kind != "event":
+            self._health.count("handled")
+        self._failures.discard(row.cause)
+        return handled
 
     def _understand(self, row: InboxRow) -> tuple[Callable[[], Awaitable[None]], Incoming]:
         if row.kind == "event":
@@ -164,12 +171,20 @@ class Handling:
             _log.warning("handling waits for something outside", error=reason, retry_in=delay)
             await self._committer.postpone(scope, reason, delay, counts=False)
             return Handled(again=_again(row, row.attempts, self._now() + delay))
+        self._count_failure(row)
         if scope.attempt >= self._limits.attempts:
+            self._failures.discard(row.cause)
             return await self._bury(scope, error, reason)
         delay = min(_FIRST_DELAY * 2.0 ** (scope.attempt - 1), _MAX_DELAY)
         _log.error("handling failed", attempt=scope.attempt, retry_in=delay, exc_info=error)
         await self._committer.postpone(scope, reason, delay, counts=True, failure=error)
         return Handled(again=_again(row, scope.attempt, self._now() + delay))
+
+    def _count_failure(self, row: InboxRow) -> None:
+        """A user's update has not got its answer; further attempts at it are not counted again."""
+        if row.kind != "event" and row.cause not in self._failures:
+            self._failures.add(row.cause)
+            self._health.count("handler_failures")
 
     async def _bury(self, scope: Scope, error: BaseException, reason: str) -> Handled:
         self._health.count("dead_letters")

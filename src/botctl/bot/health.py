@@ -29,7 +29,13 @@ COUNTERS = (
     "dead_letters",
     "divergences",
     "sends_uncertain",
+    "handled",
+    "handler_failures",
 )
+"""`handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
+failed, each counted once by a process, whether a later attempt succeeds or not; also those answered by an apology only.
+Events, refused users and failures of the surroundings count as neither.
+"""
 
 
 class Health:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import structlog
 
+from botctl.bot.code_copy import install_copy
 from botctl.bot.machine import BotMachine, FatalError
 from botctl.bot.secrets import Passwords
 from botctl.errors import BotctlError
@@ -47,6 +49,9 @@ def main(channel: Channel) -> int:
     structlog.contextvars.bind_contextvars(bot=spec.name)
     if config.folder and config.folder not in sys.path:
         sys.path.insert(0, config.folder)
+    if config.folder and channel.configure.code:
+        _log.warning("runs an earlier copy of its handlers' code", code=channel.configure.code)
+        install_copy(Path(config.folder), Path(channel.configure.code))
     return asyncio.run(BotProcess(channel, config, spec, passwords, redactor).run())
 
 

@@ -47,6 +47,8 @@ class Scope:
     events: list[StoredEvent] = field(default_factory=list)
     completion: StoredCompletion | None = None
     reset: bool = False
+    apology: bool = False
+    """Whether all that the user gets is an apology."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
     published: int = 0

@@ -27,8 +27,8 @@ PRELOAD_TIMEOUT = 60.0
 FORK_TIMEOUT = 3.0
 """Seconds for one fork; afterwards the forkserver counts as hung and is replaced, which takes a preload.
 
-Measured on 2 cores: 6 ms in the median and 21 ms at worst on a quiet machine, 260 ms at worst beside eight busy loops
-(`benchmarks/fork.py`). Ten times the worst; shorter would not help a bot that waits, since replacing takes 1 to 2 s.
+Measured on 2 cores (`benchmarks/fork.py 200 8`): 12 ms in the median and 36 ms at worst on a quiet machine, 27 and
+117 ms beside eight busy loops. Twenty-five times that; shorter would not help, since replacing takes 1 to 2 s.
 """
 
 NUDGE_AFTER = 0.25

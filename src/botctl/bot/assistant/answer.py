@@ -134,6 +134,7 @@ class Answerer:
         _log.error("no completion", kind=error.kind, status=error.status, detail=error.detail)
         self._health.count("completion_errors")
         self._health.trouble(Trouble.COMPLETION, f"completion api: {error.kind}")
+        scope.apology = True
         scope.events.append(self._publisher.assistant_failed(scope, error.kind, error.status, redact(error.detail)))
         if self._assistant.apology:
             scope.reply("system", self._assistant.apology)
