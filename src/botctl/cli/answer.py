@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LINES = 5
 """Of a log's end, unless all were asked for."""
 
+_DOWN = frozenset({"backoff", "quarantined"})
+
 _WORTH_SAYING = 3.0
 """Seconds of silence; heartbeats come every second."""
 
@@ -30,9 +32,12 @@ def answer(body: DeathsBody, *, now: float, width: int, full: bool = False, unse
         lines += _wrapped(paragraph, width)
     lines += [line for note in body.notes for line in _wrapped(f"! {printable(note)}", width)]
     shortened = False
+    advised = {_to_mend(body.bot, body)} if body.bot is not None and body.bot.state in _DOWN else set()
     for death in body.deaths:
-        told = list(_death(death, now, width, full))
-        shortened = shortened or (not full and told != list(_death(death, now, width, True)))
+        todo = advice(death.failure) if death.failure not in advised else ""
+        advised.add(death.failure)
+        told = list(_death(death, todo, now, width, full))
+        shortened = shortened or (not full and told != list(_death(death, todo, now, width, True)))
         lines += ["", *told]
     if shortened:
         lines += ["", "Shortened; --full shows all lines and stacks."]
@@ -104,21 +109,26 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
 
 
 def _to_do(bot: BotView, body: DeathsBody, then: str = "") -> Iterator[str]:
-    failure = body.last_end.failure if body.last_end is not None else bot.last_failure
-    steps = [step for step in (advice(failure), then) if step]
+    steps = [step for step in (advice(_to_mend(bot, body)), then) if step]
     if steps:
         yield f"To do: {' Then: '.join(steps)}"
+
+
+def _to_mend(bot: BotView, body: DeathsBody) -> str | None:
+    return body.last_end.failure if body.last_end is not None else bot.last_failure
 
 
 # --- one death -----------------------------------------------------------------------------------------------------
 
 
-def _death(death: DeathBody, now: float, width: int, full: bool) -> Iterator[str]:
+def _death(death: DeathBody, todo: str, now: float, width: int, full: bool) -> Iterator[str]:
     yield from _wrapped(f"{when(death.ended_at, now)}: {_cause(death)}", width)
     yield from _wrapped(f"  {_how(death)}", width, "  ")
     if death.action:
         action = printable(" ".join(death.action.split())).rstrip(".").removesuffix(f": {_cause(death)}")
         yield from _wrapped(f"  Then: {action}", width, "  ")
+    if todo:
+        yield from _wrapped(f"  To do: {todo}", width, "  ")
     tail = [printable(part) for line in death.log_tail for part in readable(line) if part.strip()]
     if tail:
         yield "  Last lines of its log:"

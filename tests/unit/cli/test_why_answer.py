@@ -85,6 +85,14 @@ def test_a_bot_that_an_operator_quarantined_gets_no_advice_about_an_older_failur
     assert ADVICE[Failure.HANG] not in told
 
 
+def test_advice_stands_with_the_latest_death_of_a_class_and_once_only() -> None:
+    hang, crash = death(failure="hang"), death(failure="crash")
+    told = tell(bot(), hang, crash, hang)
+    assert told.count(ADVICE[Failure.HANG]) == told.count(ADVICE[Failure.CRASH]) == 1
+    assert told.index(ADVICE[Failure.HANG]) < told.index(ADVICE[Failure.CRASH])
+    assert tell(bot("backoff"), hang, hang).count(ADVICE[Failure.HANG]) == 1
+
+
 def test_nothing_to_tell_says_so() -> None:
     told = tell(bot(uptime_s=10_800.0), since=NOW - 86_400 * 9)
     assert told.splitlines() == [
@@ -141,6 +149,7 @@ def test_a_death_tells_when_of_what_how_and_what_was_done() -> None:
         f"{local_time(NOW - 180)} (3 min ago): no heartbeat for 10 s",
         "  hang · signal 9 · after 8 min · silent for 10 s · 38 MB",
         "  Then: restarted in 0.08 s",
+        f"  To do: {ADVICE[Failure.HANG]}",
         "  It had written nothing to its log.",
     ]
 
