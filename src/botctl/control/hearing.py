@@ -75,7 +75,7 @@ class HearingProbe:
 
     async def run(self) -> None:
         """Probe until cancelled, spread evenly over the interval."""
-        connector = aiohttp.TCPConnector(ssl=_tls() if self._base_url.startswith("https:") else True, limit=AT_ONCE)
+        connector = aiohttp.TCPConnector(ssl=_tls() if self._base_url.startswith("https:") else True)
         jar = aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as session:
             due, last = 0.0, time.monotonic()
