@@ -21,7 +21,8 @@ ENV PATH=/opt/botctl/bin:$PATH \
     PYTHONUNBUFFERED=1
 USER botctl
 VOLUME /var/lib/botctl
-# The supervisor is PID 1: it reaps, forwards signals and stops the fleet in order.
+# `botctl start` becomes the supervisor, which is PID 1: it reaps what others leave, and stops the fleet in order when
+# it is told to end. An init such as `docker run --init` isn't needed and does no harm.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s CMD botctl status --json
 ENTRYPOINT ["botctl"]

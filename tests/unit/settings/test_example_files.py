@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,13 @@ def test_the_example_settings_show_every_key_and_are_valid_when_uncommented(
     file.write_text(uncommented)
     monkeypatch.setenv("BOTCTL_CONFIG", str(file))
     load_settings()
+
+
+def test_the_unit_file_is_one_that_systemd_understands(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze(1)")
+    unit = tmp_path / "botctl.service"
+    unit.write_text((CONFIG / "systemd/botctl.service").read_text().replace("/opt/botctl/bin/botctl", "/bin/true"))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False, timeout=60)
+    # It exits with 0 also when it ignores a line.
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
