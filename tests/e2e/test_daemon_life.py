@@ -95,7 +95,10 @@ class Systemd:
 
 
 async def test_systemd_is_told_the_whole_life(stack: Stack, start: Callable[..., Foreground], tmp_path: Path) -> None:
-    fleet_of_two(stack)
+    (stack.folder / "asleep.py").write_text(
+        "import subprocess\ndef register(app, bot):\n    subprocess.Popen(['sleep', '9753.1'])\n"
+    )
+    fleet_of_two(stack, handlers="asleep:register")
     systemd = Systemd(tmp_path / "notify")
     try:
         daemon = start(NOTIFY_SOCKET=str(systemd.path), WATCHDOG_USEC="1000000")
@@ -106,17 +109,18 @@ async def test_systemd_is_told_the_whole_life(stack: Stack, start: Callable[...,
         assert lines.count("READY=1") == 1
         assert not [line for line in lines[lines.index("READY=1") :] if line.startswith("EXTEND")]
 
-        for pid in descendants(daemon.process.pid):
-            environment = Path(f"/proc/{pid}/environ").read_bytes()
-            assert b"NOTIFY_SOCKET" not in environment, pid
-            assert b"WATCHDOG_" not in environment, pid
+        (asleep,) = (pid for pid, command in sleeps(daemon.process.pid).items() if "9753.1" in command)
+        inherited = Path(f"/proc/{asleep}/environ").read_bytes()
+        assert b"BOTCTL_RUN" in inherited, "what a bot's own subprocess sees"
+        assert b"NOTIFY_SOCKET" not in inherited
+        assert b"WATCHDOG_" not in inherited
 
         systemd.beats.clear()
         await eventually(lambda: systemd.listen() and len(systemd.beats) >= 4, "the watchdog's beats")
         # Asked for every second; a loop that turns about once a second must not be late for its own half of it.
         assert max(b - a for a, b in zip(systemd.beats, systemd.beats[1:], strict=False)) < 2.0
 
-        fleet_of_two(stack, enabled=False)
+        fleet_of_two(stack, handlers="asleep:register", enabled=False)
         os.kill(daemon.process.pid, signal.SIGHUP)
         await eventually(lambda: systemd.listen().count("READY=1") == 2, "the reload is over", 8.0)
         begun = lines.index("RELOADING=1")

@@ -171,6 +171,7 @@ class Daemon:
             api_listen=payload.api_listen,
             log_format=payload.log_format,
             log_level=payload.log_level,
+            options=payload.control_options,
         )
         control = Child(-1, "control", Kind.CONTROL, Record(-1, CONTROL_POLICY), entry="botctl.control.process:main")
         self.supervisor.add(control)

@@ -120,13 +120,15 @@ class HearingProbe:
                 self._ears.glance(bot.bot_id, bot.state, bot.incarnation)
                 continue
             age = bot.gauges.get("last_commit_age_s")
-            known = age is not None and bot.heartbeat_age is not None
+            committed_at = None
+            if age is not None and bot.heartbeat_age is not None:
+                committed_at = now - bot.heartbeat_age - age
             look = Look(
                 at=answer.at,
                 pending=answer.pending,
                 state=bot.state,
                 incarnation=bot.incarnation,
-                committed_at=now - bot.heartbeat_age - age if known else None,
+                committed_at=committed_at,
                 webhook=answer.webhook,
                 held=bot.gauges.get("poll_held_s", 0.0) > 0,
             )
