@@ -12,17 +12,18 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest
+from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest, RolloutRequest
 from botctl.api.service import ControlService, Verb
 from botctl.control.views import (
     AppliedBody,
     CommandBody,
     DeathsBody,
-    EventBody,
     HealthBody,
     LoginBody,
+    RolloutBody,
     RunsBody,
     StatusBody,
+    View,
 )
 from botctl.errors import BotctlError, ExitCode
 
@@ -96,6 +97,21 @@ def _commanding(service: ControlService) -> APIRouter:
         """Command one bot."""
         return await service.command(verb, name)
 
+    @router.post("/rollout", status_code=202)
+    async def rollout(request: RolloutRequest) -> RolloutBody:
+        """Begin a rolling restart; it goes on whether anybody follows it or not."""
+        return await service.rollout(request.wave, request.watch, request.settle)
+
+    @router.get("/rollout")
+    async def follow_rollout() -> StreamingResponse:
+        """What the rolling restart under way, or the last one, says, as lines of JSON until it is over."""
+        return StreamingResponse(_lines(service.follow_rollout()), media_type="application/x-ndjson")
+
+    @router.post("/rollout/abort", status_code=202)
+    async def abort_rollout() -> CommandBody:
+        """Take back the rolling restart that is under way."""
+        return await service.abort_rollout()
+
     @router.post("/shutdown", status_code=202)
     async def shutdown() -> CommandBody:
         """End the daemon."""
@@ -138,7 +154,7 @@ def _commanding(service: ControlService) -> APIRouter:
     return router
 
 
-async def _lines(entries: AsyncIterator[EventBody]) -> AsyncIterator[bytes]:
+async def _lines(entries: AsyncIterator[View]) -> AsyncIterator[bytes]:
     with contextlib.suppress(asyncio.CancelledError):
         async for entry in entries:
             yield entry.model_dump_json().encode() + b"\n"

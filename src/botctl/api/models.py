@@ -18,6 +18,16 @@ class ApplyRequest(BaseModel):
     dry_run: bool = False
 
 
+class RolloutRequest(BaseModel):
+    """Body of `POST /v1/rollout`: `wave` as `5%` or `3`; `settle` in seconds, for `watch`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    wave: str
+    watch: bool = False
+    settle: float = Field(default=10.0, gt=0, le=3600)
+
+
 class LoginRequest(BaseModel):
     """Body of `POST /v1/psql-login`."""
 

@@ -13,6 +13,8 @@ from botctl.control.views import (
     EventBody,
     HealthBody,
     LoginBody,
+    RolloutBody,
+    RolloutLine,
     RunBody,
     StatusBody,
 )
@@ -47,6 +49,18 @@ class ControlService(Protocol):
 
     async def command(self, verb: Verb, name: str) -> CommandBody:
         """Pass a command to the supervisor; an empty name means every bot. Raises NoSuchBotError."""
+        ...
+
+    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+        """Begin a rolling restart. Raises UsageError for a wrong size, RefusedError beside another one."""
+        ...
+
+    async def abort_rollout(self) -> CommandBody:
+        """Take back the rolling restart that is under way. Raises RefusedError when there is none."""
+        ...
+
+    def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+        """What the rolling restart under way, or the last one, has said and says, until it is over."""
         ...
 
     async def shutdown(self) -> CommandBody:

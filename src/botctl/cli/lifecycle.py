@@ -81,8 +81,27 @@ def restart(
     name: BotName = None,
     data_dir: DataDir = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the one bot.", min=0)] = 90.0,
+    wave: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Roll through the fleet, so many bots at once: 5% or 3.", show_default=False),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="With --wave: roll back when bots answer less.")] = False,
+    settle: Annotated[
+        float, typer.Option(help="With --watch: seconds to watch each wave, at most.", min=0.1, max=3600)
+    ] = 10.0,
+    abort: Annotated[bool, typer.Option("--abort", help="Take back the rolling restart that is under way.")] = False,
 ) -> None:
-    """Restart one bot, or all. Also starts a bot that was stopped."""
+    """Restart one bot, or all; with --wave, one after another. Also starts a bot that was stopped."""
+    if wave is not None or watch or abort:
+        from botctl.cli import rolling
+
+        rolling.check(name, wave=wave, watch=watch, abort=abort)
+        client = ApiClient.of(data_folder(data_dir))
+        if abort:
+            rolling.abort(client)
+        else:
+            rolling.restart(client, str(wave), watch=watch, settle=settle)
+        return
     client = ApiClient.of(data_folder(data_dir))
     if name is None:
         client.post("/v1/restart")

@@ -16,14 +16,17 @@ from botctl.bus.relay import Relay
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.control.bus_keeper import BusKeeper
+from botctl.control.code_keeper import CodeKeeper
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
-from botctl.control.historian import Historian
 from botctl.control.hearing import HearingProbe, options_of
-from botctl.control.ports import SupervisorPort
+from botctl.control.historian import Historian
+from botctl.control.ports import GenerationsPort
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
+from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.service import Service
+from botctl.control.starts import Starts
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.control.watch import DatabaseWatch
@@ -41,7 +44,7 @@ _TRY_AGAIN_AFTER = 1.0
 class Assembly:
     """Everything of one control process but its pipe and its API's server."""
 
-    def __init__(self, config: ControlConfig, supervisor: SupervisorPort) -> None:
+    def __init__(self, config: ControlConfig, supervisor: GenerationsPort) -> None:
         self._config = config
         self._supervisor = supervisor
         self._engine = login_engine(config.database, pool_size=4, application_name="botctl control")
@@ -58,7 +61,10 @@ class Assembly:
             log_format=config.log_format,
         )
         self.bus = BusKeeper(BusAdmin(self._redis, topology), on_lost=self._redis_lost)
-        self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around)
+        code = CodeKeeper(Path(config.data_dir) / "code")
+        starts = Starts(supervisor, lambda: self.keeper.fleet, code)
+        self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change)
+        self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
@@ -83,6 +89,8 @@ class Assembly:
             telegram_pending=self.hearing.pending,
             problems=self.problems,
             version=config.version,
+            rollouts=self.rollouts,
+            starts=starts,
         )
         self.api_problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -115,12 +123,14 @@ class Assembly:
     async def reload(self) -> None:
         """Read the fleet file again; whatever is wrong with it is logged, and nothing changes then."""
         try:
+            self.rollouts.refuse_beside("a reload")
             await self.keeper.reload()
         except BotctlError as error:
             _log.error("the fleet was not reloaded; nothing was changed", reason=error.message)
 
     async def close(self, timeout: float) -> None:
         """Store and relay what waits, as far as `timeout` seconds allow; then let go of everything."""
+        await self.rollouts.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -143,11 +153,19 @@ class Assembly:
                 _log.error("the last control's note can't be read; applying the fleet anew", error=type(error).__name__)
             else:
                 _log.info("resumed", generation=self.keeper.generation)
+                await self._recover_rollout()
                 return
         await self._close_old_runs()
         if bytes(self._config.fleet) != b"null":
             fleet = Fleet.model_validate_json(bytes(self._config.fleet))
             await self.keeper.start(fleet, FleetSource(self._config.fleet_path, self._config.fleet_env))
+
+    async def _recover_rollout(self) -> None:
+        while True:
+            try:
+                return await self.rollouts.recover()
+            except TimeoutError:
+                _log.warning("the supervisor does not answer; it may hold a rollout that is to be taken back")
 
     async def _close_old_runs(self) -> None:
         """Runs that an earlier, killed daemon could not close."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,10 +54,24 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
 
 
-class FleetKeeper:
-    """`fleet` is what is wanted; `failed` the bots that lack credentials, by name, with the reason."""
+async def _nothing(fleet: Fleet, names: Collection[str]) -> None:
+    """What is done before bots are started, by default."""
 
-    def __init__(self, engine: AsyncEngine, bus: BusKeeper, supervisor: SupervisorPort, around: Surroundings) -> None:
+
+class FleetKeeper:
+    """`fleet` is what is wanted; `failed` the bots that lack credentials, by name, with the reason.
+
+    `before_start` is called with the new fleet and the names of the bots that it makes start or restart.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        bus: BusKeeper,
+        supervisor: SupervisorPort,
+        around: Surroundings,
+        before_start: Callable[[Fleet, Collection[str]], Awaitable[None]] = _nothing,
+    ) -> None:
         self.fleet: Fleet | None = None
         self.failed: dict[str, str] = {}
         self.generation = 0
@@ -67,6 +81,7 @@ class FleetKeeper:
         self._bus = bus
         self._supervisor = supervisor
         self._around = around
+        self._before_start = before_start
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._outbox = Outbox(0)
@@ -81,8 +96,10 @@ class FleetKeeper:
                 await self._register(fleet, diff)
             except DATABASE_TROUBLE as error:
                 raise DatabaseAwayError(error) from error
+            starting = self._starting(fleet, diff)
             self.fleet, self._source = fleet, source
             await self._provide()
+            await self._before_start(fleet, starting)
             await self._desire()
         _log.info(
             "fleet applied",
@@ -185,6 +202,19 @@ class FleetKeeper:
             if not diff.empty:
                 await self._outbox.add(connection, [_config_updated(diff)])
             await self.credentials.load(connection, wanted)
+
+    def _starting(self, fleet: Fleet, diff: FleetDiff) -> set[str]:
+        """Names of the bots that will be started or restarted; some changes need no restart."""
+        found = set(diff.added)
+        for name in diff.changed:
+            old, new = self.bot(name), fleet.by_name(name)
+            if old is None or new is None or self.fleet is None or old.enabled != new.enabled:
+                found.add(name)
+                continue
+            before = wanted_bot(old, self.fleet, self._around, None)
+            if before.digest != wanted_bot(new, fleet, self._around, None).digest:
+                found.add(name)
+        return found
 
     async def _provide(self) -> None:
         assert self.fleet is not None

@@ -5,6 +5,7 @@ Values and one protocol; the composition root translates them to the messages on
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -70,6 +71,20 @@ class BotSight:
     wanted: bool = True
     gauges: dict[str, float] = field(default_factory=dict)
     counters: dict[str, float] = field(default_factory=dict)
+    forkserver: int = 0
+    """Generation of the forkserver that its process is of; 0 without a process."""
+    code: str = ""
+    """Folder of the copy of its handlers' code that its next start takes; empty for what stands on disk."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForkserverSight:
+    """A generation of the forkserver; `state` is `starting`, `ready` or `failed`. `promoted`: it serves everybody."""
+
+    generation: int
+    state: str
+    promoted: bool = False
+    error: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +107,7 @@ class FleetSight:
     generation: int
     bots: tuple[BotSight, ...] = ()
     services: tuple[ServiceSight, ...] = ()
+    forkservers: tuple[ForkserverSight, ...] = ()
 
     def bot(self, bot_id: int) -> BotSight | None:
         """The bot of this id, if the supervisor has it."""
@@ -150,4 +166,19 @@ class SupervisorPort(Protocol):
 
     async def command(self, verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:
         """Whether the command was accepted, and what there is to say."""
+        ...
+
+
+class GenerationsPort(SupervisorPort, Protocol):
+    """The supervisor, as a rollout speaks to it."""
+
+    def assign(self, bots: Iterable[int], generation: int, code: Mapping[int, str]) -> None:
+        """From now on these bots start from this generation (0: everybody's) and with this copy of their code, if any.
+
+        Restarts nobody; what was assigned before is over.
+        """
+        ...
+
+    async def generation(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
+        """Renew, promote or retire: whether it was done, what there is to say, and the generation's number."""
         ...

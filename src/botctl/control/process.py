@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -86,6 +86,17 @@ class PipeSupervisor:
         answer = await self._ask(lambda number: messages.Command(id=number, verb=verb, name=name, reason=reason))
         assert isinstance(answer, messages.CommandResult)
         return answer.ok, answer.message
+
+    def assign(self, bots: Iterable[int], generation: int, code: Mapping[int, str]) -> None:
+        """From now on these bots start from this generation and with this copy of their code."""
+        sources = {bot_id: messages.Source(generation=generation, code=code.get(bot_id, "")) for bot_id in bots}
+        self._channel.send(messages.Assign(sources=sources))
+
+    async def generation(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
+        """Renew, promote or retire a generation of the forkserver. Raises TimeoutError."""
+        answer = await self._ask(lambda asked: messages.Generation(id=asked, verb=verb, number=number))
+        assert isinstance(answer, messages.CommandResult)
+        return answer.ok, answer.message, answer.generation
 
     def answered(self, answer: messages.Snapshot | messages.CommandResult) -> None:
         """Give an answer to whoever asked."""

@@ -20,6 +20,9 @@ from botctl.bus.topology import Topology
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.rollout import WaveSize
+from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.starts import Starts
 from botctl.control.status import status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.control.views import (
@@ -29,6 +32,8 @@ from botctl.control.views import (
     EventBody,
     HealthBody,
     LoginBody,
+    RolloutBody,
+    RolloutLine,
     RunBody,
     StatusBody,
 )
@@ -65,7 +70,11 @@ class Service:
         telegram_pending: Mapping[int, int],
         problems: Callable[[], list[str]],
         version: str,
+        rollouts: RolloutKeeper,
+        starts: Starts,
     ) -> None:
+        self._rollouts = rollouts
+        self._starts = starts
         self._keeper = keeper
         self._supervisor = supervisor
         self._engine = engine
@@ -95,17 +104,37 @@ class Service:
         self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
     ) -> AppliedBody:
         """Make this the wanted fleet."""
+        if not dry_run:
+            self._rollouts.refuse_beside("a change of the fleet")
         return await self._keeper.apply(fleet, FleetSource(fleet_path, fleet_env), dry_run=dry_run)
 
     async def reload(self) -> AppliedBody:
         """Read the fleet file again and apply it."""
+        self._rollouts.refuse_beside("a reload")
         return await self._keeper.reload()
 
     async def command(self, verb: str, name: str) -> CommandBody:
         """Pass a command to the supervisor; an empty name means every bot."""
         if name:
             self._bot_id(name)
+        elif verb != "stop":
+            self._rollouts.refuse_beside(f"a {verb} of the whole fleet")
+        if verb in ("start", "restart", "release") and not self._rollouts.running:
+            await self._starts.by_command(verb, name, await self._sight())
         return await self._command(verb, name)
+
+    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+        """Begin a rolling restart."""
+        return await self._rollouts.begin(WaveSize.parse(wave), settle=settle if watch else None)
+
+    async def abort_rollout(self) -> CommandBody:
+        """Take back the rolling restart that is under way."""
+        self._rollouts.abort()
+        return CommandBody(message="the rolling restart is being taken back")
+
+    def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+        """What the rolling restart says, until it is over."""
+        return self._rollouts.follow()
 
     async def shutdown(self) -> CommandBody:
         """End the daemon."""

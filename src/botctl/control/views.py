@@ -85,6 +85,25 @@ class CommandBody(View):
     message: str = ""
 
 
+class RolloutLine(View):
+    """A line of `GET /v1/rollout`: what a rolling restart does, in words, as it goes on.
+
+    The last line has an `outcome`: `done`, `rolled back` or `failed`.
+    """
+
+    at: float
+    text: str
+    warning: bool = False
+    outcome: str | None = None
+
+
+class RolloutBody(View):
+    """Answer of `POST /v1/rollout`: how many bots, in how many waves."""
+
+    bots: int
+    waves: int
+
+
 class RunBody(View):
     """One incarnation of a bot."""
 
