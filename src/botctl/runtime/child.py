@@ -46,7 +46,7 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
         linux.be_expendable(NICENESS, OOM_SCORE)
     linux.no_new_privileges()
     linux.undumpable()
-    _title(request.name)
+    _title(request.name, request.mark)
     code = 1
     channel: Channel | None = None
     try:
@@ -111,8 +111,9 @@ def _lower(which: int, value: int) -> None:
         resource.setrlimit(which, (ceiling, ceiling))
 
 
-def _title(name: str) -> None:
+def _title(name: str, mark: str) -> None:
+    """What it forks without exec has our title too, and nothing else in it that tells whose it is (`strangers`)."""
     import setproctitle
 
-    setproctitle.setproctitle(f"botctl: {name}")
+    setproctitle.setproctitle(f"botctl: {name} [{mark}]")
     setproctitle.setthreadtitle(f"botctl-{name}"[:15])

@@ -71,7 +71,6 @@ class Child:
     """Where it writes its stacks (`stacks.new_file`)."""
     cgroup: str = ""
     """Folder of the control group of its incarnation; empty without one."""
-    log_token: int = -1
     allowance: Allowance = field(default_factory=lambda: Allowance(FRAMES_PER_SECOND))
     heartbeat_at: float | None = None
     gauges: dict[str, float] = field(default_factory=dict)
@@ -80,6 +79,8 @@ class Child:
     wall_started: float | None = None
     recorded_at: float = 0.0
     """When its last transition was recorded, in seconds since the epoch."""
+    last_words: int = 0
+    """How often it has said what it will die of."""
     note: str = ""
     """What was seen of a process while it was judged, for its death record."""
     failed_at: float | None = None

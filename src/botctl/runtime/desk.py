@@ -20,7 +20,7 @@ from botctl.runtime.children import Child, Kind, Limits, bot_policy
 from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
 from botctl.supervision.fleet_machine import Change
-from botctl.supervision.model import HAS_PROCESS, Exit, Record, State
+from botctl.supervision.model import HAS_PROCESS, AfterStop, Exit, Record, State
 from botctl.supervision.reconcile import Wanted
 
 if TYPE_CHECKING:
@@ -131,8 +131,8 @@ class Desk:
             lifecycle = self._death(lifecycle, child, before, record, ending)
             self._supervisor.logs.write(HISTORY_LOG, messages.encode(lifecycle).decode())
             if ending is not None and ending.stacks:
-                for line in ("[stacks of its threads and tasks]", *ending.stacks.splitlines()):
-                    self._supervisor.logs.write(child.log_name, line)
+                # In one piece: there may be as many lines as bytes.
+                self._supervisor.logs.write(child.log_name, f"[stacks of its threads and tasks]\n{ending.stacks}")
         self._records.append(lifecycle)
         self._tell(lifecycle)
         return True
@@ -142,9 +142,8 @@ class Desk:
     ) -> messages.Lifecycle:
         """The record of the end of an incarnation."""
         now = time.monotonic()
-        failed = after.last_failure if after.state in (State.BACKOFF, State.QUARANTINED) else None
-        if after.shut_away and before.state is State.STOPPING:
-            failed = None
+        judged = before.state is not State.STOPPING or before.after_stop is AfterStop.FAIL
+        failed = after.last_failure if judged else None
         exit_ = ending.exit if ending is not None else None
         if failed is not None:
             child.failed_at, child.last_exit = lifecycle.at, str(exit_) if exit_ is not None else None
@@ -154,7 +153,7 @@ class Desk:
             exit=str(exit_) if exit_ is not None else "never started",
             failure=failed.value if failed is not None else None,
             duration=now - before.started_at if before.started_at is not None else None,
-            log_tail=self._supervisor.logs.tail(child.log_token, child.log_name),
+            log_tail=self._supervisor.logs.tail(child.log_name),
             cause=f"{cause}; {child.note}" if child.note else cause,
             action=explain.action(after, now),
             stacks=ending.stacks if ending is not None else "",
@@ -196,6 +195,7 @@ class Desk:
             "waiting_to_start": supervisor.machine.turns.waiting,
             "held_back": supervisor.machine.breaker.held,
             "longest_turn_ms": round(supervisor.loop.longest_turn * 1e3, 3),
+            "longest_turn_cpu_ms": round(supervisor.loop.longest_turn_cpu * 1e3, 3),
             "open_files": len(os.listdir("/proc/self/fd")),
             "threads": threading.active_count(),
         }

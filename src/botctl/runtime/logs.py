@@ -1,6 +1,7 @@
 """Children's output: read from their pipes by one thread, redacted, written to rotated files, its tail kept.
 
-Disk can block; it blocks this thread only. A child that floods its output waits for this thread, nobody else does.
+Disk can block; it blocks this thread only. A child that floods its output is read at a bounded rate: it waits, nobody
+else does.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import selectors
 import threading
 import time
@@ -16,14 +16,20 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-READ_BUDGET = 64 * 1024
-LONGEST_LINE = 32 * 1024
-TAIL_LINES = 40
-CUT_WINDOW = 2048
+from botctl.runtime.allowance import Allowance
+from botctl.runtime.log_stream import LogStream
+
+BYTES_PER_SECOND = 1 << 20
+"""Bytes of output a child may write on average, and ten times as many at once. Who writes more has to wait."""
+
+PAUSE = 0.1
+"""Seconds for which a child that has written too much isn't read."""
+
+GIVE_WAY = 10
+"""Milliseconds for which the supervisor's work goes before the next few KiB of output."""
+
 RETRY_AFTER = 1.0
 """Seconds before a log file that could not be opened is tried again."""
-
-_NOT_IN_SECRETS = re.compile(rb"[^A-Za-z0-9_:%+/=.-]")
 
 
 class RotatingFile:
@@ -82,55 +88,6 @@ class RotatingFile:
             self._path.unlink(missing_ok=True)
 
 
-class _Stream:
-    """One pipe that is read into one file."""
-
-    def __init__(self, descriptor: int, name: str, tail: deque[str]) -> None:
-        self.descriptor = descriptor
-        self.name = name
-        self.tail = tail
-        self.lock = threading.Lock()
-        self.partial = b""
-        self.unwritten: list[bytes] = []
-        self.ended = False
-
-    def take(self, redact: Callable[[bytes], bytes]) -> bool:
-        """Read once; True if there may be more. Only memory is touched."""
-        try:
-            data = os.read(self.descriptor, READ_BUDGET)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        if not data:
-            self.ended = True
-            if self.partial:
-                self._line(self.partial, redact)
-                self.partial = b""
-            return False
-        *lines, rest = (self.partial + data).split(b"\n")
-        for line in lines:
-            self._line(line, redact)
-        while len(rest) > LONGEST_LINE:
-            end = _harmless_cut(rest, LONGEST_LINE)
-            self._line(rest[:end], redact)
-            rest = rest[end:]
-        self.partial = rest
-        return len(data) == READ_BUDGET
-
-    def _line(self, line: bytes, redact: Callable[[bytes], bytes]) -> None:
-        clean = redact(line)
-        self.tail.append(clean.decode("utf-8", "backslashreplace"))
-        self.unwritten.append(clean + b"\n")
-
-
-def _harmless_cut(line: bytes, limit: int) -> int:
-    """Where to cut a line that is too long: not within what could be a secret, lest each half look harmless."""
-    for match in re.finditer(_NOT_IN_SECRETS, line[limit - CUT_WINDOW : limit][::-1]):
-        return limit - match.start()
-    return limit
-
-
 class LogKeeper:
     """Makes log pipes, one an incarnation, and keeps one file a name."""
 
@@ -144,8 +101,10 @@ class LogKeeper:
         self._max_bytes = max_bytes
         self._backups = backups
         self._files: dict[str, RotatingFile] = {}
-        self._tails: dict[str, deque[str]] = {}
-        self._streams: dict[int, _Stream] = {}
+        self._latest: dict[str, LogStream] = {}
+        self._streams: set[LogStream] = set()
+        self._allowances: dict[str, Allowance] = {}
+        self._paused: deque[tuple[float, LogStream]] = deque()
         self._own_lines: deque[tuple[str, str]] = deque()
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -154,6 +113,8 @@ class LogKeeper:
         os.set_blocking(self._wake_in, False)
         self._selector.register(self._wake_out, selectors.EVENT_READ)
         self._stopping = False
+        self.may_work: Callable[[], bool] = lambda: True
+        """Whether the supervisor has nothing to do: only one thread at a time runs Python code."""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
 
     def start(self) -> None:
@@ -161,31 +122,25 @@ class LogKeeper:
         self._thread.start()
 
     def open(self, name: str) -> tuple[int, int]:
-        """A new pipe for `name`: a token for `tail`, and the descriptor for the child's output (the caller's)."""
+        """A new pipe for `name`: the keeper's end, and the descriptor for the child's output (the caller's)."""
         source, sink = os.pipe()
         os.set_blocking(source, False)
+        stream = LogStream(source, name)
         with self._lock:
-            self._tails[name] = deque(maxlen=TAIL_LINES)
-            stream = _Stream(source, name, self._tails[name])
-            self._streams[source] = stream
+            self._latest[name] = stream
+            self._streams.add(stream)
+            self._allowances.setdefault(name, Allowance(BYTES_PER_SECOND))
             self._selector.register(source, selectors.EVENT_READ, stream)
         self._wake()
         return source, sink
 
-    def tail(self, token: int, name: str, lines: int = 12) -> list[str]:
+    def tail(self, name: str, lines: int = 12) -> list[str]:
         """The last lines of the latest incarnation of a child, with what still stands in its pipe."""
-        with self._lock:
-            stream = self._streams.get(token)
-        if stream is not None:
-            with stream.lock:
-                for _ in range(4):
-                    if stream.ended or not stream.take(self._redact):
-                        break
-        tail = self._tails.get(name)
-        return list(tail)[-lines:] if tail is not None else []
+        stream = self._latest.get(name)
+        return stream.tail(self._redact)[-lines:] if stream is not None else []
 
     def write(self, name: str, line: str) -> None:
-        """A line of the daemon's own; written, like everything, by the keeper's thread."""
+        """A line of the daemon's own, or several; written, like everything, by the keeper's thread."""
         self._own_lines.append((name, line))
         self._wake()
 
@@ -215,13 +170,13 @@ class LogKeeper:
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, _ in self._selector.select():
+            for key, _ in self._selector.select(self._go_on()):
                 if key.data is None:
                     os.read(self._wake_out, 4096)
                 else:
                     self._serve(key.data)
             self._write_own_lines()
-        for stream in list(self._streams.values()):
+        for stream in list(self._streams):
             self._serve(stream)
         self._write_own_lines()
 
@@ -230,16 +185,35 @@ class LogKeeper:
             name, line = self._own_lines.popleft()
             self._file(name).write(self._redact(line.encode("utf-8", "backslashreplace")) + b"\n")
 
-    def _serve(self, stream: _Stream) -> None:
-        with stream.lock:
-            if not stream.ended:
-                stream.take(self._redact)
-            lines, stream.unwritten = stream.unwritten, []
-            ended = stream.ended
-        if lines:
-            self._file(stream.name).write(b"".join(lines))
-        if ended:
-            with self._lock:
-                self._selector.unregister(stream.descriptor)
-                del self._streams[stream.descriptor]
+    def _serve(self, stream: LogStream) -> None:
+        arrived = stream.fill()
+        if lines := stream.clean(self._clean):
+            self._file(stream.name).write(lines)
+        now = time.monotonic()
+        with self._lock:
+            within = self._allowances[stream.name].take(arrived, now)
+            if stream.ended or not within:
+                with contextlib.suppress(KeyError):
+                    self._selector.unregister(stream.descriptor)
+            if stream.ended:
+                self._streams.discard(stream)
+        if stream.ended:
             os.close(stream.descriptor)
+        elif not within:
+            self._paused.append((now + PAUSE, stream))
+
+    def _clean(self, lines: bytes) -> bytes:
+        for _ in range(GIVE_WAY):
+            if self.may_work():
+                break
+            time.sleep(0.001)
+        return self._redact(lines)
+
+    def _go_on(self) -> float | None:
+        """Read again those that have waited; seconds until the next has."""
+        now = time.monotonic()
+        while self._paused and self._paused[0][0] <= now:
+            _, stream = self._paused.popleft()
+            with self._lock:
+                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+        return self._paused[0][0] - now if self._paused else None

@@ -11,7 +11,11 @@ import queue
 import selectors
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
+
+SLICE = 0.01
+"""Seconds after which a turn leaves the rest of what was deferred to the next ones."""
 
 IDLE = 60.0
 """Seconds after which a loop with nothing to do looks round anyway."""
@@ -26,10 +30,17 @@ class Loop:
     def __init__(self) -> None:
         self.longest_turn = 0.0
         """Seconds of the longest time between two looks at the selector so far."""
+        self.longest_turn_cpu = 0.0
+        """The most processor time, in seconds, that the process used between two looks; all its threads together, as
+        each can keep the interpreter from this one. A long turn without it was the machine's doing."""
+        self.waiting = False
+        """Whether there is nothing to do; for other threads that can put off their work."""
         self._selector = selectors.DefaultSelector()
+        self._deferred: deque[Callable[[], None]] = deque()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._signals: list[signal.Signals] = []
         self._woke = 0.0
+        self._woke_cpu = 0.0
         self._wake_out, self._wake_in = os.pipe()
         for descriptor in (self._wake_out, self._wake_in):
             os.set_blocking(descriptor, False)
@@ -54,6 +65,11 @@ class Loop:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_in, b"!")
 
+    def defer(self, function: Callable[[], None]) -> None:
+        """Call a function soon, after everything that is ready now. For work that there may be much of: each turn does
+        as much as fits, so that whoever has something to say meanwhile is heard. Not for other threads."""
+        self._deferred.append(function)
+
     def install_signals(self, signals: tuple[signal.Signals, ...]) -> None:
         """Handlers only note the signal; `take_signals` gives them."""
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
@@ -72,17 +88,34 @@ class Loop:
         and since the last one. More than a moment means that the whole process was held up.
         """
         began = time.monotonic()
-        busy = began - self._woke if self._woke else 0.0
+        busy = self._end_turn(began)
         timeout = IDLE if until is None else max(0.0, until - began)
-        if self._signals or not self._calls.empty():
+        if self._signals or self._deferred or not self._calls.empty():
             timeout = 0.0
+        self.waiting = True
         ready = self._selector.select(timeout)
+        self.waiting = False
         woke = self._woke = time.monotonic()
+        self._woke_cpu = time.process_time()
         for key, _ in ready:
             key.data()
         self._take_calls()
-        self.longest_turn = max(self.longest_turn, time.monotonic() - woke)
+        self._take_deferred(woke + SLICE)
         return busy + max(0.0, woke - began - timeout)
+
+    def _take_deferred(self, until: float) -> None:
+        for _ in range(len(self._deferred)):  # not those that these defer
+            self._deferred.popleft()()
+            if time.monotonic() > until:
+                return
+
+    def _end_turn(self, now: float) -> float:
+        if not self._woke:
+            return 0.0
+        busy = now - self._woke
+        self.longest_turn = max(self.longest_turn, busy)
+        self.longest_turn_cpu = max(self.longest_turn_cpu, time.process_time() - self._woke_cpu)
+        return busy
 
     def close(self) -> None:
         """Let go of its own descriptors."""

@@ -15,8 +15,9 @@ from botctl.errors import ProtocolError
 from botctl.supervision.model import Failure as Failure
 from botctl.supervision.model import Health as Health
 
-MAX_FRAME = 1 << 20
-"""Bytes of one frame from a bot. `control`, which sends whole fleets, has `MAX_CONTROL_FRAME`."""
+MAX_FRAME = 1 << 16
+"""Bytes of one frame from a bot, ten times what the longest of its messages takes: decoding is work for the supervisor.
+`control`, which sends whole fleets, has `MAX_CONTROL_FRAME`."""
 
 MAX_CONTROL_FRAME = 64 << 20
 

@@ -6,12 +6,16 @@ One pipe carries commands down, one carries reports up; both are new for every i
 from __future__ import annotations
 
 import os
+from collections import deque
 
 from botctl.errors import ProtocolError
 from botctl.runtime.frames import FrameReader, frame
 
 READ_BUDGET = 64 * 1024
 """Bytes taken from one child in one round, so that a flood costs the others nothing."""
+
+WRITES = 16
+"""Writes to one child in one round: one that reads as fast as we write must not keep us at it."""
 
 WRITE_BOUND = 4 * 1024 * 1024
 """Bytes that may wait for a bot that doesn't read."""
@@ -32,6 +36,10 @@ class ChildPipes:
         self._pending = bytearray()
         self._write_bound = write_bound
         self.closed = False
+        self.ended = False
+        """Whether nothing more is to be read: the child has closed its end, or isn't listened to any more."""
+        self.backlog: deque[bytes] = deque()
+        """Bodies that have arrived and have not been handled."""
         for descriptor in (self._commands, self.reports):
             os.set_blocking(descriptor, False)
 
@@ -56,7 +64,9 @@ class ChildPipes:
 
     def flush(self) -> None:
         """Write what the pipe takes now."""
-        while self._pending:
+        for _ in range(WRITES):
+            if not self._pending:
+                return
             try:
                 written = os.write(self._commands, bytes(self._pending[:65536]))
             except BlockingIOError:

@@ -19,6 +19,9 @@ from botctl.supervision.model import HAS_PROCESS
 
 LAST_ORPHANS_TIMEOUT = 2.0
 
+AT_ONCE = 100
+"""Strangers waited for in one round."""
+
 
 class Reaper:
     """`children` are those on the books. `due` is set where orphans are to be expected."""
@@ -30,6 +33,9 @@ class Reaper:
         starter: Starter,
     ) -> None:
         self.due = False
+        self.behind = False
+        """Whether there was more to do than fits into one round."""
+        self._orphans = strangers.Orphans()
         self._children = children
         self._launcher = launcher
         self._starter = starter
@@ -41,8 +47,8 @@ class Reaper:
             return  # a child whose pid we don't know yet must not be mistaken for a stranger
         self.due = False
         known = {child.record.pid for child in self._children.values() if child.record.pid is not None}
-        strangers.end_orphans(known | self._launcher.forkserver_pids, self._is_over)
-        while True:
+        self.behind = not self._orphans.end(known | self._launcher.forkserver_pids, self._is_over)
+        for _ in range(AT_ONCE):
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
@@ -51,6 +57,8 @@ class Reaper:
                 return
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(found.si_pid, os.WNOHANG)
+            self._orphans.forget(found.si_pid)
+        self.behind = True
 
     def end_all(self) -> None:
         """KILL and wait for everything that is left of this daemon; for its very end."""

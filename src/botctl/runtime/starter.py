@@ -85,12 +85,12 @@ class Starter:
             child.cgroup = ""
 
     def _start(self, child: Child) -> None:
-        child.log_token, log = self._logs.open(child.log_name)
+        _, log = self._logs.open(child.log_name)
         self._last_request += 1
         token = self._last_request
         child.wall_started = time.time()
         child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
-        child.allowance = Allowance(FRAMES_PER_SECOND)
+        child.allowance, child.last_words = Allowance(FRAMES_PER_SECOND), 0
         if child.exec is not None:
             self._requests[token] = (child.key, child.record.incarnation)
             self._launcher.execute(token, child.exec, log)

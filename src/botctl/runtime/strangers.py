@@ -1,7 +1,8 @@
 """Processes that a bot's own code has left: adopted by the supervisor, and ended when their bot has ended.
 
 A process group is not enough: a subprocess may have made a session of its own. So everything below the forkserver
-carries marks in its environment, which also outlive the supervisor.
+carries marks, which also outlive the supervisor: in its environment, and, as long as it has exec'd nothing, in its
+title. What has changed both on purpose is found by its control group only, or at the end of the daemon.
 """
 
 from __future__ import annotations
@@ -19,7 +20,58 @@ RUN = "BOTCTL_RUN"
 INCARNATION = "BOTCTL_INCARNATION"
 """Environment variable: which incarnation of which child, as `key/incarnation`."""
 
+LOOKS = 3
+"""How often a process is looked at that has no mark; it may have been about to exec."""
+
+AT_ONCE = 50
+"""Processes looked at in one round; each takes some 30 µs."""
+
 _INCARNATION = re.compile(rb"(?:^|\0)BOTCTL_INCARNATION=(-?\d+)/(\d+)\0")
+_TITLE = re.compile(rb"^botctl: [^\0]*\[(-?\d+)/(\d+)\](?:\0|$)")
+
+Mark = tuple[int, int]
+
+
+class Orphans:
+    """Our unknown children; remembers whose each is, so that they may be many."""
+
+    def __init__(self) -> None:
+        self._marks: dict[int, Mark | None] = {}
+        self._looks: dict[int, int] = {}
+
+    def end(self, known: set[int], is_over: Callable[[int, int], bool]) -> bool:
+        """KILL those whose incarnation is over, as `is_over(key, incarnation)` tells. False when there are too many to
+        look at in one round."""
+        found = [pid for pid in children() if pid not in known]
+        gone = self._looks.keys() - set(found)
+        for pid in gone:
+            self.forget(pid)
+        left = AT_ONCE
+        for pid in found:
+            if pid not in self._marks and left:
+                left -= 1
+                self._look(pid)
+            mark = self._marks.get(pid)
+            if mark is not None and is_over(*mark):
+                _kill(pid)
+        return left > 0
+
+    def forget(self, pid: int) -> None:
+        """It has been waited for: another process may get its number."""
+        self._marks.pop(pid, None)
+        self._looks.pop(pid, None)
+
+    def _look(self, pid: int) -> None:
+        self._looks[pid] = self._looks.get(pid, 0) + 1
+        mark = mark_of(pid)
+        if mark is not None or self._looks[pid] >= LOOKS:
+            self._marks[pid] = mark
+
+
+def mark_of(pid: int) -> Mark | None:
+    """Key and incarnation of the child that a process comes from; None when it doesn't say."""
+    match = _INCARNATION.search(_read(pid, "environ")) or _TITLE.search(_read(pid, "cmdline"))
+    return (int(match[1]), int(match[2])) if match is not None else None
 
 
 def children() -> Iterator[int]:
@@ -27,18 +79,6 @@ def children() -> Iterator[int]:
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             yield from map(int, (task / "children").read_text().split())
-
-
-def end_orphans(known: set[int], is_over: Callable[[int, int], bool]) -> int:
-    """KILL our unknown children whose incarnation is over, as `is_over(key, incarnation)` tells; how many."""
-    ended = 0
-    for pid in children():
-        if pid in known:
-            continue
-        match = _INCARNATION.search(_environment(pid))
-        if match is not None and is_over(int(match[1]), int(match[2])):
-            ended += _kill(pid)
-    return ended
 
 
 def end_all_but(known: set[int]) -> int:
@@ -50,15 +90,21 @@ def end_marked(run: str) -> None:
     """KILL every process that carries the mark of this run, except ourselves."""
     mark = f"{RUN}={run}\0".encode()
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in _environment(int(entry.name)):
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in _read(int(entry.name), "environ"):
             _kill(int(entry.name))
 
 
-def _environment(pid: int) -> bytes:
+def _read(pid: int, file: str) -> bytes:
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes()
+        descriptor = os.open(f"/proc/{pid}/{file}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return b""
+    try:
+        return os.read(descriptor, 1 << 18)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
 def _kill(pid: int) -> int:

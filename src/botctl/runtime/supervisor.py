@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from botctl.errors import ProtocolError
 from botctl.runtime import cgroups, linux, messages, stacks
 from botctl.runtime.children import Child, Kind
 from botctl.runtime.desk import Desk
@@ -31,8 +33,12 @@ from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn,
 from botctl.supervision.fleet_machine import STALL, Change, FleetMachine
 from botctl.supervision.model import HAS_PROCESS, Escalation, State
 
-DRAIN_READS = 16
-"""Reads of a dead child's reports, so that its last words are heard."""
+LAST_WORDS = 3
+"""What a child will die of can be said better once or twice; more often it is meant to keep us busy."""
+
+SWITCH_INTERVAL = 0.0005
+"""Seconds after which another thread of this process has to hand the interpreter back. Each system call of the loop's
+thread may cost it that long while the log keeper is busy; Python's own 5 ms would add up."""
 
 PULSE_EVERY = 1.0
 """Seconds between calls of `Owner.pulse`."""
@@ -88,6 +94,7 @@ class ProcessSupervisor:
         self.owner = owner
         self.logs = logs
         self.loop = Loop()
+        logs.may_work = lambda: self.loop.waiting
         self.groups = groups
         self.desk = Desk(self)
         self.shutting_down = False
@@ -131,6 +138,7 @@ class ProcessSupervisor:
 
     def run(self) -> None:
         """The loop."""
+        sys.setswitchinterval(SWITCH_INTERVAL)
         self._launcher.start()
         while not (self.shutting_down and not self._alive()):
             late = self.loop.turn(self._next_look())
@@ -138,7 +146,7 @@ class ProcessSupervisor:
                 self.owner.log("warning", "the supervisor was held up", seconds=round(late, 3))
                 self.perform(self.machine.stalled(late, time.monotonic()))
             self._take_signals()
-            if self._reaper.due:
+            if self._reaper.due or self._reaper.behind:
                 self._reaper.reap()
             self._take_deadlines()
             self._pulse()
@@ -231,13 +239,22 @@ class ProcessSupervisor:
 
     # --- what children say and how they end ------------------------------------------------------------------------
 
+    def _watch_end(self, child: Child) -> None:
+        if child.pidfd is not None:
+            self.loop.watch(child.pidfd, READABLE, lambda: self._seen_to_end(child))
+
+    def _seen_to_end(self, child: Child) -> None:
+        # A death is a millisecond's work, and a hundred may come at once; who lives goes first.
+        if child.pidfd is not None:
+            self.loop.forget(child.pidfd)
+            self.loop.defer(lambda: self._ended(child))
+
     def _ended(self, child: Child) -> None:
         ending = child.reap()
         if ending is None:
+            self._watch_end(child)
             return
-        for _ in range(DRAIN_READS):
-            if not self._wire.read(child):
-                break
+        self._wire.drain(child)
         if ending.signal == signal.SIGKILL and child.record.escalation is not Escalation.KILL:
             ending = replace(ending, oom=self._was_oom(child))
         written = stacks.read(child.stacks) if child.stacks is not None else ""
@@ -267,6 +284,9 @@ class ProcessSupervisor:
                 memory, updates = message.gauges.get("pss_mb", 0.0), message.counters.get("updates", 0.0)
                 self.dispatch(child, events.Beat(message.health, reason, memory, updates))
             case messages.Failing():
+                child.last_words += 1
+                if child.last_words > LAST_WORDS:
+                    raise ProtocolError(f"more than {LAST_WORDS} last words")
                 self.dispatch(child, events.LastWords(message.failure, self.logs.redact(message.detail[:2000])))
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
@@ -307,7 +327,7 @@ class ProcessSupervisor:
                 os.kill(result.pid, signal.SIGKILL)
             return
         child.pidfd = os.pidfd_open(result.pid)
-        self.loop.watch(child.pidfd, READABLE, lambda: self._ended(child))
+        self._watch_end(child)
         self.dispatch(child, events.Spawned(result.pid))
         # Not before: what a child says counts once we know who it is.
         self._wire.listen(child)
@@ -327,6 +347,8 @@ class ProcessSupervisor:
                     self.shut_down()
 
     def _next_look(self) -> float:
+        if self._reaper.behind:
+            return time.monotonic()
         look = self.machine.next_look()
         return self._pulse_at if look is None else min(look, self._pulse_at)
 

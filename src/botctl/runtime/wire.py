@@ -9,10 +9,23 @@ from botctl.errors import ProtocolError
 from botctl.runtime import messages
 from botctl.runtime.children import FRAMES_PER_SECOND, Child, Kind
 from botctl.runtime.loop import READABLE, WRITABLE, Loop
+from botctl.runtime.pipes import ChildPipes
+
+AT_ONCE = 8
+"""Messages of one child that are handled before the others have their turn; most send one or two a second."""
+
+LONG_FRAME = 2048
+"""Bytes up to which a frame counts as one; a longer one counts as several."""
+
+DRAIN_READS = 16
+"""Reads of a dead child's reports, so that its last words are heard."""
 
 
 class Wire:
-    """`on_message` gets every report in order, `on_abuse` is told when a child broke the protocol or doesn't read."""
+    """`on_message` gets every report in order, `on_abuse` is told when a child broke the protocol or doesn't read.
+
+    A child that has sent much isn't read again before that has been handled, a few messages at a time.
+    """
 
     def __init__(
         self,
@@ -40,32 +53,90 @@ class Wire:
             return
         self._watch_writer(child)
 
-    def read(self, child: Child) -> bool:
-        """Take one read's worth of reports; False when there is nothing more to come."""
+    def read(self, child: Child) -> None:
+        """Take a few of the reports that have come."""
         pipes = child.pipes
         if pipes is None:
-            return False
+            return
         try:
-            bodies, ended = pipes.read()
-            if child.kind is Kind.BOT and not child.allowance.take(len(bodies), time.monotonic()):
-                raise ProtocolError(f"more than {FRAMES_PER_SECOND} frames a second")
-            decode = messages.decode_control if child.kind is Kind.CONTROL else messages.decode_upward
-            for body in bodies:
-                self._on_message(child, decode(body))
+            if not pipes.backlog:
+                self._fill(child, pipes)
+            self._handle(child, pipes)
         except ProtocolError as error:
-            self._hang_up(child)
-            self._on_abuse(child, str(error))
-            return False
-        if ended:
-            self._hang_up(child)
-        return bool(bodies) and not ended
+            self._refuse(child, pipes, error)
+
+    def drain(self, child: Child) -> None:
+        """Take all that a child has said which has ended; of its heartbeats only the last, the others are history."""
+        pipes = child.pipes
+        if pipes is None:
+            return
+        found: list[messages.ControlUpward] = []
+        try:
+            for _ in range(DRAIN_READS):
+                if not self._fill(child, pipes):
+                    break
+            found += [self._decode(child, body) for body in pipes.backlog]
+        except ProtocolError as error:
+            self._refuse(child, pipes, error)
+        pipes.backlog.clear()
+        beats = [place for place, message in enumerate(found) if isinstance(message, messages.Heartbeat)]
+        try:
+            for place, message in enumerate(found):
+                if [place] == beats[-1:] or not isinstance(message, messages.Heartbeat):
+                    self._on_message(child, message)
+        except ProtocolError as error:
+            self._refuse(child, pipes, error)
 
     def _readable(self, child: Child) -> None:
+        pipes = child.pipes
         self.read(child)
+        if pipes is not None and pipes.backlog and child.pipes is pipes:
+            self._loop.forget(pipes.reports)
+            self._loop.defer(lambda: self._go_on(child, pipes))
 
-    def _hang_up(self, child: Child) -> None:
-        if child.pipes is not None and not child.pipes.closed:
-            self._loop.forget(child.pipes.reports)
+    def _go_on(self, child: Child, pipes: ChildPipes) -> None:
+        if child.pipes is not pipes:
+            return
+        if pipes.backlog:
+            self.read(child)
+        if pipes.backlog:
+            self._loop.defer(lambda: self._go_on(child, pipes))
+        elif child.pipes is pipes and not pipes.ended:
+            self.listen(child)
+
+    def _fill(self, child: Child, pipes: ChildPipes) -> bool:
+        """Read once; whether there may be more."""
+        if pipes.ended:
+            return False
+        bodies, ended = pipes.read()
+        if ended:
+            self._hang_up(pipes)
+        if child.kind is Kind.BOT:
+            number = len(bodies) + sum(len(body) // LONG_FRAME for body in bodies)
+            if not child.allowance.take(number, time.monotonic()):
+                raise ProtocolError(f"more than {FRAMES_PER_SECOND} frames a second, or longer ones than usual")
+        pipes.backlog.extend(bodies)
+        return bool(bodies)
+
+    def _handle(self, child: Child, pipes: ChildPipes) -> None:
+        for _ in range(AT_ONCE):
+            if not pipes.backlog or child.pipes is not pipes:
+                return
+            self._on_message(child, self._decode(child, pipes.backlog.popleft()))
+
+    @staticmethod
+    def _decode(child: Child, body: bytes) -> messages.ControlUpward:
+        return messages.decode_control(body) if child.kind is Kind.CONTROL else messages.decode_upward(body)
+
+    def _refuse(self, child: Child, pipes: ChildPipes, error: ProtocolError) -> None:
+        pipes.backlog.clear()
+        self._hang_up(pipes)
+        self._on_abuse(child, str(error))
+
+    def _hang_up(self, pipes: ChildPipes) -> None:
+        pipes.ended = True
+        if not pipes.closed:
+            self._loop.forget(pipes.reports)
 
     def _writable(self, child: Child) -> None:
         if child.pipes is not None:

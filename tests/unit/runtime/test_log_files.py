@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from botctl.runtime.logs import CUT_WINDOW, LONGEST_LINE, RotatingFile, _harmless_cut
+from botctl.runtime.log_stream import CUT_WINDOW, LONGEST_LINE, _harmless_cut
+from botctl.runtime.logs import RotatingFile
 
 
 def test_a_full_file_is_rotated_and_the_oldest_dropped(tmp_path: Path):
