@@ -22,6 +22,7 @@ from botctl.runtime import linux, messages, stacks
 from botctl.runtime.launcher import ForkserverUp, Launched, Launcher, Result
 from botctl.runtime.pipes import ChildPipes
 from botctl.runtime.spawn import SpawnRequest
+from integration.runtime.daemons import QUICK, Daemon
 
 HERE = Path(__file__).parent
 ENTRY = "hanging_child:main"
@@ -146,3 +147,23 @@ def fork(launcher: tuple[Launcher, queue.SimpleQueue[Result]]) -> Iterator[Calla
     yield start
     for child in made:
         child.close()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Starts daemons over children with one habit each: `daemon(name="habit", other={"habit": …, "policy": …})`."""
+    started: list[Daemon] = []
+
+    def start(*, _limit: int = 0, **fleet: Any) -> Daemon:
+        bots = {
+            name: {"habit": habit, "policy": QUICK} if isinstance(habit, str) else habit
+            for name, habit in fleet.items()
+        }
+        started.append(Daemon(tmp_path / f"logs{len(started)}", bots, _limit))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+        one.process.wait(10)

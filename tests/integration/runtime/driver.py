@@ -1,43 +1,86 @@
-"""A daemon without servers: the real supervisor over children of `children_for_tests`, told what to do on stdin.
+"""A daemon without servers: the real supervisor over children with one habit each, told what to do on stdin.
 
-    driver.py LOG_FOLDER '{"name": {"habit": "well", "policy": {…}}, …}'
+    driver.py LOG_FOLDER '{"name": {"habit": "well", "policy": {…}, "limits": {…}}, …}' [DESCRIPTORS]
 
-Writes one JSON line for each entry of the daemon's log. Commands on stdin, a line each: `stop NAME`, `start NAME`, …
+A habit is a function `do_HABIT` of `children_for_tests`, or of another module as `module.habit`. Writes one JSON line
+for each entry of the daemon's log and for each lifecycle record (event `lifecycle`). Commands on stdin, a line each:
+those of operators (`stop NAME`, `start` for all, …) and the methods `do_…` below.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import queue
 import resource
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
 from botctl.runtime.children import Child, Kind, Limits
+from botctl.runtime.desk import Desk
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.supervisor import ProcessSupervisor
 from botctl.supervision.model import Policy, Record
 
+MODULES = ["children_for_tests", "attackers"]
+
+
+class Supervisor(ProcessSupervisor):
+    """Notes how long each timed heartbeat was under way, from its child's clock to its being handled."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        self.lags: list[float] = []
+
+    def _handle(self, child: Child, message: messages.ControlUpward) -> None:
+        if isinstance(message, messages.Heartbeat) and "sent" in message.gauges:
+            self.lags.append(time.monotonic() - message.gauges["sent"])
+        super()._handle(child, message)
+
+
+class Outlet:
+    """Lines to stdout from a thread of its own: whoever reads them slowly doesn't hold up the loop."""
+
+    def __init__(self) -> None:
+        self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def tell(self, event: str, **fields: object) -> None:
+        self._lines.put(json.dumps({"event": event, **fields}))
+
+    def stop(self) -> None:
+        self._lines.put(None)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            os.write(1, line.encode() + b"\n")
+
 
 class Driver:
-    def __init__(self, folder: Path, fleet: dict[str, dict]) -> None:
+    def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]]) -> None:
         redactor = Redactor()
+        self.outlet = Outlet()
         self.logs = LogKeeper(folder, redact=redactor.redact_bytes, max_bytes=200_000, backups=2)
-        preload = ["children_for_tests"]
-        self.supervisor = ProcessSupervisor(
-            self, lambda report: Launcher(preload, lambda: self.logs.open("forkserver")[1], report), self.logs
+        self.supervisor = Supervisor(
+            self, lambda report: Launcher(MODULES, lambda: self.logs.open("forkserver")[1], report), self.logs
         )
         for key, (name, bot) in enumerate(fleet.items(), start=1):
             policy = replace(Policy(first_delay=0.02, max_delay=0.5), **bot.get("policy", {}))
             config = msgspec.Raw(json.dumps(bot).encode())
-            child = Child(key, name, Kind.BOT, Record(key, policy), entry="children_for_tests:main", config=config)
+            module, _, _ = bot["habit"].rpartition(".")
+            entry = f"{module or 'children_for_tests'}:main"
+            child = Child(key, name, Kind.BOT, Record(key, policy), entry=entry, config=config)
             child.limits = Limits(**bot.get("limits", {}))
             self.supervisor.add(child)
 
@@ -50,36 +93,63 @@ class Driver:
         threading.Thread(target=self.listen, daemon=True).start()
         self.supervisor.run()
         self.logs.stop(2)
+        self.outlet.stop()
 
     def listen(self) -> None:
-        for number, line in enumerate(sys.stdin, start=1):
-            verb, _, name = line.strip().partition(" ")
-            if verb == "snapshot":
-                print(
-                    json.dumps(
-                        {
-                            "event": "snapshot",
-                            "snapshot": json.loads(msgspec.json.encode(self.supervisor.desk.snapshot())),
-                        }
-                    ),
-                    flush=True,
-                )
-                continue
+        for line in sys.stdin:
+            verb, _, rest = line.rstrip("\n").partition(" ")
+            own = getattr(self, f"do_{verb}", None)
             # The supervisor has one thread; commands reach it like everything else, through its loop.
-            self.supervisor.call(
-                lambda verb=verb, name=name, number=number: self.supervisor.desk.handle(
-                    messages.Command(id=number, verb=verb, name=name)
-                )
-            )
+            if own is not None:
+                self.supervisor.call(lambda own=own, rest=rest: own(rest))
+            else:
+                self.supervisor.call(lambda verb=verb, name=rest: self.command(verb, name))
+
+    # --- commands --------------------------------------------------------------------------------------------------
+
+    def command(self, verb: str, name: str) -> None:
+        self.supervisor.desk.handle(messages.Command(id=0, verb=verb, name=name))
+
+    def do_snapshot(self, _: str) -> None:
+        snapshot = json.loads(msgspec.json.encode(self.supervisor.desk.snapshot()))
+        self.outlet.tell("snapshot", snapshot=snapshot)
+
+    def do_ping(self, number: str) -> None:
+        self.outlet.tell("pong", number=number)
+
+    def do_measure(self, _: str) -> None:
+        """Begin to measure anew; tell what has been measured since the last time."""
+        loop = self.supervisor.loop
+        self.outlet.tell(
+            "measured",
+            turn=loop.longest_turn,
+            turn_cpu=getattr(loop, "longest_turn_cpu", 0.0),
+            lags=self.supervisor.lags,
+            process_cpu=time.process_time(),
+        )
+        loop.longest_turn = loop.longest_turn_cpu = 0.0
+        self.supervisor.lags = []
+
+    def do_adjust(self, rest: str) -> None:
+        """`adjust NAME BYTES`: an Adjust of that size."""
+        name, _, size = rest.partition(" ")
+        child = next(child for child in self.supervisor.children.values() if child.name == name)
+        self.supervisor.send(child, messages.Adjust(settings={"log_level": "x" * int(size)}))
+
+    def do_desire(self, rest: str) -> None:
+        """`desire JSON`: the fields of `messages.Desired`."""
+        self.supervisor.desk.handle(msgspec.convert(json.loads(rest), messages.Desired))
+
+    # --- what the supervisor tells its owner -----------------------------------------------------------------------
 
     def log(self, level: str, event: str, **fields: object) -> None:
-        print(json.dumps({"level": level, "event": event, **fields}), flush=True)
+        self.outlet.tell(event, level=level, **fields)
 
     def setup_done(self, result: bytes) -> None:
         raise AssertionError
 
     def boot_failed(self, message: str) -> None:
-        print(json.dumps({"event": "boot failed", "message": message}), flush=True)
+        self.outlet.tell("boot failed", message=message)
         self.supervisor.shut_down()
 
     def serving(self) -> None:
@@ -89,7 +159,7 @@ class Driver:
         return messages.Configure(name=child.name, incarnation=child.record.incarnation, config=child.config)
 
     def keep_secret(self, secrets: list[str]) -> None:
-        raise AssertionError
+        assert not secrets
 
     def pulse(self, states: dict[str, int]) -> None:
         self.states = states
@@ -98,11 +168,23 @@ class Driver:
         raise AssertionError
 
     def desired(self, generation: int) -> None:
-        raise AssertionError
+        self.log("info", "desired", generation=generation)
+
+
+def tell_lifecycle(outlet: Outlet) -> None:
+    """There is no `control` here: what the desk would tell it is told to the test."""
+
+    def tell(_: Desk, message: messages.Message) -> None:
+        if isinstance(message, messages.Lifecycle):
+            outlet.tell("lifecycle", record=json.loads(msgspec.json.encode(message)))
+
+    Desk._tell = tell  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
     os.umask(0o022)
     if len(sys.argv) > 3 and int(sys.argv[3]):
         resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[3]), int(sys.argv[3])))
-    Driver(Path(sys.argv[1]), json.loads(sys.argv[2])).run()
+    driver = Driver(Path(sys.argv[1]), json.loads(sys.argv[2]))
+    tell_lifecycle(driver.outlet)
+    driver.run()
