@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from botctl.supervision.actions import Action, AskTurn
-from botctl.supervision.breaker import Breaker, BreakerPolicy
+from botctl.supervision.breaker import Breaker, BreakerPolicy, BreakerState
 from botctl.supervision.events import Admitted, Beat, Due, Event, Exited, Held, Pardoned, SpawnFailed, Stalled, Unwant
 from botctl.supervision.failures import TREATMENT
 from botctl.supervision.machine import step
@@ -140,6 +140,13 @@ class FleetMachine:
     def _apply(self, key: int, event: Event, now: float, changes: list[Change]) -> None:
         before = self.records[key]
         after, actions = step(before, event, now)
+        paced = key in self._paced
+        guiltless: tuple[int, ...] = ()
+        if paced and type(event) in (Exited, SpawnFailed) and _is_environmental(before, after):
+            guiltless = self._tell_breaker_of_failure(key, now, changes)
+            if key in guiltless and after.state is State.QUARANTINED:
+                # Judged again, without the failures that were not its own.
+                after, actions = step(before.but(failures=()), event, now)
         self.records[key] = after
         asks = AskTurn() in actions
         if asks:
@@ -147,10 +154,12 @@ class FleetMachine:
         forgotten = key in self._leaving and after.state not in HAS_PROCESS
         if after is not before or actions or forgotten:
             changes.append(Change(key, before, after, event, actions, forgotten))
-        paced = key in self._paced
         if paced:
             self._keep_turns(key, before, after, event, asks)
-            self._tell_breaker(key, before, after, event, now, changes)
+            self._tell_breaker(key, before, after, event, now)
+        for one in guiltless:
+            if one in self.records:
+                self._apply(one, Pardoned(), now, changes)
         if forgotten:
             self._forget(key, now)
         else:
@@ -160,27 +169,31 @@ class FleetMachine:
 
     def _keep_turns(self, key: int, before: Record, after: Record, event: Event, asks: bool) -> None:
         """A turn ends with the first sign of life, with the process, and with the wish to start."""
-        moved = after.state is not before.state or type(event) is Beat
+        moved = after.state is not before.state or (type(event) is Beat and after.state in HAS_PROCESS)
         if moved and type(event) is not Admitted:
             self.turns.leave(key)
         if asks:
             self.turns.ask(key)
 
-    def _tell_breaker(
-        self, key: int, before: Record, after: Record, event: Event, now: float, changes: list[Change]
-    ) -> None:
+    def _tell_breaker(self, key: int, before: Record, after: Record, event: Event, now: float) -> None:
         if after.state is before.state:
             return
         if before.state is State.BACKOFF and type(event) is not Admitted:
             self.breaker.drop(key, now)
         if after.state in _SHOWS_LIFE:
             self.breaker.alive(key, now)
-        failed = after.state in _FAILED and type(event) in (Exited, SpawnFailed) and not after.shut_away
-        if failed and after.last_failure is not None and TREATMENT[after.last_failure].environmental:
-            wanted = sum(self.records[one].wanted for one in self._paced)
-            for guiltless in self.breaker.failed(key, wanted, now):
-                if guiltless in self.records:
-                    self._apply(guiltless, Pardoned(), now, changes)
+
+    def _tell_breaker_of_failure(self, key: int, now: float, changes: list[Change]) -> tuple[int, ...]:
+        """Those whose failures were the environment's; once it opens, who waits for a turn waits for the breaker."""
+        was_open = self.breaker.state is BreakerState.OPEN
+        guiltless = self.breaker.failed(key, sum(self.records[one].wanted for one in self._paced), now)
+        if self.breaker.state is BreakerState.OPEN and not was_open:
+            for one in self.turns.queue():
+                if self.records[one].state is State.BACKOFF:
+                    self.turns.leave(one)
+                    self.breaker.hold(one)
+                    self._apply(one, Held(self.breaker.reason), now, changes)
+        return guiltless
 
     def _forget(self, key: int, now: float) -> None:
         self._incarnations[key] = self.records.pop(key).incarnation
@@ -204,6 +217,12 @@ class FleetMachine:
         if deadline is not None and deadline < self._scheduled.get(key, float("inf")):
             self._scheduled[key] = deadline
             heapq.heappush(self._deadlines, (deadline, key))
+
+
+def _is_environmental(before: Record, after: Record) -> bool:
+    """Whether it has just failed in a way that the environment may have brought about."""
+    failed = after.state is not before.state and after.state in _FAILED and not after.shut_away
+    return failed and after.last_failure is not None and TREATMENT[after.last_failure].environmental
 
 
 def _merged(changes: list[Change]) -> list[Change]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from botctl.supervision.cells import ending, living, resting
-from botctl.supervision.cells.step import Step, give_time, ignore, note_unwanted, note_wanted, pardon
+from botctl.supervision.cells.step import Step, ignore, note_unwanted, note_wanted, pardon
 from botctl.supervision.events import (
     Admitted,
     Beat,
@@ -78,7 +78,7 @@ _ALIVE: dict[type[Event], Cell] = {
     Exited: ending.failed,
     Hearing: ignore,
     Due: living.hung,
-    Stalled: give_time,
+    Stalled: living.give_time_to_beat,
 }
 
 _ENDING: dict[type[Event], Cell] = {
@@ -94,7 +94,7 @@ _ENDING: dict[type[Event], Cell] = {
     Misbehaved: ignore,
     Hearing: ignore,
     Due: ending.escalate,
-    Stalled: give_time,
+    Stalled: ending.give_time_to_end,
 }
 
 TABLE: dict[State, dict[type[Event], Cell]] = {
@@ -107,7 +107,7 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
         Release: ignore,
         Admitted: resting.begin,
     },
-    State.STARTING: _ALIVE | {Due: living.never_ready},
+    State.STARTING: _ALIVE | {Due: living.never_ready, Stalled: living.give_time_to_start},
     State.RUNNING: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
     State.DEGRADED: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
     State.PAUSED: _ALIVE,
@@ -116,6 +116,7 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
         Want: ending.start_after_stop,
         Unwant: ending.stay_after_stop,
         Restart: ending.start_after_stop,
+        Release: ending.release_after_stop,
         Spawned: ending.note_pid_and_end,
         SpawnFailed: ending.stopped,
         Exited: ending.stopped,
@@ -153,7 +154,7 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
         Want: note_wanted,
         Unwant: note_unwanted,
         Restart: ignore,
-        Quarantine: ignore,
+        Quarantine: resting.keep_shut_away,
         Release: resting.release,
     },
 }

@@ -34,6 +34,10 @@ class Turns:
         """How many have a turn."""
         return len(self._taken)
 
+    def queue(self) -> tuple[int, ...]:
+        """Those who wait, in their order."""
+        return tuple(self._waiting)
+
     def ask(self, key: int) -> None:
         """Queue up; harmless when queued already."""
         self._waiting[key] = None

@@ -251,3 +251,56 @@ def test_turns_are_first_come_first_served():
         given.append(key)
         turns.leave(key)
     assert given == [3, 1, 2]
+
+
+def test_a_failure_of_the_environment_quarantines_nobody_whose_own_failures_were_many():
+    machine = fleet(6)
+    own = machine.records[1].but(failures=(1.0, 2.0, 3.0))  # one more is one too many
+    machine.records[1] = own
+    for key in (2, 3):
+        machine.feed(key, CRASH, 30.0)
+    machine.feed(1, CRASH, 30.1)
+    assert machine.breaker.state is BreakerState.OPEN
+    assert (machine.records[1].state, machine.records[1].failures) == (State.BACKOFF, ())
+    machine.records[4] = machine.records[4].but(failures=(1.0, 2.0, 3.0))
+    (change, _) = machine.feed(4, CRASH, 30.2)
+    assert change.after.state is State.BACKOFF, "nor while restarts are held back"
+
+
+def test_many_failures_of_one_bot_are_still_its_own():
+    machine = fleet(6)
+    machine.records[1] = machine.records[1].but(failures=(1.0, 2.0, 3.0))
+    machine.feed(1, CRASH, 30.0)
+    assert machine.records[1].state is State.QUARANTINED
+
+
+def test_who_waits_for_a_turn_when_the_breaker_opens_waits_for_the_breaker():
+    machine = fleet(4, at_once=1)
+    look(machine, 20.0)
+    for key in (1, 2):
+        machine.feed(key, CRASH, 20.1)
+    assert spawned(look(machine, 20.3)) == [1], "the other waits for its turn"
+    machine.feed(3, CRASH, 20.4)
+    assert machine.breaker.state is BreakerState.OPEN
+    assert machine.records[2].reason == machine.breaker.reason
+    assert (machine.turns.waiting, machine.breaker.held) == (0, 1)
+    assert spawned(machine.feed(1, events.BecameReady(), 20.5)) == []
+
+
+def test_a_late_report_takes_nobodys_place_in_the_queue():
+    machine = fleet(3, at_once=1, up=False)
+    assert machine.feed(2, events.Beat(), 0.1) == []
+    assert machine.feed(3, CRASH, 0.1) == []
+    assert machine.turns.queue() == (2, 3)
+
+
+def test_a_late_report_of_an_end_is_no_failure_to_the_breaker():
+    machine = fleet(3)
+    machine.feed(1, CRASH, 10.0)
+    machine.feed(2, CRASH, 10.0)
+    machine.feed(3, CRASH, 10.0)
+    pause = machine.breaker.next_look()
+    for key in (1, 2, 3):
+        machine.feed(key, CRASH, 10.2)
+    assert machine.breaker.next_look() == pause
+    assert machine.breaker.held == 0

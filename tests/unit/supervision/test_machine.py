@@ -370,3 +370,69 @@ def test_an_old_trouble_is_not_taken_for_the_cause_of_death():
         record=running(),
     )  # fmt: skip
     assert (record.last_failure, record.cause) == (Failure.CRASH, "exit 1")
+
+
+def test_what_was_heard_after_the_supervisor_was_away_gains_no_time_by_it():
+    record, _ = step(running(1.0), events.Beat(), 7200.0)
+    assert record.deadline == 7210.0
+    record, _ = step(record, events.Stalled(7190.0), 7200.0)
+    assert record.deadline == 7210.0, "its silence began after that"
+    starting, _ = play((7200.0, events.Want()), (7200.0, events.Stalled(7190.0)))
+    assert starting.deadline == 7220.0
+    stopping, _ = play((5.0, events.Unwant()), (7.0, events.Stalled(1.0)), (7.5, events.Stalled(9.0)), record=running())
+    assert stopping.deadline == 17.5
+
+
+def test_a_shorter_policy_takes_no_time_away_when_the_supervisor_was_away():
+    record = running(1.0).but(policy=Policy(heartbeat_timeout=2.0))
+    record, _ = step(record, events.Stalled(3.0), 5.0)
+    assert record.deadline == 11.0
+
+
+def test_failures_that_do_not_count_never_quarantine_whatever_the_policy_has_become():
+    record = running().but(failures=(0.5, 0.6, 0.7), policy=Policy(intensity=1))
+    record, _ = step(record, events.Exited(Exit(signal=9)), 2.0)
+    assert (record.state, record.last_failure) == (State.BACKOFF, Failure.SIGNAL)
+
+
+def test_a_release_while_the_quarantine_is_under_way_is_not_lost():
+    record, _ = play((2.0, events.Quarantine("threat")), (2.1, events.Release()), record=running())
+    assert (record.state, record.shut_away) == (State.STOPPING, False)
+    record, actions = step(record, events.Exited(Exit(signal=9)), 2.2)
+    assert (record.state, actions) == (State.STARTING, (Spawn(2),))
+    record, _ = play(
+        (2.0, events.Quarantine("threat")), (2.1, events.Unwant()), (2.2, events.Release()),
+        (2.3, events.Exited(Exit(signal=9))), record=running(),
+    )  # fmt: skip
+    assert (record.state, record.reason) == (State.STOPPED, "released")
+
+
+def test_a_release_while_it_stops_changes_nothing():
+    stopping, _ = step(running(), events.Unwant(), 2.0)
+    assert step(stopping, events.Release(), 2.1) == Step(stopping)
+
+
+def test_quarantine_of_a_quarantined_child_is_a_wish_from_then_on():
+    record, _ = play(
+        (2.0, events.LastWords(Failure.BAD_TOKEN, "401")), (2.1, events.Exited(Exit(code=1))), record=running()
+    )
+    assert not record.shut_away
+    record, _ = step(record, events.Quarantine("threat"), 3.0)
+    assert (record.state, record.shut_away, record.reason) == (State.QUARANTINED, True, "401")
+    assert step(record, events.Quarantine("threat"), 3.0) == Step(record)
+
+
+def test_a_paused_bot_is_not_recycled_but_its_memory_counts():
+    record = running().but(policy=Policy(max_age=10.0, max_updates=10, memory_soft=100.0))
+    record, actions = step(record, events.Beat(Health.PAUSED, "database", updates=50.0), 1000.0)
+    assert (record.state, actions) == (State.PAUSED, ())
+    record, actions = step(record, events.Beat(Health.PAUSED, "database", memory=200.0), 1001.0)
+    assert (record.state, actions) == (State.STOPPING, (AskStop(10.0),))
+
+
+def test_nobody_fails_without_a_cause_however_little_was_said():
+    record, _ = play((2.0, events.LastWords(Failure.CRASH, "")), (2.1, events.Exited(Exit(code=3))), record=running())
+    assert (record.state, record.cause, record.reason) == (State.BACKOFF, "exit 3", "exit 3")
+    record, _ = play((2.0, events.Hearing(deaf=True)), (2.1, events.Hearing(deaf=True)), record=running())
+    record, _ = step(record, events.Exited(Exit(code=0)), 2.2)
+    assert (record.last_failure, record.cause) == (Failure.DEAF, "it takes no updates")

@@ -5,8 +5,19 @@ from __future__ import annotations
 from botctl.supervision.actions import AskStop, Kill, Terminate
 from botctl.supervision.backoff import delay, within
 from botctl.supervision.cells.resting import queue_up
-from botctl.supervision.cells.step import Step
-from botctl.supervision.events import Due, Exited, Quarantine, Restart, Spawned, SpawnFailed, Unwant, Want
+from botctl.supervision.cells.step import Step, moved
+from botctl.supervision.events import (
+    Due,
+    Exited,
+    Quarantine,
+    Release,
+    Restart,
+    Spawned,
+    SpawnFailed,
+    Stalled,
+    Unwant,
+    Want,
+)
 from botctl.supervision.failures import TREATMENT
 from botctl.supervision.model import AfterStop, Escalation, Exit, Failure, Record, State
 
@@ -55,6 +66,14 @@ def stay_after_stop(record: Record, event: Unwant, now: float) -> Step:
     return Step(record.but(wanted=False, after_stop=AfterStop.STAY, reason=event.reason))
 
 
+def release_after_stop(record: Record, event: Release, now: float) -> Step:
+    """Released before it was shut away: it starts when the old process has gone, if it is wanted."""
+    if record.after_stop is not AfterStop.QUARANTINE:
+        return Step(record)
+    after = AfterStop.START if record.wanted else AfterStop.STAY
+    return Step(record.but(after_stop=after, shut_away=False, failures=(), consecutive=0, reason="released"))
+
+
 def note_pid_and_end(record: Record, event: Spawned, now: float) -> Step:
     """The process came up after it had been decided to end it; whatever was asked before reached nobody."""
     known = record.but(pid=event.pid)
@@ -78,6 +97,18 @@ def escalate(record: Record, event: Due, now: float) -> Step:
         return Step(record.but(escalation=Escalation.TERM, deadline=later), (Terminate(),))
     later = now + record.policy.kill_timeout
     return Step(record.but(escalation=Escalation.KILL, deadline=later), (Kill(),))
+
+
+def give_time_to_end(record: Record, event: Stalled, now: float) -> Step:
+    """The time during which nobody could see it end does not count; it has at most its whole time again."""
+    policy = record.policy
+    whole = {
+        Escalation.NONE: policy.dump_timeout,
+        Escalation.ASKED: policy.stop_timeout,
+        Escalation.TERM: policy.term_timeout,
+        Escalation.KILL: policy.kill_timeout,
+    }
+    return moved(record, event.seconds, now + whole[record.escalation])
 
 
 def stopped(record: Record, event: Exited | SpawnFailed, now: float) -> Step:
@@ -105,7 +136,7 @@ def stopped(record: Record, event: Exited | SpawnFailed, now: float) -> Step:
 
 def failed(record: Record, event: Exited, now: float) -> Step:
     """The process ended though nobody asked it to."""
-    cause = record.last_detail if record.last_words is not None else str(event.exit)
+    cause = record.last_detail or str(event.exit)
     return _after_failure(record, record.last_words or class_of(event.exit), cause, now)
 
 
@@ -168,7 +199,7 @@ def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> 
         return Step(gone.enter(State.QUARANTINED, now, cause))
     if not gone.wanted:
         return Step(gone.enter(State.STOPPED, now, cause))
-    if policy.intensity is not None and len(failures) > policy.intensity:
+    if treatment.counted and policy.intensity is not None and len(failures) > policy.intensity:
         often = f"{len(failures)} failures within {policy.period:g} s, the last: {cause}"
         return Step(gone.enter(State.QUARANTINED, now, often))
     pause = delay(policy.first_delay, policy.max_delay, consecutive, key=record.key, turn=record.incarnation)

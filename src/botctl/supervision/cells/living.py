@@ -5,8 +5,8 @@ from __future__ import annotations
 from botctl.supervision.actions import DumpStacks, Kill
 from botctl.supervision.backoff import about
 from botctl.supervision.cells.ending import drain
-from botctl.supervision.cells.step import Step
-from botctl.supervision.events import Beat, BecameReady, Due, Hearing, LastWords, Misbehaved, Spawned
+from botctl.supervision.cells.step import Step, moved
+from botctl.supervision.events import Beat, BecameReady, Due, Hearing, LastWords, Misbehaved, Spawned, Stalled
 from botctl.supervision.model import AfterStop, Escalation, Failure, Health, Record, State
 
 
@@ -44,12 +44,12 @@ def deafness(record: Record, event: Hearing, now: float) -> Step:
     """Deaf once: degraded. Deaf again: drain and restart. It hears: forget it."""
     if not event.deaf:
         return Step(record.but(deaf=""))
+    reason = event.reason or "it takes no updates"
     if record.deaf:
-        condemned = record.but(last_words=Failure.DEAF, last_detail=event.reason)
-        return drain(condemned, AfterStop.FAIL, event.reason, now)
-    deaf = record.but(deaf=event.reason)
+        return drain(record.but(last_words=Failure.DEAF, last_detail=reason), AfterStop.FAIL, reason, now)
+    deaf = record.but(deaf=reason)
     if record.state is State.RUNNING:
-        return Step(deaf.enter(State.DEGRADED, now, event.reason))
+        return Step(deaf.enter(State.DEGRADED, now, reason))
     return Step(deaf)
 
 
@@ -63,6 +63,16 @@ def hung(record: Record, event: Due, now: float) -> Step:
     """Its event loop has been silent for too long: have its stacks written, then kill it."""
     timeout = record.policy.heartbeat_timeout or 0.0
     return _condemn(record, Failure.HANG, f"no heartbeat for {timeout:g} s", now)
+
+
+def give_time_to_start(record: Record, event: Stalled, now: float) -> Step:
+    """The time during which nobody could listen does not count; it has at most its whole time again."""
+    return moved(record, event.seconds, now + record.policy.ready_timeout)
+
+
+def give_time_to_beat(record: Record, event: Stalled, now: float) -> Step:
+    """The time during which nobody could listen does not count; it has at most its whole time again."""
+    return moved(record, event.seconds, now + (record.policy.heartbeat_timeout or 0.0))
 
 
 def misbehaved(record: Record, event: Misbehaved, now: float) -> Step:
@@ -103,6 +113,8 @@ def _recycle(record: Record, event: Beat, now: float) -> Step | None:
         reason = f"{event.memory:.0f} MB of memory, {policy.memory_soft:.0f} MB allowed"
         condemned = record.but(last_words=Failure.MEMORY, last_detail=reason)
         return drain(condemned, AfterStop.FAIL, reason, now)
+    if record.state is State.PAUSED:
+        return None  # it is not well, and would not be by a restart
     spread = about(record.key, record.incarnation)
     if policy.max_age and record.started_at is not None and now - record.started_at >= policy.max_age * spread:
         return drain(record, AfterStop.START, f"recycled after {now - record.started_at:.0f} s", now)

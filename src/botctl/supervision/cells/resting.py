@@ -45,6 +45,11 @@ def shut_away(record: Record, event: Quarantine, now: float) -> Step:
     return Step(record.enter(State.QUARANTINED, now, event.reason, deadline=None, shut_away=True))
 
 
+def keep_shut_away(record: Record, event: Quarantine, now: float) -> Step:
+    """In quarantine already; from now on because somebody wishes it."""
+    return Step(record if record.shut_away else record.but(shut_away=True))
+
+
 def release(record: Record, event: Release, now: float) -> Step:
     """Forget the failures; ask for a turn to start if it is wanted."""
     cleared = record.but(failures=(), consecutive=0, shut_away=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from botctl.supervision.actions import Action
-from botctl.supervision.events import Event, Pardoned, Restart, Stalled, Unwant, Want
+from botctl.supervision.events import Event, Pardoned, Restart, Unwant, Want
 from botctl.supervision.model import Record
 
 
@@ -36,8 +36,8 @@ def pardon(record: Record, event: Pardoned, now: float) -> Step:
     return Step(record.but(failures=()))
 
 
-def give_time(record: Record, event: Stalled, now: float) -> Step:
-    """Its deadline moves by the time during which nobody could listen."""
+def moved(record: Record, seconds: float, latest: float) -> Step:
+    """The record with its deadline so much later, but not beyond what it would be if it began to count now."""
     if record.deadline is None:
         return Step(record)
-    return Step(record.but(deadline=record.deadline + event.seconds))
+    return Step(record.but(deadline=max(record.deadline, min(record.deadline + seconds, latest))))
