@@ -17,7 +17,7 @@ READ_BUDGET = 64 * 1024
 WRITES = 16
 """Writes to one child in one round: one that reads as fast as we write must not keep us at it."""
 
-WRITE_BOUND = 4 * 1024 * 1024
+WRITE_BOUND = 1024 * 1024
 """Bytes that may wait for a bot that doesn't read."""
 
 

@@ -14,6 +14,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 from botctl.errors import ProtocolError
@@ -310,7 +311,8 @@ class ProcessSupervisor:
                 pass  # they are ended
             case _:
                 self.generations.take(result)
-                if isinstance(result, ForkserverDown) and self.desk.never_served:
+                at_boot = self.desk.never_served and result.generation == self.generations.promoted
+                if isinstance(result, ForkserverDown) and at_boot:
                     self.owner.boot_failed(f"the forkserver can't start: {result.error}")
 
     def _launched(self, result: Launched) -> None:
@@ -355,14 +357,18 @@ class ProcessSupervisor:
     def _take_deadlines(self) -> None:
         now = time.monotonic()
         for key in self.machine.due(now):
-            child = self.children[key]
-            if child.record.state not in (State.STOPPING, State.FAILED):
-                # What a child has said already counts before its silence does: we may be the late one. One look only:
-                # a child that never stops talking gets no more time by it.
-                self._wire.read(child)
-            if self.machine.is_due(key, now):
-                self.perform(self.machine.feed(key, events.Due(), now))
+            self.loop.defer(partial(self._take_deadline, key))
         self.perform(self.machine.elapse(now))
+
+    def _take_deadline(self, key: int) -> None:
+        child = self.children.get(key)
+        if child is not None and child.record.state not in (State.STOPPING, State.FAILED):
+            # What a child has said already counts before its silence does: we may be the late one. One look only:
+            # a child that never stops talking gets no more time by it.
+            self._wire.read(child)
+        now = time.monotonic()
+        if self.machine.is_due(key, now):
+            self.perform(self.machine.feed(key, events.Due(), now))
 
     def _pulse(self) -> None:
         now = time.monotonic()
