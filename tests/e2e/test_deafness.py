@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,12 @@ from support.stack import Stack, eventually, token
 pytestmark = pytest.mark.e2e
 
 DEAF, WELL = 7500000001, 7500000002
+
+
+def commit_age(stack: Stack) -> float:
+    """Seconds since the well bot committed updates; only a commit makes them fewer."""
+    (age,) = re.findall(r'botctl_bot_last_commit_age_seconds{bot="well"} (\S+)', stack.metrics())
+    return float(age)
 
 
 async def test_a_bot_whose_polls_are_swallowed_is_degraded_then_restarted(stack: Stack, tmp_path: Path) -> None:
@@ -48,7 +55,9 @@ async def test_a_bot_whose_polls_are_swallowed_is_degraded_then_restarted(stack:
                 await telegram.inject_fault("getUpdates", bot_id=DEAF, hang=True, times=None)
                 for number in range(3):
                     await telegram.say(DEAF, 701, f"number {number}", {"id": 701, "first_name": "Ada"})
+                quiet = commit_age(stack)
                 await telegram.say(WELL, 701, "and you?", {"id": 701, "first_name": "Ada"})
+                await eventually(lambda: commit_age(stack) < quiet, "the other one has committed")
                 reasons: set[str] = set()
 
                 def restarted() -> bool:
