@@ -26,7 +26,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from processes import adopt_orphans, cpu, descendants, end_all, footprint, machine_cpu, reap, title
+from processes import (
+    adopt_orphans,
+    cpu,
+    descendants,
+    end_all,
+    end_on_signals,
+    finish_undisturbed,
+    footprint,
+    machine_cpu,
+    reap,
+    title,
+)
 
 from botctl.cli.client import ApiClient
 from botctl.cli.note import require_note
@@ -233,12 +244,13 @@ def main() -> None:
     given = parser.parse_args()
     given.kill = given.bots // 4 if given.kill is None else min(given.kill, given.bots)
     adopt_orphans()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_on_signals()
     try:
         with new_stack() as stack:
             try:
                 found = asyncio.run(measure(stack, given))
             finally:
+                finish_undisturbed()
                 if given.keep_logs is not None:
                     _keep(stack, given.keep_logs)
     finally:
@@ -254,7 +266,4 @@ def _keep(stack: Stack, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()

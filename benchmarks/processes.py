@@ -36,6 +36,18 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
+def end_on_signals() -> None:
+    """Have SIGINT and SIGTERM end the benchmark by an exception, so that everything is cleaned up."""
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def finish_undisturbed() -> None:
+    """From now on, while things are being cleaned up, a second Ctrl-C does nothing."""
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)
+
+
 def title(pid: int) -> str:
     """A process's command line; empty when it is gone."""
     try:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from peers import INSTALLERS, Peer, SkippedError, Variant
-from processes import adopt_orphans, descendants, end_all, reap, title
+from processes import adopt_orphans, descendants, end_all, end_on_signals, finish_undisturbed, reap, title
 
 from botctl import __version__
 from botctl.sandbox.client import SandboxClient
@@ -100,6 +100,7 @@ def start_peers(folder: Path, url: str) -> tuple[list[Arm], dict[str, str]]:
     """The peers that can be had, and why the others can't."""
     arms: list[Arm] = []
     skipped: dict[str, str] = {}
+    os.environ["TMPDIR"] = str(folder)  # what pip and supervisord leave in the folder of temporary files goes with ours
     for name, install in INSTALLERS.items():
         try:
             print(f"installing {name} …", file=sys.stderr)
@@ -183,6 +184,7 @@ def run(rounds: int, only: Callable[[Arm], bool]) -> dict[str, Any]:
         ending.callback(shutil.rmtree, folder, ignore_errors=True)
         ending.callback(end_all)
         stack = ending.enter_context(new_stack())
+        ending.callback(finish_undisturbed)
         arms = start_botctl(stack)
         peers, skipped = start_peers(folder, stack.urls["telegram"])
         arms += peers
@@ -203,14 +205,11 @@ def main() -> None:
     parser.add_argument("--default-settings", action="store_true", help="leave out the variants made faster")
     given = parser.parse_args()
     adopt_orphans()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    end_on_signals()
     found = run(given.rounds, lambda arm: arm.settings == "default" or not given.default_settings)
     if given.json is not None:
         given.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()
