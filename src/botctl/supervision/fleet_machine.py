@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from botctl.supervision.actions import Action, AskTurn
 from botctl.supervision.breaker import Breaker, BreakerPolicy, BreakerState
@@ -20,14 +20,17 @@ from botctl.supervision.pacing import Pace, Turns
 from botctl.supervision.reconcile import Wanted, reconcile
 
 _FAILED = frozenset({State.BACKOFF, State.QUARANTINED})
+_ENDS = (Exited, SpawnFailed)
+_ASK = AskTurn()
 _SHOWS_LIFE = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+
+_NEVER = float("inf")
 
 STALL = 1.0
 """Seconds by which the caller may be late before it counts as having been away."""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What one event made of one child. `actions` are to be performed in their order."""
 
     key: int
@@ -90,7 +93,7 @@ class FleetMachine:
         if key not in self.records:
             return []
         changes: list[Change] = []
-        if isinstance(event, Due) and self._holds_back(key):
+        if type(event) is Due and self._holds_back(key):
             event = Held(self.breaker.reason)
             self.breaker.hold(key)
         self._apply(key, event, now, changes)
@@ -132,8 +135,11 @@ class FleetMachine:
 
     def next_look(self) -> float | None:
         """When something is due, or `elapse` has something to do; None when nothing will be."""
-        looks = [self._deadlines[0][0] if self._deadlines else None, self.breaker.next_look(), self.turns.next_look()]
-        return min((look for look in looks if look is not None), default=None)
+        first = self._deadlines[0][0] if self._deadlines else _NEVER
+        for look in (self.breaker.next_look(), self.turns.next_look()):
+            if look is not None and look < first:
+                first = look
+        return None if first == _NEVER else first
 
     # --- one step --------------------------------------------------------------------------------------------------
 
@@ -142,21 +148,27 @@ class FleetMachine:
         after, actions = step(before, event, now)
         paced = key in self._paced
         guiltless: tuple[int, ...] = ()
-        if paced and type(event) in (Exited, SpawnFailed) and _is_environmental(before, after):
+        if paced and type(event) in _ENDS and _is_environmental(before, after):
             guiltless = self._tell_breaker_of_failure(key, now, changes)
             if key in guiltless and after.state is State.QUARANTINED:
                 # Judged again, without the failures that were not its own.
                 after, actions = step(before.but(failures=()), event, now)
         self.records[key] = after
-        asks = AskTurn() in actions
+        asks = bool(actions) and _ASK in actions
         if asks:
             actions = tuple(action for action in actions if not isinstance(action, AskTurn))
         forgotten = key in self._leaving and after.state not in HAS_PROCESS
         if after is not before or actions or forgotten:
             changes.append(Change(key, before, after, event, actions, forgotten))
+        moved = after.state is not before.state
         if paced:
-            self._keep_turns(key, before, after, event, asks)
-            self._tell_breaker(key, before, after, event, now)
+            # A turn ends with the first sign of life, with the process, and with the wish to start.
+            if (moved and type(event) is not Admitted) or (type(event) is Beat and after.state is State.STARTING):
+                self.turns.leave(key)
+            if asks:
+                self.turns.ask(key)
+            if moved:
+                self._tell_breaker(key, before, after, event, now)
         for one in guiltless:
             if one in self.records:
                 self._apply(one, Pardoned(), now, changes)
@@ -167,17 +179,8 @@ class FleetMachine:
             if asks and not paced:
                 self._apply(key, Admitted(), now, changes)
 
-    def _keep_turns(self, key: int, before: Record, after: Record, event: Event, asks: bool) -> None:
-        """A turn ends with the first sign of life, with the process, and with the wish to start."""
-        moved = after.state is not before.state or (type(event) is Beat and after.state in HAS_PROCESS)
-        if moved and type(event) is not Admitted:
-            self.turns.leave(key)
-        if asks:
-            self.turns.ask(key)
-
     def _tell_breaker(self, key: int, before: Record, after: Record, event: Event, now: float) -> None:
-        if after.state is before.state:
-            return
+        """Of a new state."""
         if before.state is State.BACKOFF and type(event) is not Admitted:
             self.breaker.drop(key, now)
         if after.state in _SHOWS_LIFE:
@@ -214,7 +217,7 @@ class FleetMachine:
         """Look at a child at its deadline; one that moves away keeps its entry, which is put right when it comes."""
         record = self.records.get(key)
         deadline = record.deadline if record is not None else None
-        if deadline is not None and deadline < self._scheduled.get(key, float("inf")):
+        if deadline is not None and deadline < self._scheduled.get(key, _NEVER):
             self._scheduled[key] = deadline
             heapq.heappush(self._deadlines, (deadline, key))
 
@@ -227,11 +230,13 @@ def _is_environmental(before: Record, after: Record) -> bool:
 
 def _merged(changes: list[Change]) -> list[Change]:
     """With a child that passed a state without staying in it seen to go straight to the next."""
+    if len(changes) < 2:
+        return changes
     merged: list[Change] = []
     for change in changes:
         last = merged[-1] if merged else None
         if last is not None and last.key == change.key and isinstance(change.event, Admitted):
-            merged[-1] = replace(last, after=change.after, actions=last.actions + change.actions)
+            merged[-1] = last._replace(after=change.after, actions=last.actions + change.actions)
         else:
             merged.append(change)
     return merged

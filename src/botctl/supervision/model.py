@@ -172,10 +172,12 @@ class Record:
         Does what `dataclasses.replace` does, without calling the constructor with two dozen fields.
         """
         changed = object.__new__(Record)
-        changed.__dict__.update(self.__dict__)
-        changed.__dict__.update(changes)
+        fields = changed.__dict__
+        fields.update(self.__dict__)
+        fields.update(changes)
         return changed
 
     def enter(self, state: State, now: float, reason: str = "", **changes: Any) -> Record:
         """The record in another state."""
-        return self.but(state=state, since=now, reason=reason, **changes)
+        changes |= {"state": state, "since": now, "reason": reason}
+        return self.but(**changes)

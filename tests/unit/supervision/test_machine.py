@@ -436,3 +436,11 @@ def test_nobody_fails_without_a_cause_however_little_was_said():
     record, _ = play((2.0, events.Hearing(deaf=True)), (2.1, events.Hearing(deaf=True)), record=running())
     record, _ = step(record, events.Exited(Exit(code=0)), 2.2)
     assert (record.last_failure, record.cause) == (Failure.DEAF, "it takes no updates")
+
+
+def test_a_deaf_bot_that_says_once_more_that_it_is_ready_is_still_deaf():
+    record, _ = play(
+        (2.0, events.Hearing(deaf=True, reason="12 updates wait")), (3.0, events.Beat(Health.PAUSED, "database")),
+        (4.0, events.BecameReady()), record=running(),
+    )  # fmt: skip
+    assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait")

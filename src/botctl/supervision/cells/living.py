@@ -22,7 +22,9 @@ def note_last_words(record: Record, event: LastWords, now: float) -> Step:
 
 def ready(record: Record, event: BecameReady, now: float) -> Step:
     """It does its job."""
-    return Step(record.enter(State.RUNNING, now, ready=True, ready_at=now, deadline=_next_beat(record, now)))
+    state = State.DEGRADED if record.deaf else State.RUNNING
+    deadline = _next_beat(record, now)
+    return Step(record.enter(state, now, record.deaf, ready=True, ready_at=now, deadline=deadline))
 
 
 def beat(record: Record, event: Beat, now: float) -> Step:
@@ -113,8 +115,8 @@ def _recycle(record: Record, event: Beat, now: float) -> Step | None:
         reason = f"{event.memory:.0f} MB of memory, {policy.memory_soft:.0f} MB allowed"
         condemned = record.but(last_words=Failure.MEMORY, last_detail=reason)
         return drain(condemned, AfterStop.FAIL, reason, now)
-    if record.state is State.PAUSED:
-        return None  # it is not well, and would not be by a restart
+    if record.state is State.PAUSED or not (policy.max_age or policy.max_updates):
+        return None  # one that is paused is not well, and would not be by a restart
     spread = about(record.key, record.incarnation)
     if policy.max_age and record.started_at is not None and now - record.started_at >= policy.max_age * spread:
         return drain(record, AfterStop.START, f"recycled after {now - record.started_at:.0f} s", now)
