@@ -115,5 +115,5 @@ def _title(name: str, mark: str) -> None:
     """What it forks without exec has our title too, and nothing else in it that tells whose it is (`strangers`)."""
     import setproctitle
 
-    setproctitle.setproctitle(f"botctl: {name} [{mark}]")
+    setproctitle.setproctitle(strangers.title(name, mark, os.environ.get(strangers.RUN, "")))
     setproctitle.setthreadtitle(f"botctl-{name}"[:15])

@@ -27,7 +27,8 @@ AT_ONCE = 50
 """Processes looked at in one round; each takes some 30 µs."""
 
 _INCARNATION = re.compile(rb"(?:^|\0)BOTCTL_INCARNATION=(-?\d+)/(\d+)\0")
-_TITLE = re.compile(rb"^botctl: [^\0]*\[(-?\d+)/(\d+)\](?:\0|$)")
+_TITLE = re.compile(rb"^botctl: [^\0]*\[(-?\d+)/(\d+) ([0-9a-f]+)\](?:\0|$)")
+_RUN_IN_TITLE = 8
 
 Mark = tuple[int, int]
 
@@ -68,6 +69,11 @@ class Orphans:
             self._marks[pid] = mark
 
 
+def title(name: str, mark: str, run: str) -> str:
+    """A child's title, with its marks; `ps` shows it."""
+    return f"botctl: {name} [{mark} {run[:_RUN_IN_TITLE]}]"
+
+
 def mark_of(pid: int) -> Mark | None:
     """Key and incarnation of the child that a process comes from; None when it doesn't say."""
     match = _INCARNATION.search(_read(pid, "environ")) or _TITLE.search(_read(pid, "cmdline"))
@@ -88,10 +94,14 @@ def end_all_but(known: set[int]) -> int:
 
 def end_marked(run: str) -> None:
     """KILL every process that carries the mark of this run, except ourselves."""
-    mark = f"{RUN}={run}\0".encode()
+    mark, short = f"{RUN}={run}\0".encode(), run[:_RUN_IN_TITLE].encode()
     for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in _read(int(entry.name), "environ"):
-            _kill(int(entry.name))
+        pid = int(entry.name) if entry.name.isdigit() else os.getpid()
+        if pid == os.getpid():
+            continue
+        titled = _TITLE.search(_read(pid, "cmdline"))
+        if mark in _read(pid, "environ") or (titled is not None and titled[3] == short):
+            _kill(pid)
 
 
 def _read(pid: int, file: str) -> bytes:
