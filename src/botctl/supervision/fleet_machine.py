@@ -169,15 +169,15 @@ class FleetMachine:
                 self.turns.ask(key)
             if moved:
                 self._tell_breaker(key, before, after, event, now)
-        for one in guiltless:
-            if one in self.records:
-                self._apply(one, Pardoned(), now, changes)
         if forgotten:
             self._forget(key, now)
         else:
             self._schedule(key)
             if asks and not paced:
                 self._apply(key, Admitted(), now, changes)
+        for one in guiltless:
+            if one in self.records:
+                self._apply(one, Pardoned(), now, changes)
 
     def _tell_breaker(self, key: int, before: Record, after: Record, event: Event, now: float) -> None:
         """Of a new state."""

@@ -304,3 +304,19 @@ def test_a_late_report_of_an_end_is_no_failure_to_the_breaker():
         machine.feed(key, CRASH, 10.2)
     assert machine.breaker.next_look() == pause
     assert machine.breaker.held == 0
+
+
+def test_a_bot_that_leaves_and_fails_when_the_breaker_opens_is_forgotten_once():
+    machine = fleet(3)
+    for now in (9.0, 18.0):
+        for key in (1, 2):
+            machine.feed(key, events.Beat(), now)
+    (hung,) = machine.due(18.1)
+    machine.feed(hung, events.Due(), 18.1)
+    for key in (1, 2):
+        machine.feed(key, CRASH, 18.2)
+    machine.desire({1: Wanted("a"), 2: Wanted("a")}, 18.2)
+    machine.feed(hung, events.Want(), 18.2)
+    change, *_ = machine.feed(hung, events.Exited(Exit(signal=9)), 18.3)
+    assert (change.key, change.forgotten, set(machine.records)) == (3, True, {1, 2})
+    assert machine.breaker.state is BreakerState.OPEN
