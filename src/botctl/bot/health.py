@@ -5,6 +5,7 @@ Keeps numbers and words only; sends nothing.
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 
 
@@ -43,6 +44,8 @@ class Health:
 
     def __init__(self) -> None:
         self.counters: dict[str, float] = dict.fromkeys(COUNTERS, 0.0)
+        self.changed = asyncio.Event()
+        """Set when what is wrong has changed; whoever tells of it clears it."""
         self._troubles: dict[Trouble, str] = {}
 
     def count(self, name: str, by: float = 1.0) -> None:
@@ -51,11 +54,14 @@ class Health:
 
     def trouble(self, source: Trouble, reason: str) -> None:
         """Something is wrong, until `well`."""
-        self._troubles[source] = reason
+        if self._troubles.get(source) != reason:
+            self._troubles[source] = reason
+            self.changed.set()
 
     def well(self, source: Trouble) -> None:
         """This source gives no trouble (any more)."""
-        self._troubles.pop(source, None)
+        if self._troubles.pop(source, None) is not None:
+            self.changed.set()
 
     @property
     def paused(self) -> bool:

@@ -1,8 +1,13 @@
-"""The heartbeat: once a second from the bot's own event loop, so that a frozen loop is silent."""
+"""The heartbeat: from the bot's own event loop, so that a frozen loop is silent.
+
+A bot that works beats once a second, an idle one every few seconds: in a fleet of hundreds the beats of the idle are
+most of what the supervisor does. A change of health is told at once.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -10,6 +15,14 @@ from botctl.bot.database import Database
 from botctl.bot.health import Health
 from botctl.storage.inbox import Inbox
 from botctl.storage.outbox import Outbox
+
+BUSY_EVERY = 1.0
+IDLE_EVERY = 3.0
+BEATS_PER_TIMEOUT = 3
+"""So many beats, at least, fit into the time after which a silent bot counts as hung."""
+
+CLOSEST = 0.1
+"""Seconds that two beats are apart at least, however often the health changes."""
 
 _PSS_EVERY = 10.0
 _DEPTH_EVERY = 5.0
@@ -19,6 +32,8 @@ Report = Callable[[dict[str, float]], None]
 
 class Heartbeat:
     """`report` sends the gauges; `gauges` gives those that are known without asking anybody.
+
+    `timeout` is the silence, in seconds, after which the supervisor takes the bot for hung.
 
     `must_ask` says whether the depths in memory are not the whole truth, so that the database has to be asked.
     """
@@ -33,6 +48,7 @@ class Heartbeat:
         gauges: Callable[[], dict[str, float]],
         must_ask: Callable[[], bool],
         report: Report,
+        timeout: float,
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -41,6 +57,8 @@ class Heartbeat:
         self._gauges = gauges
         self._must_ask = must_ask
         self._report = report
+        self._every = timeout / BEATS_PER_TIMEOUT
+        self._counted: dict[str, float] = {}
         self._depths: dict[str, float] = {}
         self._pss = 0.0
 
@@ -53,10 +71,21 @@ class Heartbeat:
                 if time.monotonic() - measured >= _PSS_EVERY or not measured:
                     measured = time.monotonic()
                     self._pss = pss_mb()
-                self._report({**self._gauges(), **self._depths, "pss_mb": self._pss})
-                await asyncio.sleep(1.0)
+                gauges = {**self._gauges(), **self._depths, "pss_mb": self._pss}
+                self._health.changed.clear()
+                self._report(gauges)
+                await asyncio.sleep(CLOSEST)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._pause(gauges) - CLOSEST):
+                        await self._health.changed.wait()
         finally:
             depths.cancel()
+
+    def _pause(self, gauges: dict[str, float]) -> float:
+        """Seconds to the next beat."""
+        counted, self._counted = self._counted, dict(self._health.counters)
+        idle = counted == self._counted and not gauges.get("inbox_depth") and not gauges.get("lanes")
+        return max(min(IDLE_EVERY if idle else BUSY_EVERY, self._every), 2 * CLOSEST)
 
     async def _ask_depths(self) -> None:
         while True:

@@ -183,6 +183,7 @@ class BotMachine:
             gauges=self._gauges,
             must_ask=lambda: parts.intake.behind or not parts.bus.flowing,
             report=self._on_beat,
+            timeout=self._spec.restart.heartbeat_timeout,
         )
 
     def _gauges(self) -> dict[str, float]:
