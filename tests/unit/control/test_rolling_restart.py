@@ -1,0 +1,325 @@
+"""A rolling restart against a pretended supervisor: forth, back, and what is left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from botctl.control import rolling_restart
+from botctl.control.code_keeper import CodeKeeper
+from botctl.control.ports import BotSight, FleetSight, ForkserverSight
+from botctl.control.rollout import WaveSize
+from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.starts import Starts
+from botctl.control.views import RolloutLine
+from botctl.errors import BotctlError, RefusedError
+from botctl.fleet import Fleet
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rolling_restart, "_POLL", 0.001)
+    monkeypatch.setattr(rolling_restart, "_POLL_A_BOT", 0.0)
+    monkeypatch.setattr(rolling_restart, "_MARGIN", 0.0)
+
+
+class Pretended:
+    """Bots that are back at once. `fresh` makes of a bot's sight what the new generation makes of it."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.bots = {
+            spec.bot_id: BotSight(name=spec.name, bot_id=spec.bot_id, state="running", incarnation=1, forkserver=1)
+            for spec in fleet.bots
+        }
+        self.servers = {1: ForkserverSight(generation=1, state="ready", promoted=True)}
+        self.preloaded = ForkserverSight(generation=0, state="ready")
+        self.sources: dict[int, tuple[int, str]] = dict.fromkeys(self.bots, (0, ""))
+        self.commands: list[tuple[str, str]] = []
+        self.fresh: Callable[[BotSight], BotSight] = lambda bot: bot
+        self.silent = False
+
+    def desire(self, fleet: Any) -> None:
+        raise AssertionError
+
+    def rotate(self, bot_id: int, passwords: Any) -> None:
+        raise AssertionError
+
+    def recorded(self, seq: int) -> None:
+        raise AssertionError
+
+    def assign(self, bots: Iterable[int], generation: int, code: Mapping[int, str]) -> None:
+        for bot_id in bots:
+            self.sources[bot_id] = (generation, code.get(bot_id, ""))
+
+    async def sight(self) -> FleetSight:
+        if self.silent:
+            raise TimeoutError
+        await asyncio.sleep(0)
+        return FleetSight(
+            pid=1, state="running", started_at=0.0, generation=1,
+            bots=tuple(self.bots.values()), forkservers=tuple(self.servers.values()),
+        )  # fmt: skip
+
+    async def generation(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
+        if verb == "renew":
+            if others := [one for one, server in self.servers.items() if not server.promoted]:
+                return False, "there is one already", others[0]
+            number = max(self.servers) + 1
+            self.servers[number] = replace(self.preloaded, generation=number)
+        elif verb == "promote":
+            self.servers = {one: replace(server, promoted=one == number) for one, server in self.servers.items()}
+        else:
+            assert not self.servers[number].promoted
+            del self.servers[number]
+        return True, "", number
+
+    async def command(self, verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:
+        self.commands.append((verb, name))
+        bot = next(bot for bot in self.bots.values() if bot.name == name)
+        if bot.state == "quarantined" and verb != "release":
+            return False, "is quarantined"
+        promoted = next(one for one, server in self.servers.items() if server.promoted)
+        generation = self.sources[bot.bot_id][0] or promoted
+        bot = replace(
+            bot, incarnation=bot.incarnation + 1, forkserver=generation, state="running", wanted=True, counters={}
+        )
+        self.bots[bot.bot_id] = self.fresh(bot) if generation != 1 else bot
+        return True, ""
+
+    def forkservers(self) -> dict[str, int]:
+        return {bot.name: bot.forkserver for bot in self.bots.values()}
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Fleet:
+    (tmp_path / "shop.py").write_text("old = 1\n")
+    bots = [{"name": f"b{n}", "token": f"{n}:secret-of-this-bot", "handlers": "shop:register"} for n in range(1, 5)]
+    for bot in bots:
+        bot["restart"] = {"stop_timeout": 0.05, "ready_timeout": 0.05}  # type: ignore[assignment]
+    return Fleet.model_validate({"bots": bots, "folder": str(tmp_path)})
+
+
+@pytest.fixture
+def code(tmp_path: Path) -> CodeKeeper:
+    (tmp_path / "data").mkdir()
+    return CodeKeeper(tmp_path / "data" / "code")
+
+
+async def started(fleet: Fleet, code: CodeKeeper) -> Pretended:
+    """A fleet that was started with the old code, and whose code has changed since."""
+    supervisor = Pretended(fleet)
+    await Starts(supervisor, lambda: fleet, code).by_change(fleet, [bot.name for bot in fleet.bots])
+    (Path(str(fleet.folder)) / "shop.py").write_text("new = 1\n")
+    return supervisor
+
+
+async def roll(keeper: RolloutKeeper, size: str = "2", settle: float | None = None) -> list[RolloutLine]:
+    await keeper.begin(WaveSize.parse(size), settle=settle)
+    return [line async for line in keeper.follow()]
+
+
+def old_path(code: CodeKeeper) -> str:
+    assert code.name_of(1)
+    return code.path_of(code.name_of(1))
+
+
+async def until_restarted(supervisor: Pretended, bot_id: int) -> None:
+    async with asyncio.timeout(5):
+        while supervisor.bots[bot_id].incarnation == 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
+async def test_all_bots_go_over_to_the_new_generation_which_then_serves_everybody(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    before = code.name_of(1)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert [line.text for line in lines][1:] == [
+        "wave 1 of 2: b1, b2 running", "wave 2 of 2: b3, b4 running", "done: 4 bots restarted",
+    ]  # fmt: skip
+    assert lines[-1].outcome == "done"
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 2)
+    assert list(supervisor.servers) == [2]
+    assert code.name_of(1) not in ("", before)
+
+
+async def test_a_quarantined_bot_takes_everything_back_and_the_rest_is_not_touched(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    before = code.name_of(1)
+    supervisor.fresh = lambda bot: (
+        replace(bot, state="quarantined", reason="can't be loaded") if bot.bot_id == 2 else bot
+    )
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].outcome == "rolled back"
+    assert lines[-1].text == "rolled back: b2 is quarantined: can't be loaded"
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
+    assert [bot.incarnation for bot in supervisor.bots.values()] == [3, 3, 1, 1]
+    assert ("release", "b2") in supervisor.commands
+    assert set(supervisor.sources.values()) == {(0, old_path(code))}, "crashes stay with the old code"
+    assert list(supervisor.servers) == [1]
+    assert code.name_of(1) == before
+
+
+async def test_bots_whose_turn_has_not_come_are_kept_from_the_new_code(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    seen: dict[str, tuple[int, str]] = {}
+
+    def look(bot: BotSight) -> BotSight:
+        seen[bot.name] = supervisor.sources[4]
+        return bot
+
+    supervisor.fresh = look
+    before = old_path(code)
+    await roll(RolloutKeeper(supervisor, lambda: fleet, code), "1")
+    assert seen == {"b1": (0, before), "b2": (0, before), "b3": (0, before), "b4": (2, "")}
+
+
+async def test_worse_replies_take_it_back(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    for bot_id, bot in supervisor.bots.items():
+        supervisor.bots[bot_id] = replace(bot, counters={"handled": 100.0})
+    supervisor.fresh = lambda bot: replace(bot, counters={"handled": 2.0, "handler_failures": 4.0})
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), settle=30)
+    assert lines[-1].text == "rolled back: 8 of 12 updates were not answered (33%, 100% before)"
+
+
+async def test_without_watching_replies_don_t_count(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: replace(bot, counters={"handler_failures": 40.0})
+    assert (await roll(RolloutKeeper(supervisor, lambda: fleet, code)))[-1].outcome == "done"
+
+
+async def test_a_wave_ends_early_when_every_bot_has_answered_often(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: replace(bot, counters={"handled": 15.0})
+    async with asyncio.timeout(5):
+        lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), settle=3600)
+    assert lines[1].text == "wave 1 of 2: b1, b2 running, 30 of 30 answered"
+
+
+async def test_a_bot_that_does_not_come_back_takes_it_back(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: replace(bot, state="starting")
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == "rolled back: b1 does not come back; it is starting"
+
+
+async def test_a_generation_that_can_not_start_changes_nothing(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.preloaded = ForkserverSight(generation=0, state="failed", error="SyntaxError: oh")
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == "nothing was restarted: the new generation can't start: SyntaxError: oh"
+    assert lines[-1].outcome == "failed"
+    assert supervisor.commands == []
+    assert list(supervisor.servers) == [1]
+    assert set(supervisor.sources.values()) == {(0, "")}
+
+
+async def test_stopped_and_quarantined_bots_are_left_alone(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.bots[1] = replace(supervisor.bots[1], state="stopped", wanted=False)
+    supervisor.bots[2] = replace(supervisor.bots[2], state="quarantined")
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == "done: 2 bots restarted"
+    assert {name for _, name in supervisor.commands} == {"b3", "b4"}
+    for bot_id in (3, 4):
+        supervisor.bots[bot_id] = replace(supervisor.bots[bot_id], state="stopped", wanted=False)
+    with pytest.raises(BotctlError, match="no bot runs"):
+        await RolloutKeeper(supervisor, lambda: fleet, code).begin(WaveSize.parse("1"), settle=None)
+
+
+async def test_a_bot_that_an_operator_stops_meanwhile_stays_stopped(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    stopped = {"state": "stopped", "wanted": False}
+    supervisor.fresh = lambda bot: (
+        replace(bot, **stopped) if bot.bot_id == 1 else replace(bot, state="quarantined") if bot.bot_id == 3 else bot
+    )
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.bots[1].state == "stopped"
+    assert supervisor.commands.count(("restart", "b1")) == 1
+
+
+async def test_only_one_at_a_time_and_an_abort_takes_it_back(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    with pytest.raises(RefusedError):
+        keeper.abort()
+    await keeper.begin(WaveSize.parse("1"), settle=3600)
+    lines = keeper.follow()
+    await anext(lines)
+    await until_restarted(supervisor, 1)
+    with pytest.raises(RefusedError, match="under way"):
+        await keeper.begin(WaveSize.parse("1"), settle=None)
+    with pytest.raises(RefusedError, match="under way"):
+        keeper.refuse_beside("a reload")
+    keeper.abort()
+    rest = [line async for line in lines]
+    assert rest[-1].text == "rolled back: aborted by operator"
+    assert not keeper.running
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
+    assert [line.text async for line in keeper.follow()][-1] == rest[-1].text, "whoever comes late is told too"
+
+
+async def test_the_next_control_takes_back_what_was_left_half_done(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.begin(WaveSize.parse("2"), settle=3600)
+    await until_restarted(supervisor, 2)
+    await keeper.close()
+    heir = RolloutKeeper(supervisor, lambda: fleet, CodeKeeper(Path(str(fleet.folder)) / "data" / "code"))
+    await heir.recover()
+    lines = [line async for line in heir.follow()]
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
+    assert set(supervisor.sources.values()) == {(0, old_path(code))}
+    assert list(supervisor.servers) == [1]
+    await heir.recover()
+    assert not heir.running, "nothing is left to take back"
+
+
+async def test_without_a_copy_of_the_old_code_that_is_said_before_anything_is_done(fleet: Fleet, code: CodeKeeper):
+    supervisor = Pretended(fleet)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[0].warning
+    assert lines[0].text == "the old code of b1, b2, b3, b4 can't be brought back: no copy was kept"
+    assert lines[-1].outcome == "done"
+
+
+async def test_a_supervisor_that_falls_silent_ends_it_with_a_word(
+    fleet: Fleet, code: CodeKeeper, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rolling_restart, "_PATIENCE", 0.0)
+    supervisor = await started(fleet, code)
+
+    def fall_silent(bot: BotSight) -> BotSight:
+        supervisor.silent = True
+        return bot
+
+    supervisor.fresh = fall_silent
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == "it could not be rolled back: the supervisor does not answer"
+    assert lines[-1].outcome == "failed"
+
+
+async def test_an_operators_start_takes_what_stands_on_disk(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    starts = Starts(supervisor, lambda: fleet, code)
+    old = code.name_of(1)
+    supervisor.sources = dict.fromkeys(supervisor.bots, (0, old_path(code)))
+    supervisor.bots[2] = replace(supervisor.bots[2], state="stopped", pid=None)
+    supervisor.bots[3] = replace(supervisor.bots[3], state="quarantined")
+    supervisor.bots[4] = replace(supervisor.bots[4], pid=44)
+    sight = await supervisor.sight()
+    for verb, name, fresh in (("restart", "b1", 1), ("start", "b2", 2), ("release", "b3", 3)):
+        await starts.by_command(verb, name, sight)
+        assert supervisor.sources[fresh] == (0, "")
+        assert code.name_of(fresh) != old
+    for verb, name in (("start", "b4"), ("release", "b4")):
+        await starts.by_command(verb, name, sight)
+    assert supervisor.sources[4] == (0, code.path_of(old))
+    assert code.name_of(4) == old
