@@ -261,9 +261,12 @@ class Router:
         for reply in await execute(self._redis, [("XGROUP", "CREATE", stream, ROUTER_GROUP, "0", "MKSTREAM")]):
             if isinstance(reply, BaseException) and not is_busy_group(reply):
                 raise reply
-        self._caught_up.discard(bot_id)
         self._doorbell.ring(bot_id)
-        _log.warning("an out stream or its group was missing and has been made", bot_id=bot_id, stream=stream)
+        if bot_id in self._caught_up:
+            self._caught_up.discard(bot_id)
+            _log.warning("an out stream or its group was missing and has been made", bot_id=bot_id, stream=stream)
+        else:
+            _log.info("an out stream has been made", bot_id=bot_id, stream=stream)
 
     def _tell(self, rejected: Rejected) -> None:
         self._complain(rejected.bot_id, f"event refused, see the dead letters: {rejected.reason}")

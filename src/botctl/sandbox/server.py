@@ -13,6 +13,7 @@ import ctypes
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -126,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_arguments(arguments)
     if options.access_log:
         _log_to_stderr()
+    _raise_open_files()
     if options.die_with_parent and not _die_with_parent():
         return 1
     try:
@@ -186,6 +188,13 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(text)
     partial.replace(path)
+
+
+def _raise_open_files() -> None:
+    """Each bot keeps two connections; the usual soft limit of 1024 descriptors ends near 500 bots."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _die_with_parent() -> bool:
