@@ -186,6 +186,7 @@ class Stack:
         """Stop everything, whatever state it is in."""
         if (self.data / "run" / "daemon.pid").exists():
             pid = self.daemon_pid
+            assert pid > 1, "a pid of another namespace names nobody here"
             family = descendants(pid)
             self.cli("stop", check=False, timeout=60)
             for process in (pid, *family):

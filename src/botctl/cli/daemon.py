@@ -26,6 +26,7 @@ from botctl.errors import BotctlError, ExitCode
 from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
+from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import CONTROL_POLICY, SETUP_POLICY, Child, Kind, service_policy
 from botctl.runtime.fleet_end import lost_fleet
 from botctl.runtime.folder import DataFolder
@@ -33,10 +34,15 @@ from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.notify import Notifier, fleet_words
 from botctl.runtime.supervisor import ProcessSupervisor
+from botctl.supervision.fleet_machine import FleetMachine
 from botctl.supervision.model import Record
+from botctl.supervision.pacing import Pace
 
 PRELOAD = ("botctl.bot.preload", "botctl.control.preload")
 """Imported once by the forkserver; each may have a `warm()` that touches code paths before the heap is frozen."""
+
+STARTS_PER_CORE = 4
+"""Bots that are on their way up at once, for each core: most of a start is waiting for the database and Telegram."""
 
 MAX_CONNECTIONS_BASE = 40
 CONNECTIONS_PER_BOT = 6
@@ -64,8 +70,13 @@ class Daemon:
         self._redis_url = payload.redis_url
         self._serving = False
         self._waiting = ""
+        self._groups = Cgroups.detect(lambda note: self.log("info", note))
         self.supervisor = ProcessSupervisor(
-            self, lambda report: Launcher(PRELOAD, lambda: self._logs.open("forkserver")[1], report), self._logs
+            self,
+            lambda report: Launcher(PRELOAD, lambda: self._logs.open("forkserver")[1], report),
+            self._logs,
+            machine=FleetMachine(Pace(at_once=STARTS_PER_CORE * len(os.sched_getaffinity(0)))),
+            groups=self._groups,
         )
 
     def run(self) -> int:
@@ -75,6 +86,8 @@ class Daemon:
         self._logs.start()
         self.supervisor.install_signals()
         self.log("info", "daemon starting", version=__version__, data_dir=str(self._folder.path))
+        if self._groups is not None:
+            self.log("info", "control groups", home=str(self._groups.home), limits=sorted(self._groups.controllers))
         try:
             self._write_note("starting")
             self._start_servers()
@@ -86,6 +99,8 @@ class Daemon:
             self._start_setup()
         self.supervisor.run()
         self._notifier.stopping()
+        if self._groups is not None:
+            self._groups.close()
         self.log("info", "daemon ended")
         self._logs.stop(2.0)
         if self._failure is not None:

@@ -55,6 +55,7 @@ class Desk:
         self.generation = 0
         self.applied = msgspec.Raw(b"null")
         self.never_served = True
+        self._reload_waits = False
 
     # --- from control ----------------------------------------------------------------------------------------------
 
@@ -93,10 +94,12 @@ class Desk:
         self.never_served = False
         for record in self._records:
             self._tell(record)
+        if self._reload_waits:
+            self.reload()
 
     def reload(self) -> None:
-        """SIGHUP."""
-        self._tell(messages.Reload())
+        """SIGHUP; while there is no `control`, the next one is told."""
+        self._reload_waits = not self._tell(messages.Reload())
 
     # --- from the supervisor ---------------------------------------------------------------------------------------
 
@@ -328,8 +331,10 @@ class Desk:
             self._supervisor.dispatch(child, commands.meaning(command.verb, command.reason))
         return True, ""
 
-    def _tell(self, message: messages.Message) -> None:
+    def _tell(self, message: messages.Message) -> bool:
+        """Send to `control`; False when there is none."""
         for child in self._supervisor.children.values():
             if child.kind is Kind.CONTROL and child.record.ready:
                 self._supervisor.send(child, message)
-                return
+                return True
+        return False

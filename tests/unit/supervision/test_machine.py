@@ -444,3 +444,9 @@ def test_a_deaf_bot_that_says_once_more_that_it_is_ready_is_still_deaf():
         (4.0, events.BecameReady()), record=running(),
     )  # fmt: skip
     assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait")
+
+
+def test_a_bot_that_is_deaf_and_lacks_something_says_both():
+    record, _ = step(running(), events.Hearing(deaf=True, reason="12 updates wait"), 2.0)
+    record, _ = step(record, events.Beat(Health.DEGRADED, "completion api: no key"), 3.0)
+    assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait; completion api: no key")

@@ -33,7 +33,7 @@ def beat(record: Record, event: Beat, now: float) -> Step:
     if state is State.STARTING:
         return _beat_before_ready(record, event, now)
     deadline = _next_beat(record, now)
-    reason = event.reason or record.deaf
+    reason = "; ".join(part for part in (record.deaf, event.reason) if part)
     alive = (
         record.but(deadline=deadline, reason=reason)
         if state is record.state
