@@ -20,6 +20,8 @@ from botctl.control.views import (
     EventBody,
     HealthBody,
     LoginBody,
+    RolloutBody,
+    RolloutLine,
     RunBody,
     StatusBody,
 )
@@ -60,6 +62,19 @@ class ControlDouble:
     async def command(self, verb: Verb, name: str) -> CommandBody:
         self._note(verb, name)
         return CommandBody()
+
+    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+        self._note("rollout", wave, watch, settle)
+        return RolloutBody(bots=4, waves=2)
+
+    async def abort_rollout(self) -> CommandBody:
+        self._note("abort")
+        return CommandBody()
+
+    async def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+        self._note("follow")
+        yield RolloutLine(at=0.0, text="wave 1 of 1: a running")
+        yield RolloutLine(at=1.0, text="done", outcome="done")
 
     async def shutdown(self) -> CommandBody:
         self._note("shutdown")
@@ -194,6 +209,19 @@ async def test_deaths_are_asked_for_by_name_with_a_limit(api: httpx.AsyncClient,
         assert (await api.get("/v1/bots/a/deaths", params={"limit": limit})).status_code == 422
     control.failure = NoSuchBotError("no bot is called x")
     assert (await api.get("/v1/bots/x/deaths")).json()["code"] == 4
+
+
+async def test_a_rolling_restart_is_begun_followed_and_taken_back(
+    api: httpx.AsyncClient, control: ControlDouble
+) -> None:
+    answer = await api.post("/v1/rollout", json={"wave": "5%", "watch": True})
+    assert (answer.status_code, answer.json()) == (202, {"bots": 4, "waves": 2})
+    lines = (await api.get("/v1/rollout")).text.splitlines()
+    assert [json.loads(line)["outcome"] for line in lines] == [None, "done"]
+    assert (await api.post("/v1/rollout/abort")).status_code == 202
+    assert control.asked == [("rollout", "5%", True, 10.0), ("follow",), ("abort",)]
+    for wrong in ({}, {"wave": "1", "settle": 0}, {"wave": "1", "extra": 1}):
+        assert (await api.post("/v1/rollout", json=wrong)).json()["code"] == 2
 
 
 async def test_events_are_lines_of_json(api: httpx.AsyncClient, control: ControlDouble) -> None:

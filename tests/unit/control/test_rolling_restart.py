@@ -315,6 +315,8 @@ async def test_an_operators_start_takes_what_stands_on_disk(fleet: Fleet, code: 
     supervisor.bots[3] = replace(supervisor.bots[3], state="quarantined")
     supervisor.bots[4] = replace(supervisor.bots[4], pid=44)
     sight = await supervisor.sight()
+    await starts.by_command("restart", "b3", sight)  # which is refused
+    assert (supervisor.sources[3], code.name_of(3)) == ((0, code.path_of(old)), old)
     for verb, name, fresh in (("restart", "b1", 1), ("start", "b2", 2), ("release", "b3", 3)):
         await starts.by_command(verb, name, sight)
         assert supervisor.sources[fresh] == (0, "")

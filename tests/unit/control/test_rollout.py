@@ -121,6 +121,7 @@ NOTHING, WELL, POOR = Tally(), Tally(998, 2), Tally(70, 30)
         (NOTHING, 8, 4, False),
         (NOTHING, 9, 5, True),
         (WELL, 1000, 0, False),
+        (WELL, 0, 2, False),
         (WELL, 0, 3, True),
         (WELL, 17, 3, True),
         (WELL, 91, 9, False),

@@ -1,0 +1,85 @@
+"""`botctl restart --wave`: options that go together, and how a rollout is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from botctl.cli import rolling
+from botctl.cli.client import ControlAwayError
+from botctl.cli.main import app
+from botctl.errors import BotctlError
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["support", "--wave", "5%"], "whole fleet"),
+        (["--watch"], "--watch needs --wave"),
+        (["--wave", "0"], "no size of a wave"),
+        (["--wave", "150%"], "no size of a wave"),
+        (["--abort", "--wave", "3"], "--abort goes alone"),
+        (["support", "--abort"], "--abort goes alone"),
+    ],
+)
+def test_what_does_not_go_together_is_a_wrong_command_line(arguments: list[str], word: str) -> None:
+    result = CliRunner().invoke(app, ["restart", *arguments])
+    assert result.exit_code == 2
+    assert word in result.stderr
+
+
+class Client:
+    """Gives prepared lines; `away` after them."""
+
+    def __init__(self, *lines: dict[str, Any], away: bool = False) -> None:
+        self.posted: list[tuple[str, Any]] = []
+        self._lines = lines
+        self._away = away
+
+    def post(self, path: str, body: Any = None) -> dict[str, Any]:
+        self.posted.append((path, body))
+        return {"bots": 4, "waves": 2}
+
+    def lines(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
+        for line in self._lines:
+            yield json.dumps({"at": 0.0, "warning": False, "outcome": None} | line).encode()
+        if self._away:
+            raise ControlAwayError("the daemon runs, but its control process does not answer")
+
+
+def test_a_good_end_is_told_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    client: Any = Client({"text": "wave 1 of 1: a running"}, {"text": "done: 4 bots restarted", "outcome": "done"})
+    rolling.restart(client, "50%", watch=True, settle=5.0)
+    told = capsys.readouterr()
+    assert told.out == "wave 1 of 1: a running\ndone: 4 bots restarted\n"
+    assert told.err == "botctl: 4 bots in 2 waves\n"
+    assert client.posted == [("/v1/rollout", {"wave": "50%", "watch": True, "settle": 5.0})]
+
+
+@pytest.mark.parametrize("outcome", ["rolled back", "failed"])
+def test_a_bad_end_is_an_error(outcome: str, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = ({"text": "rolling back a: oh", "warning": True}, {"text": "rolled back: oh", "outcome": outcome})
+    with pytest.raises(BotctlError, match="rolled back: oh") as raised:
+        rolling.restart(Client(*lines), "1", watch=False, settle=5.0)  # type: ignore[arg-type]
+    assert int(raised.value.exit_code) == 1
+    told = capsys.readouterr()
+    assert (told.out, "botctl: rolling back a: oh" in told.err) == ("", True)
+
+
+def test_an_abort_ends_well_when_all_is_taken_back() -> None:
+    client: Any = Client({"text": "rolled back: aborted", "outcome": "rolled back"})
+    rolling.abort(client)
+    assert client.posted == [("/v1/rollout/abort", None)]
+    with pytest.raises(BotctlError, match="do not run"):
+        rolling.abort(Client({"text": "these do not run: a", "outcome": "failed"}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_a_control_that_ends_in_the_middle_is_told(away: bool) -> None:
+    with pytest.raises(BotctlError, match="ended in the middle") as raised:
+        rolling.restart(Client({"text": "wave 1"}, away=away), "1", watch=False, settle=5.0)  # type: ignore[arg-type]
+    assert "takes it back by itself" in str(raised.value.hint)
