@@ -382,4 +382,5 @@ def decode_control(body: bytes) -> ControlUpward:
 
 
 def _refusal(body: bytes, error: Exception) -> ProtocolError:
-    return ProtocolError(f"frame of {len(body)} bytes refused: {error}")
+    # The decoder's words may hold whatever stood in the frame.
+    return ProtocolError(f"frame of {len(body)} bytes refused: {str(error)[:200]}")

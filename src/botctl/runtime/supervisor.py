@@ -214,7 +214,7 @@ class ProcessSupervisor:
         self._wire.send(child, message)
 
     def _abused(self, child: Child, how: str) -> None:
-        self.dispatch(child, events.Misbehaved(how))
+        self.dispatch(child, events.Misbehaved(self.logs.redact(how)))
 
     def _spawn(self, child: Child) -> None:
         try:
