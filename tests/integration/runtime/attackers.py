@@ -50,6 +50,14 @@ def do_metronome(channel: Channel, configure: dict) -> None:
         time.sleep(0.055)
 
 
+def do_slow_beat(channel: Channel, configure: dict) -> None:
+    """A heartbeat a second, and nothing else."""
+    write(channel, READY)
+    while True:
+        write(channel, BEAT)
+        time.sleep(1)
+
+
 # --- frames --------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +134,12 @@ def do_garbage(channel: Channel, configure: dict) -> None:
 
 def do_wrong_type(channel: Channel, configure: dict) -> None:
     write(channel, READY + frame(b'{"type":"Heartbeat","gauges":[1,2,3]}'))
+    time.sleep(600)
+
+
+def do_unknown_type(channel: Channel, configure: dict) -> None:
+    """What it is refused for would stand in the log."""
+    write(channel, READY + frame(b'{"type":"123456789:AAEhBOweik6ad9r_QXMENQjcrGbqCr4K-bc' + b"x" * 60_000 + b'"}'))
     time.sleep(600)
 
 

@@ -60,9 +60,9 @@ class Daemon:
             if fits(entry):
                 return entry
 
-    def wait_state(self, name: str, state: str, **more: Any) -> Entry:
+    def wait_state(self, name: str, state: str, timeout: float = 15.0, **more: Any) -> Entry:
         wanted = {"event": f"bot {state}", "name": name, **more}
-        return self.wait(lambda entry: wanted.items() <= entry.items())
+        return self.wait(lambda entry: wanted.items() <= entry.items(), timeout)
 
     def wait_state_of_any(self, state: str) -> Entry:
         return self.wait(lambda entry: entry["event"] == f"bot {state}")

@@ -12,11 +12,13 @@ from __future__ import annotations
 import json
 import os
 import queue
+import random
 import resource
 import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from botctl.runtime.logs import LogKeeper
 from botctl.runtime.supervisor import ProcessSupervisor
 from botctl.supervision.model import Policy, Record
 
-MODULES = ["children_for_tests", "attackers"]
+MODULES = ["children_for_tests", "attackers", "stuck", "families"]
 
 
 class Supervisor(ProcessSupervisor):
@@ -132,13 +134,34 @@ class Driver:
 
     def do_adjust(self, rest: str) -> None:
         """`adjust NAME BYTES`: an Adjust of that size."""
-        name, _, size = rest.partition(" ")
+        name, _, size = rest.rpartition(" ")
         child = next(child for child in self.supervisor.children.values() if child.name == name)
         self.supervisor.send(child, messages.Adjust(settings={"log_level": "x" * int(size)}))
 
     def do_desire(self, rest: str) -> None:
-        """`desire JSON`: the fields of `messages.Desired`."""
-        self.supervisor.desk.handle(msgspec.convert(json.loads(rest), messages.Desired))
+        """`desire JSON`: the body of a `messages.Desired`."""
+        self.supervisor.desk.handle(messages.decode_control(rest.encode()))
+
+    def do_storm(self, rest: str) -> None:
+        """`storm NAME SEED`: commands from many threads at once."""
+        name, _, seed = rest.partition(" ")
+
+        def blow(number: int) -> None:
+            chance = random.Random(f"{seed} {number}")
+            for _ in range(40):
+                verb = chance.choice(("start", "stop", "restart"))
+                self.supervisor.call(partial(self.command, verb, name))
+                time.sleep(chance.random() * 0.02)
+
+        def all_of_them() -> None:
+            threads = [threading.Thread(target=blow, args=(number,)) for number in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            self.supervisor.call(lambda: self.outlet.tell("storm over", name=name))
+
+        threading.Thread(target=all_of_them, daemon=True).start()
 
     # --- what the supervisor tells its owner -----------------------------------------------------------------------
 
