@@ -38,7 +38,7 @@ def action(after: Record, now: float) -> str:
     """What was done about the end of an incarnation."""
     match after.state:
         case State.BACKOFF:
-            pause = f"started again after {max(0.0, after.deadline - now):.2g} s" if after.deadline else "held back"
+            pause = _pause(after.deadline, now)
             row = f", failure {after.consecutive} in a row" if after.consecutive > 1 else ""
             limit = after.policy.intensity
             counted = f", {len(after.failures)} of at most {limit} within {after.policy.period:g} s" if limit else ""
@@ -49,3 +49,9 @@ def action(after: Record, now: float) -> str:
             return "started again"
         case _:
             return "left stopped"
+
+
+def _pause(deadline: float | None, now: float) -> str:
+    if deadline is None:
+        return "held back"
+    return f"started again after {deadline - now:.2g} s" if deadline > now else "started again at once"

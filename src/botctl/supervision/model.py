@@ -89,9 +89,10 @@ class Policy:
     """Restart policy of one child. Durations in seconds.
 
     More than `intensity` counted failures within `period` end in quarantine, as in OTP's supervisors; None never does.
-    A child that was ready for `period` has its backoff reset. `heartbeat_timeout` None: the child has no heartbeat.
-    Beyond `memory_soft` (MB, as the child reports it) it is drained and started anew, which counts as a failure; at
-    `max_age` or `max_updates`, each give or take a tenth, it is recycled, which does not. None or 0: no limit.
+    A child that was ready for `period` has its backoff reset and is started again at once. `heartbeat_timeout` None:
+    the child has no heartbeat. Beyond `memory_soft` (MB, as the child reports it) it is drained and started anew, which
+    counts as a failure; at `max_age` or `max_updates`, each give or take a tenth, it is recycled, which does not. None
+    or 0: no limit.
     """
 
     intensity: int | None = 5

@@ -27,7 +27,7 @@ def end(*happenings: events.Event, ending: Exit) -> Change:
     ("happenings", "ending", "cause", "action"),
     [
         ((), Exit(code=3), "ended with exit code 3", "started again after 0.0"),
-        ((), Exit(signal=9), "killed by SIGKILL", "started again after 0.0"),
+        ((), Exit(signal=9), "killed by SIGKILL", "started again at once"),
         ((), Exit(signal=9, oom=True), "killed by the kernel, which had run out of memory", "started again after"),
         ((), Exit(signal=99), "killed by signal 99", "started again after"),
         ((), Exit(), "vanished", "started again after"),

@@ -450,3 +450,19 @@ def test_a_bot_that_is_deaf_and_lacks_something_says_both():
     record, _ = step(running(), events.Hearing(deaf=True, reason="12 updates wait"), 2.0)
     record, _ = step(record, events.Beat(Health.DEGRADED, "completion api: no key"), 3.0)
     assert (record.state, record.reason) == (State.DEGRADED, "12 updates wait; completion api: no key")
+
+
+def test_a_bot_killed_from_outside_is_started_at_once_unless_kills_come_in_a_row():
+    record, _ = step(running(1.0), events.Exited(Exit(signal=9)), 2.0)
+    assert (record.state, record.deadline) == (State.BACKOFF, 2.0)
+    record, _ = step(running(1.0), events.Exited(Exit(signal=9)), 1.9)
+    assert record.deadline is not None
+    assert 0.05 <= record.deadline - 1.9 < 0.1
+
+
+def test_a_bot_that_fails_after_a_stable_period_is_started_at_once_and_then_with_delays():
+    record, _ = step(running(1.0), events.Exited(Exit(code=1)), 61.0)
+    assert (record.state, record.deadline, record.consecutive) == (State.BACKOFF, 61.0, 1)
+    record, _ = play((61.0, events.Due()), (62.0, events.Exited(Exit(code=1))), record=record)
+    assert record.deadline is not None
+    assert 0.1 <= record.deadline - 62.0 < 0.2

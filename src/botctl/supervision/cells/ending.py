@@ -25,6 +25,11 @@ FROM_OUTSIDE = frozenset({1, 2, 9, 15})
 """HUP, INT, KILL, TERM: signals that no process sends itself by a fault of its own."""
 
 
+AT_ONCE_AFTER = 1.0
+"""Seconds: a child that has been ready for so long and is killed from outside is started again without a delay, as one
+that fails after having been stable is. Sooner than that, kills come in a row, and the delay keeps them apart."""
+
+
 def stop(record: Record, event: Unwant, now: float) -> Step:
     """Ask it to drain and end."""
     return drain(record.but(wanted=False), AfterStop.STAY, event.reason, now)
@@ -177,10 +182,11 @@ def class_of(ending: Exit) -> Failure:
 def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> Step:
     policy = record.policy
     treatment = TREATMENT[failure]
-    stable = record.ready_at is not None and now - record.ready_at >= policy.period
-    was_ready = record.ready
+    ready_for = now - record.ready_at if record.ready_at is not None else 0.0
+    stable = record.ready_at is not None and ready_for >= policy.period
+    blameless = record.ready and not treatment.counted
     failures = (*within(record.failures, now, policy.period), now) if treatment.counted else record.failures
-    consecutive = 1 if stable or (not treatment.counted and was_ready) else record.consecutive + 1
+    consecutive = 1 if stable or blameless else record.consecutive + 1
     gone = record.but(
         pid=None,
         ready=False,
@@ -202,5 +208,7 @@ def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> 
     if treatment.counted and policy.intensity is not None and len(failures) > policy.intensity:
         often = f"{len(failures)} failures within {policy.period:g} s, the last: {cause}"
         return Step(gone.enter(State.QUARANTINED, now, often))
-    pause = delay(policy.first_delay, policy.max_delay, consecutive, key=record.key, turn=record.incarnation)
+    at_once = stable or (blameless and ready_for >= AT_ONCE_AFTER)
+    first = 0.0 if at_once else policy.first_delay
+    pause = delay(first, policy.max_delay, consecutive, key=record.key, turn=record.incarnation)
     return Step(gone.enter(State.BACKOFF, now, cause, deadline=now + pause))
