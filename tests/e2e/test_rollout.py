@@ -166,6 +166,7 @@ async def test_good_code_rolls_through_while_users_write_and_bad_code_is_taken_b
         assert "wave 2" not in out
     bots = {bot["name"]: bot for bot in stack.status()["bots"]}
     assert {name for name, bot in bots.items() if bot["incarnation"] > after[name]} == {"shop1", "shop2"}
+    assert all(bot["code"] for bot in bots.values()), "everybody's next start takes the old code"
     await users.check()
     await expect_word(stack, "second")
 

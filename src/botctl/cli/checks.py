@@ -74,6 +74,8 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
         yield _failure("fleet file", error)
     bots = len(fleet.bots) if fleet is not None else 0
     yield from _folder(settings)
+    if fleet is not None:
+        yield from _code(fleet, settings)
     yield from _limits(bots)
     yield from _isolation()
     yield from _database(settings, bots)
@@ -117,6 +119,20 @@ def _folder(settings: Settings) -> Iterator[Finding]:
     free = shutil.disk_usage(nearest).free / 1024**3
     verdict = Verdict.OK if free >= 1 else Verdict.WARN
     yield Finding(verdict, "data folder", f"{folder.root}, {free:.1f} GB free")
+
+
+def _code(fleet: Fleet, settings: Settings) -> Iterator[Finding]:
+    if fleet.folder is None or all(bot.handlers is None for bot in fleet.bots):
+        return
+    from botctl.control.code_keeper import sources
+
+    try:
+        count = sum(1 for _ in sources(Path(fleet.folder), settings.data_dir))
+    except (BotctlError, OSError) as error:
+        hint = "Put the fleet file into a folder of its own, beside the handlers."
+        yield Finding(Verdict.WARN, "handlers' code", f"no copy is kept, rollouts can't bring it back: {error}", hint)
+    else:
+        yield Finding(Verdict.OK, "handlers' code", f"{count} Python files in {fleet.folder}, kept for rollouts")
 
 
 def _limits(bots: int) -> Iterator[Finding]:

@@ -71,6 +71,7 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         last_poll_age_s=_rounded(gauges.get("last_poll_age_s")),
         enabled=enabled,
         wanted=bot.wanted,
+        code=bot.code.rpartition("/")[2],
         counters=bot.counters,
     )
 

@@ -47,6 +47,8 @@ class BotView(View):
     last_poll_age_s: float | None = None
     enabled: bool = True
     wanted: bool = True
+    code: str = ""
+    """Name of the copy of its handlers' code that it was rolled back to; empty for what stands on disk."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

@@ -42,6 +42,11 @@ def test_a_bot_that_is_gone_shows_no_figures_of_its_last_life() -> None:
     assert (shown.memory_mb, shown.inbox_depth) == (None, None)
 
 
+def test_a_bot_that_was_rolled_back_names_the_copy_of_its_code() -> None:
+    back = BotSight(name="a", bot_id=1, state="running", code="/var/lib/botctl/code/0f3a")
+    assert [bot.code for bot in body(sight(back), fleet("a", "b")).bots] == ["0f3a", ""]
+
+
 def test_a_wanted_bot_without_credentials_says_why() -> None:
     shown = body(sight(), fleet("a", "b"), {"b": "role exists"}).bots
     assert [(bot.name, bot.state) for bot in shown] == [("a", "configured"), ("b", "configured")]
