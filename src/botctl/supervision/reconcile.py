@@ -35,9 +35,9 @@ def reconcile(current: Mapping[int, Wanted], desired: Mapping[int, Wanted], reco
         event = _event(current.get(bot_id), wanted, records.get(bot_id))
         if event is not None:
             events[bot_id] = event
-    gone = frozenset(current) - frozenset(desired)
+    gone = [bot_id for bot_id in current if bot_id not in desired]
     events |= {bot_id: Unwant("removed from the fleet") for bot_id in gone}
-    return Plan(events=events, forget=gone)
+    return Plan(events=events, forget=frozenset(gone))
 
 
 def _event(before: Wanted | None, wanted: Wanted, record: Record | None) -> Event | None:

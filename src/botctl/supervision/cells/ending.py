@@ -37,7 +37,7 @@ def stop(record: Record, event: Unwant, now: float) -> Step:
 
 def stop_and_start(record: Record, event: Restart, now: float) -> Step:
     """Ask it to drain and end, then start anew."""
-    return drain(record.but(wanted=True), AfterStop.START, event.reason, now)
+    return drain(record, AfterStop.START, event.reason, now)
 
 
 def kill_and_shut_away(record: Record, event: Quarantine, now: float) -> Step:

@@ -111,7 +111,7 @@ def _beat_before_ready(record: Record, event: Beat, now: float) -> Step:
 
 def _recycle(record: Record, event: Beat, now: float) -> Step | None:
     policy = record.policy
-    if 0 < policy.memory_soft < event.memory:
+    if policy.memory_soft and event.memory > policy.memory_soft:
         reason = f"{event.memory:.0f} MB of memory, {policy.memory_soft:.0f} MB allowed"
         condemned = record.but(last_words=Failure.MEMORY, last_detail=reason)
         return drain(condemned, AfterStop.FAIL, reason, now)
@@ -133,7 +133,6 @@ def _condemn(record: Record, failure: Failure, reason: str, now: float) -> Step:
             reason,
             last_words=failure,
             last_detail=reason,
-            escalation=Escalation.NONE,
             deadline=now + record.policy.dump_timeout,
         ),
         (DumpStacks(),),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from botctl.supervision.actions import AskTurn, Spawn
 from botctl.supervision.cells.step import Step
 from botctl.supervision.events import Admitted, Due, Held, Quarantine, Release, Restart, Unwant, Want
-from botctl.supervision.model import AfterStop, Escalation, Record, State
+from botctl.supervision.model import AfterStop, Record, State
 
 WAITS = "waits for its turn to start"
 
@@ -47,7 +47,7 @@ def shut_away(record: Record, event: Quarantine, now: float) -> Step:
 
 def keep_shut_away(record: Record, event: Quarantine, now: float) -> Step:
     """In quarantine already; from now on because somebody wishes it."""
-    return Step(record if record.shut_away else record.but(shut_away=True))
+    return Step(record.but(shut_away=True))
 
 
 def release(record: Record, event: Release, now: float) -> Step:
@@ -68,14 +68,8 @@ def _start(record: Record, now: float) -> Step:
             State.STARTING,
             now,
             incarnation=incarnation,
-            pid=None,
-            ready=False,
-            ready_at=None,
             started_at=now,
-            last_words=None,
-            last_detail="",
             deaf="",
-            escalation=Escalation.NONE,
             after_stop=AfterStop.STAY,
             deadline=now + record.policy.ready_timeout,
         ),
