@@ -61,13 +61,15 @@ class Heartbeat:
         self._counted: dict[str, float] = {}
         self._depths: dict[str, float] = {}
         self._pss = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._ask_at = 0.0
 
     async def run(self) -> None:
         """Beat until cancelled."""
-        depths = asyncio.create_task(self._ask_depths(), name="depths")
         measured = 0.0
         try:
             while True:
+                self._see_to_depths()
                 if time.monotonic() - measured >= _PSS_EVERY or not measured:
                     measured = time.monotonic()
                     self._pss = pss_mb()
@@ -79,7 +81,8 @@ class Heartbeat:
                     async with asyncio.timeout(self._pause(gauges) - CLOSEST):
                         await self._health.changed.wait()
         finally:
-            depths.cancel()
+            if self._asking is not None:
+                self._asking.cancel()
 
     def _pause(self, gauges: dict[str, float]) -> float:
         """Seconds to the next beat."""
@@ -87,18 +90,23 @@ class Heartbeat:
         idle = counted == self._counted and not gauges.get("inbox_depth") and not gauges.get("lanes")
         return max(min(IDLE_EVERY if idle else BUSY_EVERY, self._every), 2 * CLOSEST)
 
+    def _see_to_depths(self) -> None:
+        """Have the database asked, beside the beats: it may take its time to answer."""
+        if not self._must_ask():
+            self._depths = {}
+            return
+        now = time.monotonic()
+        asking = self._asking is not None and not self._asking.done()
+        if self._health.paused or asking or now < self._ask_at:
+            return
+        self._ask_at = now + _DEPTH_EVERY
+        self._asking = asyncio.create_task(self._ask_depths(), name="depths")
+
     async def _ask_depths(self) -> None:
-        while True:
-            await asyncio.sleep(_DEPTH_EVERY)
-            if self._health.paused:
-                continue
-            if not self._must_ask():
-                self._depths = {}
-                continue
-            self._depths = {
-                "inbox_depth": float(await self._database.statement(self._inbox.depth)),
-                "outbox_depth": float(await self._database.statement(self._outbox.depth)),
-            }
+        self._depths = {
+            "inbox_depth": float(await self._database.statement(self._inbox.depth)),
+            "outbox_depth": float(await self._database.statement(self._outbox.depth)),
+        }
 
 
 def pss_mb() -> float:
