@@ -63,10 +63,11 @@ class Users:
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self.sent: dict[tuple[int, int], int] = {}
+        self.enough = asyncio.Event()
 
     async def write(self, pause: float = 0.1) -> None:
         async with self.stack.sandbox() as telegram:
-            while True:
+            while not self.enough.is_set():  # not cancelled: what was said must be counted
                 for bot_id in BOTS.values():
                     for chat in CHATS:
                         await telegram.say(bot_id, chat, "how much?", {"id": chat, "first_name": f"U{chat}"})
@@ -95,6 +96,7 @@ class Users:
 @asynccontextmanager
 async def writing(users: Users) -> AsyncIterator[None]:
     """They write during this, and everybody has been written to before it begins."""
+    users.enough.clear()
     task = asyncio.create_task(users.write())
     try:
         before = dict(users.sent)
@@ -102,8 +104,8 @@ async def writing(users: Users) -> AsyncIterator[None]:
         await eventually(lambda: all(users.sent.get(key, 0) > before.get(key, 0) for key in keys), "all have written")
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        users.enough.set()
+        await task
 
 
 async def command(stack: Stack, *arguments: str) -> tuple[int, str, str]:

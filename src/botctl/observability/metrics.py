@@ -75,6 +75,8 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "completions": ("completions", "Answers of the completion API.", {}),
     "completion_errors": ("completion_errors", "Completions that failed.", {}),
     "dead_letters": ("dead_letters", "Updates and events given up after all attempts.", {}),
+    "handled": ("updates_handled", "Updates of users whose handling ended well.", {}),
+    "handler_failures": ("handler_failures", "Updates of users whose handling failed or ended in an apology.", {}),
     "divergences": ("divergences", "Replayed handler calls that differed from the journal.", {}),
     "sends_uncertain": ("sends_uncertain", "Sends of which nobody knows whether Telegram had them.", {}),
     "events_relayed": ("events_relayed", "Events brought to Redis.", {}),
