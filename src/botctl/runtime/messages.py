@@ -346,6 +346,8 @@ _downward: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)
 _upward: msgspec.json.Decoder[Upward] = msgspec.json.Decoder(Upward)
 _control_upward: msgspec.json.Decoder[ControlUpward] = msgspec.json.Decoder(ControlUpward)
 
+LONGEST_REFUSAL = 200
+
 _REFUSED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -382,5 +384,8 @@ def decode_control(body: bytes) -> ControlUpward:
 
 
 def _refusal(body: bytes, error: Exception) -> ProtocolError:
-    # The decoder's words may hold whatever stood in the frame.
-    return ProtocolError(f"frame of {len(body)} bytes refused: {str(error)[:200]}")
+    # The decoder's words may quote what stood in the frame; a part of that could be a part of a secret.
+    words = str(error)
+    if len(words) > LONGEST_REFUSAL:
+        words = words.partition("'")[0] + "…"
+    return ProtocolError(f"frame of {len(body)} bytes refused: {words}")
