@@ -101,7 +101,11 @@ def do_flood_flapping(channel: Channel, configure: dict) -> None:
     reason = ("://" + "a" * 190 + ":") * 2
     moods = (messages.Heartbeat(health=health, reason=reason) for health in ("degraded", "ok", "paused"))
     data = b"".join(frame(messages.encode(mood)) for mood in moods)
-    write(channel, READY + data * 80)
+    write(channel, READY)
+    while time.monotonic() < configure.get("at", 0.0):  # all in the same moment
+        write(channel, BEAT)
+        time.sleep(0.1)
+    write(channel, data * 70)
     while True:
         write(channel, data)
         time.sleep(0.15)
@@ -127,6 +131,12 @@ def do_last_words(channel: Channel, configure: dict) -> None:
     time.sleep(600)
 
 
+def do_end_amidst(channel: Channel, configure: dict) -> None:
+    """Says what it dies of after much else, all at once."""
+    word = messages.Failing(failure="bad_token", detail="at last")
+    write(channel, READY + BEAT * 100 + frame(messages.encode(word)))
+
+
 def do_garbage(channel: Channel, configure: dict) -> None:
     write(channel, READY + os.urandom(60_000))
     time.sleep(600)
@@ -139,7 +149,12 @@ def do_wrong_type(channel: Channel, configure: dict) -> None:
 
 def do_unknown_type(channel: Channel, configure: dict) -> None:
     """What it is refused for would stand in the log."""
-    write(channel, READY + frame(b'{"type":"123456789:AAEhBOweik6ad9r_QXMENQjcrGbqCr4K-bc' + b"x" * 60_000 + b'"}'))
+    write(channel, READY + frame(b'{"type":"123456789:AAEhBOweik6ad9r_QXMENQjcrGbqCr4K-bc"}'))
+    time.sleep(600)
+
+
+def do_long_type(channel: Channel, configure: dict) -> None:
+    write(channel, READY + frame(b'{"type":"' + b"x" * 60_000 + b'"}'))
     time.sleep(600)
 
 
@@ -265,17 +280,18 @@ def do_fill_stacks(channel: Channel, configure: dict) -> None:
 
 
 def do_orphans(channel: Channel, configure: dict) -> None:
-    """Many subprocesses that lose their parent at once, while the bot lives on; some of them end."""
+    """Many subprocesses, each in a session of its own, that lose their parent at once, while the bot lives on."""
     write(channel, READY)
-    for number in range(int(configure.get("number", 200))):
-        if os.fork() == 0:
+    between = os.fork()
+    if between == 0:
+        for _ in range(int(configure.get("number", 200))):
             if os.fork() == 0:
                 os.setsid()
                 os.close(channel._reports)
                 os.close(channel._commands)
-                time.sleep(0.5 if number % 2 else 600)
-            os._exit(0)
-        os.wait()
-        if number % 20 == 0:
-            write(channel, BEAT)
+                time.sleep(600)
+        os._exit(0)
+    while os.waitpid(between, os.WNOHANG) == (0, 0):
+        write(channel, BEAT)
+        time.sleep(0.05)
     beat_for_ever(channel)
