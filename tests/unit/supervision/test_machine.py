@@ -55,7 +55,7 @@ def test_the_page_says_what_the_code_does():
 
 def test_a_wanted_child_is_spawned_and_becomes_running_when_ready():
     record, actions = play((0.0, events.Want()), (0.1, events.Spawned(100)))
-    assert (record.state, record.pid, record.deadline) == (State.STARTING, 100, 20.0)
+    assert (record.state, record.pid, record.deadline) == (State.STARTING, 100, 20.1)
     assert actions == [Spawn(1)]
     record, _ = step(record, events.BecameReady(), 1.0)
     assert (record.state, record.deadline) == (State.RUNNING, 11.0)
@@ -187,7 +187,7 @@ def test_a_child_that_waits_for_the_database_is_paused_and_not_judged_late():
 
 def test_a_starting_child_that_says_what_it_waits_for_is_not_judged_late():
     record, _ = play((0.0, events.Want()), (0.1, events.Spawned(1)), (1.0, events.Beat(Health.OK)))
-    assert record.deadline == 20.0
+    assert record.deadline == 20.1
     record, _ = step(record, events.Beat(Health.DEGRADED, "telegram is not reachable"), 15.0)
     assert (record.state, record.deadline, record.reason) == (State.STARTING, 35.0, "telegram is not reachable")
 

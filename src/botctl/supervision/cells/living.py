@@ -11,7 +11,9 @@ from botctl.supervision.model import AfterStop, Escalation, Failure, Health, Rec
 
 
 def note_pid(record: Record, event: Spawned, now: float) -> Step:
-    """The process has a pid."""
+    """The process exists; from now on it has its time to get ready."""
+    if record.state is State.STARTING:
+        return Step(record.but(pid=event.pid, deadline=now + record.policy.ready_timeout))
     return Step(record.but(pid=event.pid))
 
 
