@@ -199,7 +199,7 @@ class Desk:
             "held_back": supervisor.machine.breaker.held,
             "longest_turn_ms": round(supervisor.loop.longest_turn * 1e3, 3),
             "longest_turn_cpu_ms": round(supervisor.loop.longest_turn_cpu * 1e3, 3),
-            "open_files": len(os.listdir("/proc/self/fd")),
+            "open_files": _open_files(),
             "threads": threading.active_count(),
         }
 
@@ -338,3 +338,11 @@ class Desk:
                 self._supervisor.send(child, message)
                 return True
         return False
+
+
+def _open_files() -> int:
+    """Descriptors in use. One is needed to count them: where none is left, as many as there may be."""
+    try:
+        return len(os.listdir("/proc/self/fd"))
+    except OSError:
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

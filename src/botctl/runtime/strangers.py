@@ -81,9 +81,13 @@ def mark_of(pid: int) -> Mark | None:
 
 
 def children() -> Iterator[int]:
-    """Pids of our own children, adopted ones included."""
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+    """Pids of our own children, adopted ones included; none when no descriptor is left to look with."""
+    try:
+        tasks = list(Path("/proc/self/task").iterdir())
+    except OSError:
+        return
+    for task in tasks:
+        with contextlib.suppress(OSError):
             yield from map(int, (task / "children").read_text().split())
 
 
@@ -95,8 +99,8 @@ def end_all_but(known: set[int]) -> int:
 def end_marked(run: str) -> None:
     """KILL every process that carries the mark of this run, except ourselves."""
     mark, short = f"{RUN}={run}\0".encode(), run[:_RUN_IN_TITLE].encode()
-    for entry in os.scandir("/proc"):
-        pid = int(entry.name) if entry.name.isdigit() else os.getpid()
+    for name in os.listdir("/proc"):
+        pid = int(name) if name.isdigit() else os.getpid()
         if pid == os.getpid():
             continue
         titled = _TITLE.search(_read(pid, "cmdline"))

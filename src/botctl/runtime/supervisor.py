@@ -328,7 +328,15 @@ class ProcessSupervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(result.pid, signal.SIGKILL)
             return
-        child.pidfd = os.pidfd_open(result.pid)
+        try:
+            child.pidfd = os.pidfd_open(result.pid)
+        except OSError as error:
+            # No descriptors: nobody could see it end, so it must not begin.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(result.pid, signal.SIGKILL)
+            self._starter.release(child)
+            self.dispatch(child, events.SpawnFailed(f"cannot be watched: {error.strerror or error}"))
+            return
         self._watch_end(child)
         self.dispatch(child, events.Spawned(result.pid))
         # Not before: what a child says counts once we know who it is.
