@@ -55,7 +55,8 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     except ChannelClosedError:
         code = 0
     except SystemExit as exit_:
-        code = exit_.code if isinstance(exit_.code, int) else 1
+        traceback.print_exc()  # it was asked to end by nobody but its own code, which shall be found
+        code = 0 if exit_.code is None else exit_.code if isinstance(exit_.code, int) else 1
     except BaseException as error:
         traceback.print_exc()
         if channel is not None:
