@@ -31,6 +31,7 @@ from botctl.bot.recovery import Recovery
 from botctl.bot.secrets import Passwords
 from botctl.bot.sender import Outgoing, Sender
 from botctl.bot.sent import SentRecorder
+from botctl.bot.shortage import Shortage
 from botctl.bot.starting import Starter
 from botctl.bot.suspects import Suspects
 from botctl.bot.tls import tls_context
@@ -53,6 +54,7 @@ class Parts:
 
     transport: Transport
     token_refusal: TokenRefusal
+    shortage: Shortage
     database: Database
     inbox: Inbox
     outbox: Outbox
@@ -130,7 +132,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
     limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
-    suspects = Suspects(database, inbox, limits=limits)
+    suspects, shortage = Suspects(database, inbox, limits=limits), Shortage()
     handling = Handling(
         application,
         database,
@@ -140,12 +142,17 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         spec.access,
         reactions.react,
         suspects=suspects,
+        shortage=shortage,
         limits=limits,
         now=now,
     )
 
     async def handle(row: InboxRow) -> Handled:
-        return await handling.handle(row)
+        try:
+            return await handling.handle(row)
+        except MemoryError as error:
+            shortage.met(error)
+            raise
 
     async def deliver(parts: list[Outgoing]) -> None:
         await sender.deliver(parts)
@@ -173,6 +180,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     return Parts(
         transport=transport,
         token_refusal=token_refusal,
+        shortage=shortage,
         database=database,
         inbox=inbox,
         outbox=outbox,

@@ -26,6 +26,7 @@ from botctl.bot.journal import NotRepeatedError
 from botctl.bot.live_limits import LiveLimits
 from botctl.bot.scope import Scope, current
 from botctl.bot.sender import Outgoing
+from botctl.bot.shortage import Shortage
 from botctl.bot.starting import Starter
 from botctl.bot.suspects import Suspects
 from botctl.bus.events import Event, decode_event
@@ -69,6 +70,7 @@ class Handling:
         react: React,
         *,
         suspects: Suspects,
+        shortage: Shortage,
         limits: LiveLimits,
         now: Callable[[], float],
     ) -> None:
@@ -80,6 +82,7 @@ class Handling:
         self._access = access
         self._react = react
         self._suspects = suspects
+        self._shortage = shortage
         self._limits = limits
         self._now = now
         self._waits: dict[str, int] = {}
@@ -163,6 +166,12 @@ class Handling:
         return Handled(outgoing)
 
     async def _failed(self, row: InboxRow, scope: Scope, error: Exception) -> Handled:
+        try:
+            return await self._weigh(row, scope, error)
+        finally:
+            self._shortage.met(error)
+
+    async def _weigh(self, row: InboxRow, scope: Scope, error: Exception) -> Handled:
         reason = brief(error)
         waits = self._waits.get(row.cause, 0)
         if environmental(error) and waits < _PATIENCE:

@@ -33,7 +33,8 @@ Report = Callable[[dict[str, float]], None]
 class Heartbeat:
     """`report` sends the gauges; `gauges` gives those that are known without asking anybody.
 
-    `timeout` is the silence, in seconds, after which the supervisor takes the bot for hung.
+    `timeout` is the silence, in seconds, after which the supervisor takes the bot for hung, or for one that does not
+    get ready and doesn't say why.
 
     `must_ask` says whether the depths in memory are not the whole truth, so that the database has to be asked.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import sysconfig
 import traceback
 from pathlib import Path
 
@@ -15,6 +16,14 @@ from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
 
 _log = structlog.get_logger("botctl.bot.loading")
+
+_INSTALLED = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib")})
+_NOT_THEIRS = (
+    str(Path(__file__).parents[1]),
+    sysconfig.get_path("stdlib"),
+    sysconfig.get_path("platstdlib"),
+    "<frozen",
+)
 
 
 class HandlersError(BotctlError):
@@ -30,11 +39,13 @@ def load_handlers(spec: BotSpec, application: App, context: BotContext) -> None:
         module = importlib.import_module(module_name)
         register = getattr(module, function_name)
         result = register(application, context)
-    except Exception as error:
-        place = _place(error)
+    except MemoryError:
+        raise  # what it needs, not how it is written
+    except (Exception, SystemExit) as error:
+        place = place_of(error)
         _log.critical("handlers can't be loaded", handlers=spec.handlers, exc_info=error)
         raise HandlersError(
-            f"handlers {spec.handlers} can't be loaded: {type(error).__name__}: {error}{place}",
+            f"handlers {spec.handlers} can't be loaded: {_described(error)}{place}",
             hint="Correct the module, then run: botctl release",
         ) from error
     if inspect.isawaitable(result):
@@ -45,12 +56,24 @@ def load_handlers(spec: BotSpec, application: App, context: BotContext) -> None:
         )
 
 
-def _place(error: BaseException) -> str:
+def _described(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"they call sys.exit({'' if error.code is None else repr(error.code)})"
+    if isinstance(error, SyntaxError):
+        return f"{type(error).__name__}: {error.msg}"  # the place follows
+    return f"{type(error).__name__}: {error}"
+
+
+def place_of(error: BaseException) -> str:
     """Where in the developer's own files it happened; nothing when it was not there (no such module, say)."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}:{error.lineno})"
-    own = str(Path(__file__).parents[1])
+    fallback = ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not frame.filename.startswith((own, "<frozen")):
-            return f" ({frame.filename}:{frame.lineno})"
-    return ""
+        if frame.filename.startswith(_NOT_THEIRS) and not frame.filename.startswith(_INSTALLED):
+            continue
+        place = f" ({frame.filename}:{frame.lineno})"
+        if not frame.filename.startswith(_INSTALLED):
+            return place
+        fallback = fallback or place
+    return fallback

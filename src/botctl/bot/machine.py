@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 from telegram.error import InvalidToken, TelegramError
@@ -21,6 +22,7 @@ from botctl.bot.heartbeat import Heartbeat
 from botctl.bot.loading import HandlersError, load_handlers
 from botctl.bot.poller import Poller
 from botctl.bot.secrets import Passwords
+from botctl.bot.shortage import ShortageError, shortage_of
 from botctl.bot.tasks import end
 from botctl.bot.token_refusal import BadTokenError
 from botctl.bus.backoff import Backoff
@@ -35,7 +37,7 @@ _RELAY_SHARE = 1.5
 
 
 class FatalError(BotctlError):
-    """The bot can't go on. `failure` names the class of failure: `bad_token` or `code`."""
+    """The bot can't go on. `failure` names the class of failure: `bad_token`, `code` or `memory`."""
 
     def __init__(self, failure: str, message: str) -> None:
         super().__init__(message)
@@ -72,12 +74,21 @@ class BotMachine:
             self.health,
             on_ready=self._ready,
             clock=time.monotonic,
+            ready_timeout=spec.restart.ready_timeout,
         )
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._hooked = False
 
     async def run(self) -> None:
-        """Work until cancelled. Raises FatalError."""
+        """Work until cancelled. Raises FatalError; after one of `memory`, `stop` still ends the bot in order."""
+        try:
+            await self._run()
+        except ShortageError as error:
+            raise FatalError("memory", str(error)) from error
+        except MemoryError as error:
+            raise FatalError("memory", str(shortage_of(error))) from error
+
+    async def _run(self) -> None:
         parts = self._parts
         parts.transport.open()
         poll = self._spawn("poller", self._poller.run())
@@ -92,17 +103,26 @@ class BotMachine:
         start = self._spawn("start", self._start(first))
         for pattern in parts.reactions.unheard(self._spec.subscribe):
             _log.warning("a reaction waits for events that subscribe: does not let in", pattern=pattern)
-        essential = {poll, start, heartbeat, self._spawn("token", parts.token_refusal.watch())}
+        watchers = {
+            self._spawn("token", parts.token_refusal.watch()),
+            self._spawn("memory", parts.shortage.watch()),
+        }
+        essential = {poll, start, heartbeat, *watchers}
         while True:
             done, _ = await asyncio.wait(essential, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 try:
                     task.result()
                 except (BadTokenError, InvalidToken) as error:
-                    raise FatalError("bad_token", str(error)) from error
+                    raise FatalError("bad_token", self._refusal(error)) from error
                 essential.discard(task)
             if start in done:
                 essential.add(self._tasks["dispatcher"])
+
+    def _refusal(self, error: Exception) -> str:
+        """What Telegram says of the token, and which Telegram."""
+        said = str(error) if isinstance(error, BadTokenError) else f"Telegram refuses the token: {error}"
+        return f"{said} (said {urlsplit(self._config.telegram_base_url).hostname})"
 
     async def stop(self, timeout: float) -> None:
         """End gracefully: no more polling, what is under way is finished, the rest is left to the next incarnation."""
@@ -183,7 +203,7 @@ class BotMachine:
             gauges=self._gauges,
             must_ask=lambda: parts.intake.behind or not parts.bus.flowing,
             report=self._on_beat,
-            timeout=self._spec.restart.heartbeat_timeout,
+            timeout=min(self._spec.restart.heartbeat_timeout, self._spec.restart.ready_timeout),
         )
 
     def _gauges(self) -> dict[str, float]:

@@ -34,6 +34,9 @@ _PATIENCE = 10.0
 CONFLICT_AFTER = 30.0
 """Seconds of 409 after which somebody else polls this bot: after a kill, our own old poll may be held that long."""
 
+TOLD_WAIT = 5.0
+"""Seconds for which Telegram tells us not to poll that are worth telling; shorter ones are an ordinary day's."""
+
 _ALLOWED = json.dumps(ALLOWED_UPDATES)
 
 
@@ -66,7 +69,10 @@ class _Answer:
 
 
 class Poller:
-    """Runs until it is cancelled, or raises BadTokenError. `on_ready` is called after the first success."""
+    """Runs until it is cancelled, or raises BadTokenError. `on_ready` is called after the first success.
+
+    `ready_timeout` is the time, in seconds, after which a bot that is not ready and doesn't say why is ended.
+    """
 
     def __init__(
         self,
@@ -77,6 +83,7 @@ class Poller:
         *,
         on_ready: Callable[[], None],
         clock: Callable[[], float],
+        ready_timeout: float = 2 * CONFLICT_AFTER,
     ) -> None:
         self._transport = transport
         self._url = f"{url}/getUpdates"
@@ -90,6 +97,8 @@ class Poller:
         self._network = Backoff(first=0.1, limit=10.0)
         self._barren = Backoff(first=0.5, limit=30.0)
         self._conflict_since: float | None = None
+        # Who says what keeps it is not ended as one that never got ready.
+        self._patience = min(CONFLICT_AFTER, ready_timeout / 2)
         self.last_poll = clock()
         self.last_commit = clock()
         """When updates were last committed; before that, when this began."""
@@ -178,6 +187,9 @@ class Poller:
                 self.last_poll = self._clock()
                 self._held_until = self.last_poll + answer.retry_after
                 _log.warning("polling too fast", retry_after=answer.retry_after)
+                if not self._ready or answer.retry_after >= TOLD_WAIT:
+                    wait = f"telegram asks us not to poll for {answer.retry_after:.0f} s"
+                    self._health.trouble(Trouble.TELEGRAM, wait)
                 await asyncio.sleep(answer.retry_after)
             case _:
                 await self._unreachable(answer.description)
@@ -189,8 +201,8 @@ class Poller:
             _log.warning("another poll of this bot is held", detail=answer.description)
         if "webhook" in answer.description.lower():
             await self._drop_webhook()  # again and again: it may have failed, or somebody sets it anew
-        if now - self._conflict_since >= CONFLICT_AFTER:
-            self._health.trouble(Trouble.CONFLICT, "another process polls this bot")
+        if now - self._conflict_since >= (CONFLICT_AFTER if self._ready else self._patience):
+            self._health.trouble(Trouble.CONFLICT, f"another process polls this bot ({answer.description})")
         await asyncio.sleep(self._conflict.next())
 
     async def _drop_webhook(self) -> None:

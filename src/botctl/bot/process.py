@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from botctl.bot.code_copy import install_copy
+from botctl.bot.loading import place_of
 from botctl.bot.machine import BotMachine, FatalError
 from botctl.bot.secrets import Passwords
 from botctl.errors import BotctlError
@@ -97,14 +98,18 @@ class BotProcess:
         except ChannelClosedError:
             return 0
         except FatalError as error:
-            self._last_words(messages.Failure(error.failure), str(error))
+            failure = messages.Failure(error.failure)
+            self._last_words(failure, str(error))
+            if failure is messages.Failure.MEMORY:
+                # Updates that are under way may well end; a new process takes up the others.
+                await self._machine.stop(self._stop_timeout)
             return 1
         except BotctlError as error:
             self._last_words(messages.Failure.CRASH, str(error))
             return 1
         except Exception as error:
             _log.critical("the bot broke", exc_info=error)
-            self._last_words(messages.Failure.CRASH, f"{type(error).__name__}: {error}")
+            self._last_words(messages.Failure.CRASH, f"{type(error).__name__}: {error}{place_of(error)}")
             return 1
         return 1
 
