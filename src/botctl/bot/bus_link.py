@@ -84,8 +84,9 @@ class BusLink:
     def check(self) -> None:
         """Tell the bot's health how the link is."""
         parts = [part for part in (self._relay, self._mailbox) if part is not None and not part.healthy]
-        if any(part.reason.startswith("redis") for part in parts):
-            self._health.trouble(Trouble.REDIS, "redis")
+        reasons = [part.reason for part in parts if part.reason.startswith("redis")]
+        if reasons:
+            self._health.trouble(Trouble.REDIS, f"{reasons[0]}; events wait in the database")
         else:
             self._health.well(Trouble.REDIS)
 

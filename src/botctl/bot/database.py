@@ -68,7 +68,7 @@ class Database:
             except Exception as error:
                 if not (database_away(error) or retry_soon(error)):
                     raise
-                self._health.trouble(Trouble.DATABASE, "database")
+                self._health.trouble(Trouble.DATABASE, "the database is away")
                 _log.warning("database can't be reached", error=brief(error))
                 await asyncio.sleep(backoff.next())
             else:
@@ -139,7 +139,7 @@ class Database:
     def _lost(self, error: BaseException) -> None:
         if self._open.is_set():
             self._open.clear()
-            self._health.trouble(Trouble.DATABASE, "database")
+            self._health.trouble(Trouble.DATABASE, "the database is away")
             _log.warning("database is away; all work waits for it", error=brief(error))
             self._prober = asyncio.create_task(self._probe(), name="database-probe")
 

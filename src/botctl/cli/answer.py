@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from botctl.cli.log_line import readable
 from botctl.cli.stack_view import telling
 from botctl.cli.words import ago, cut, local_time, printable, span, times, when
-from botctl.control.advice import advice
+from botctl.control.advice import advice, advice_in_trouble
 from botctl.supervision.failures import TREATMENT
 from botctl.supervision.model import Failure
 
@@ -21,8 +22,17 @@ LINES = 5
 
 _DOWN = frozenset({"backoff", "quarantined"})
 
-_WORTH_SAYING = 3.0
-"""Seconds of silence; heartbeats come every second."""
+_KILLED = frozenset({Failure.HANG, Failure.NOT_READY, Failure.PROTOCOL})
+"""Classes whose process is killed when they are found."""
+
+_OTHERWISE_TOLD = frozenset({Failure.MEMORY, Failure.SPAWN})
+"""Classes whose memory isn't told: the cause says how much there was, or there was no process."""
+
+_NOISE = re.compile(r'^\s*(?:[~^]+\s*$|File "<frozen )')
+"""Marks below a line of a traceback, and frames of the machinery of imports."""
+
+_WORTH_SAYING = 5.0
+"""Seconds of silence; the heartbeats of an idle bot are three seconds apart."""
 
 
 def answer(body: DeathsBody, *, now: float, width: int, full: bool = False, unseen: str = "") -> list[str]:
@@ -86,10 +96,13 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
             yield f"{name} runs (pid {bot.pid}){lived}."
         case "degraded":
             yield f"{name} runs (pid {bot.pid}){lived}, but is degraded{because}."
+            yield from _in_trouble(bot)
         case "paused":
             yield f"{name} waits{since}{because}. It goes on by itself when that is back; a restart would not help."
+            yield from _in_trouble(bot)
         case "starting":
             yield f"{name} is starting{since}{because}."
+            yield from _in_trouble(bot)
         case "stopping" | "failed":
             yield f"{name} is being ended{since}{because}."
         case "configured":
@@ -114,6 +127,11 @@ def _to_do(bot: BotView, body: DeathsBody, then: str = "") -> Iterator[str]:
         yield f"To do: {' Then: '.join(steps)}"
 
 
+def _in_trouble(bot: BotView) -> Iterator[str]:
+    if steps := advice_in_trouble(bot.reason):
+        yield f"To do: {' '.join(steps)}"
+
+
 def _to_mend(bot: BotView, body: DeathsBody) -> str | None:
     return body.last_end.failure if body.last_end is not None else bot.last_failure
 
@@ -125,14 +143,17 @@ def _death(death: DeathBody, todo: str, now: float, width: int, full: bool) -> I
     yield from _wrapped(f"{when(death.ended_at, now)}: {_cause(death)}", width)
     yield from _wrapped(f"  {_how(death)}", width, "  ")
     if death.action:
-        action = printable(" ".join(death.action.split())).rstrip(".").removesuffix(f": {_cause(death)}")
+        action = printable(" ".join(death.action.split())).rstrip(".")
+        action = action.removesuffix(f": {_cause(death)}").removesuffix(", the last")
         yield from _wrapped(f"  Then: {action}", width, "  ")
     if todo:
         yield from _wrapped(f"  To do: {todo}", width, "  ")
-    tail = [printable(part) for line in death.log_tail for part in readable(line) if part.strip()]
+    told = [printable(part) for line in death.log_tail for part in readable(line) if part.strip()]
+    cause = printable(" ".join(death.cause.split())).rstrip(".")
+    tail = [line for line in told if not cause or f"={cause}" not in line] or told
     if tail:
         yield "  Last lines of its log:"
-        for line in tail if full else tail[-LINES:]:
+        for line in tail if full else _worth_reading(tail)[-LINES:]:
             yield "    " + (line if full else cut(line.rstrip(), max(20, width - 4)))
     elif death.failure is not None:
         yield "  It had written nothing to its log."
@@ -145,23 +166,29 @@ def _death(death: DeathBody, todo: str, now: float, width: int, full: bool) -> I
 def _cause(death: DeathBody) -> str:
     cause = printable(" ".join(death.cause.split())).rstrip(".")
     if cause and cause != death.exit:
-        return cause
+        return f"it broke the protocol of its pipe: {cause}" if death.failure == Failure.PROTOCOL else cause
     if death.failure:
         return meaning_of(death.failure)
     return "it was asked to end" if death.exit != "unknown" else "nobody has seen how it ended"
 
 
+def _worth_reading(tail: list[str]) -> list[str]:
+    """Without the lines of a traceback that tell nobody anything; they stand in the whole one."""
+    return [line for line in tail if _NOISE.match(line) is None] or tail
+
+
 def _how(death: DeathBody) -> str:
     parts = [death.failure] if death.failure else []
     if death.exit and death.exit != "unknown":
-        parts.append(printable(death.exit))
-    if death.duration_s is not None:
+        ours = death.failure in _KILLED and death.exit == "signal 9"
+        parts.append("killed by its supervisor" if ours else printable(death.exit))
+    if death.duration_s is not None and death.failure != Failure.SPAWN:
         parts.append(f"after {span(death.duration_s)}")
     elif death.started_at is not None:
         parts.append(f"it had begun {local_time(death.started_at)}")
     if death.silent_for_s is not None and death.silent_for_s >= _WORTH_SAYING:
         parts.append(f"silent for {span(death.silent_for_s)}")
-    if death.memory_mb is not None:
+    if death.memory_mb is not None and death.failure not in _OTHERWISE_TOLD:
         parts.append(f"{death.memory_mb:.0f} MB")
     return " · ".join(parts) or "nothing more is known"
 

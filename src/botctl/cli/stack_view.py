@@ -38,10 +38,24 @@ def telling(stacks: str) -> list[str]:
         if len(stood.frames) > FRAMES:
             lines.append(f"  … and {len(stood.frames) - FRAMES} more frames")
     waits = sorted((_wait(task) for task in tasks), key=lambda wait: wait[0])
-    lines += [line for _, line in waits[:TASKS]]
-    if len(tasks) > TASKS:
-        lines.append(f"… and {len(tasks) - TASKS} more tasks")
+    if threads and _stands_in_own_code(stood):
+        # That is where it hangs; what waits for the loop elsewhere tells nothing.
+        waits = [(distance, line) for distance, line in waits if distance == 0]
+    shown = waits[:TASKS]
+    lines += [line for _, line in shown]
+    if len(tasks) > len(shown):
+        lines.append(f"… and {len(tasks) - len(shown)} {'more ' if shown else ''}tasks")
     return lines
+
+
+def _stands_in_own_code(part: _Part) -> bool:
+    """Whether any of the frames shown is of the bot's own files."""
+    places = [_PLACE.match(frame) for frame in part.frames[:FRAMES]]
+    return any(place is not None and _is_own(place["file"]) for place in places)
+
+
+def _is_own(file: str) -> bool:
+    return not file.startswith("<") and _shortened(file)[0] == 0
 
 
 def _parts(stacks: str) -> list[_Part]:

@@ -1,20 +1,24 @@
-"""What an operator can do about each class of failure: one line each. Pure; shared by whatever tells of deaths."""
+"""What an operator can do about each class of failure and each trouble: a line each. Pure; shared by all that tells."""
 
 from __future__ import annotations
 
 from botctl.supervision.model import Failure
 
 ADVICE: dict[Failure, str] = {
-    Failure.CRASH: "Read the traceback in the last lines; correct the handlers or their environment.",
-    Failure.EXIT: "Something in it calls sys.exit() or stops its event loop; only `botctl stop` should end a bot.",
+    Failure.CRASH: "Correct the place that is named, or what is missing there; --full shows the whole traceback.",
+    Failure.EXIT: (
+        "Something in it calls sys.exit() or os._exit(), or stops its event loop; only `botctl stop` should end a bot."
+    ),
     Failure.HANG: (
         "The stacks show where it stood. Don't block the event loop: await, or use asyncio.to_thread() for slow calls."
     ),
     Failure.NOT_READY: (
-        "Its first getUpdates did not succeed in time: look whether Telegram can be reached (proxy, DNS), what its "
-        "start-up waits for, and at restart.ready_timeout."
+        "The stacks show what its start-up waited for. Give slow imports and connections a time-out of their own, or "
+        "raise restart.ready_timeout; if it waited for Telegram, look at proxy and DNS."
     ),
-    Failure.MEMORY: "Look for what grows without end (caches, histories, whole files), or raise limits.memory.",
+    Failure.MEMORY: (
+        "Look for what grows without end (caches, histories, whole files), or raise limits.memory and memory_soft."
+    ),
     Failure.OOM: (
         "The machine, or its control group, had no memory left: lower limits.memory of what grows, run fewer bots, "
         "or add memory."
@@ -22,7 +26,9 @@ ADVICE: dict[Failure, str] = {
     Failure.BAD_TOKEN: (
         "Get the bot's token from @BotFather, put it where the fleet file reads it, and run `botctl apply`."
     ),
-    Failure.CODE: "Correct the line that is named; `botctl release` imports the handlers anew.",
+    Failure.CODE: (
+        "Correct what is named. Handlers are looked for beside the fleet file; `botctl release` imports them anew."
+    ),
     Failure.CONFLICT: (
         "Another program polls with the same token: stop it, or have @BotFather revoke the token and use the new one."
     ),
@@ -33,7 +39,7 @@ ADVICE: dict[Failure, str] = {
     ),
     Failure.PROTOCOL: (
         "It wrote something else into its pipe to the supervisor: its code, or a library's, writes to descriptors that "
-        "aren't its own, or somebody has taken it over. Look at what it did before you release it."
+        "aren't its own, or somebody has taken it over. Look at what it did before you trust it again."
     ),
     Failure.DEAF: (
         "Telegram held updates that it did not fetch: look whether a webhook is set, whether its proxy holds calls "
@@ -48,3 +54,26 @@ def advice(failure: str | None) -> str:
         return ADVICE[Failure(failure)] if failure else ""
     except ValueError:
         return ""
+
+
+_TROUBLES = {
+    "another process polls": ADVICE[Failure.CONFLICT],
+    "completion api": (
+        "Look whether the completion API is up, and at the bot's key, model and base_url; `botctl logs` shows what it "
+        "answered. Users are told to try again later."
+    ),
+    "redis": "Look at Redis (`botctl status`, `botctl logs valkey`). Users are answered meanwhile; nothing is lost.",
+    "database is away": "Look at PostgreSQL (`botctl status`, `botctl logs postgres`). Telegram keeps what comes.",
+    "database keeps refusing": "Look for long transactions and locks in PostgreSQL, and at its max_connections.",
+    "telegram asks": "It goes on by itself; if it comes again, something calls Telegram too often with this token.",
+    "telegram is not": "Look whether this machine reaches Telegram: proxy, DNS, firewall; `botctl doctor` tries.",
+    "handlers are stuck": "Its log has the stacks of the handlers that don't end; `botctl restart` frees their chats.",
+    "updates wait": ADVICE[Failure.DEAF],
+    "update waits": ADVICE[Failure.DEAF],
+}
+"""By what a bot says is wrong with its surroundings."""
+
+
+def advice_in_trouble(reason: str) -> list[str]:
+    """What to do about each trouble that a bot's reason tells of."""
+    return list(dict.fromkeys(todo for words, todo in _TROUBLES.items() if words in reason))

@@ -12,6 +12,7 @@ def frames(*names: str, file: str = "/app/handlers.py") -> str:
 DEEP = frames("busy", "a", "b", "c", "d", "e", "f", "g")
 WORKER = "Thread 0x00007f01 [sdk_worker] (most recent call first):\n" + frames("wait", "run")
 MAIN = "Thread 0x00007f02 (most recent call first):\n" + DEEP
+IDLE = "Thread 0x00007f02 (most recent call first):\n" + frames("select", file="/p/python3.11/selectors.py")
 TASK = (
     "Task {name} (handle) (most recent call first):\n"
     + frames("wait_for", file="/usr/lib/python3.11/asyncio/tasks.py")
@@ -47,13 +48,22 @@ def test_each_task_tells_where_the_bots_own_code_waits_those_of_libraries_come_l
     )
     ours = library.replace("dispatcher", "relay") + frames("_run", file="/work/src/botctl/bus/relay.py")
     empty = "Task odd (odd), running (most recent call first):\n"
-    lines = telling(MAIN + "\nTasks of UnixLoop: 4\n" + empty + library + ours + TASK.format(name="lane"))
+    lines = telling(IDLE + "\nTasks of UnixLoop: 4\n" + empty + library + ours + TASK.format(name="lane"))
     assert lines[-4:] == [
         "Task lane (handle): /app/handlers.py:1 in ask_the_shop",
         "Task relay (run): botctl/bus/relay.py:1 in _run",
         "Task dispatcher (run): asyncio/locks.py:1 in wait",
         "Task odd (odd), running: nobody knows where",
     ]
+
+
+def test_where_the_bots_own_code_blocks_the_loop_only_its_own_tasks_are_told() -> None:
+    library = "Task dispatcher (run) (most recent call first):\n" + frames(
+        "wait", file="/p/python3.11/asyncio/locks.py"
+    )
+    assert telling(MAIN + "\nTasks of UnixLoop: 1\n" + library)[-1] == "… and 1 tasks"
+    lines = telling(MAIN + "\nTasks of UnixLoop: 2\n" + library + TASK.format(name="lane"))
+    assert lines[-2:] == ["Task lane (handle): /app/handlers.py:1 in ask_the_shop", "… and 1 more tasks"]
 
 
 def test_more_tasks_than_fit_are_counted() -> None:

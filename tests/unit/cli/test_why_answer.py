@@ -146,7 +146,7 @@ def test_a_death_tells_when_of_what_how_and_what_was_done() -> None:
     assert told.splitlines()[1:] == [
         "",
         f"{local_time(NOW - 180)} (3 min ago): no heartbeat for 10 s",
-        "  hang · signal 9 · after 8 min · silent for 10 s · 38 MB",
+        "  hang · killed by its supervisor · after 8 min · silent for 10 s · 38 MB",
         "  Then: restarted in 0.08 s",
         f"  To do: {ADVICE[Failure.HANG]}",
         "  It had written nothing to its log.",
@@ -203,6 +203,52 @@ def test_a_cause_is_not_repeated_as_what_was_done() -> None:
     told = tell(bot(), death(cause="401 Unauthorized.", action="quarantined: 401 Unauthorized."))
     assert told.count("401") == 1
     assert "  Then: quarantined\n" in told
+
+
+def test_what_stands_in_the_cause_is_not_told_again() -> None:
+    lines = [
+        '  File "/srv/shop.py", line 3, in sell',
+        "    ^^^^^^^^",
+        "the bot can't go on detail=KeyError: 'x' (/srv/shop.py:3)",
+    ]
+    told = tell(bot(), death(cause="KeyError: 'x' (/srv/shop.py:3)", log_tail=lines))
+    assert "in sell" in told
+    assert "can't go on" not in told
+    assert "^^^" not in told
+    assert "^^^" in tell(bot(), death(cause="KeyError: 'x'", log_tail=lines), full=True)
+    many = tell(
+        bot(),
+        death(
+            cause="3 failures within 60 s",
+            action="quarantined: 4 failures within 60 s, the last: 3 failures within 60 s",
+        ),
+    )
+    assert "Then: quarantined: 4 failures within 60 s\n" in many
+
+
+@pytest.mark.parametrize("failure", ["hang", "not_ready", "protocol"])
+def test_a_kill_that_was_the_supervisors_is_told_as_such(failure: str) -> None:
+    assert f"{failure} · killed by its supervisor ·" in tell(bot(), death(failure=failure, exit="signal 9"))
+    assert "signal · signal 9 ·" in tell(bot(), death(failure="signal", exit="signal 9"))
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("degraded", "redis is not reachable; events wait in the database", "botctl logs valkey"),
+        ("degraded", "completion api: unreachable", "base_url"),
+        ("degraded", "another process polls this bot (Conflict: …)", "revoke the token"),
+        ("starting", "telegram asks us not to poll for 60 s", "goes on by itself"),
+        ("degraded", "telegram is not reachable", "proxy, DNS"),
+        ("degraded", "all handlers are stuck", "botctl restart"),
+        ("degraded", "3 updates wait at Telegram, none was committed for 60 s", "webhook"),
+        ("paused", "the database is away", "botctl logs postgres"),
+        ("degraded", "the database keeps refusing work", "max_connections"),
+    ],
+)
+def test_a_bot_in_trouble_is_told_what_to_do(state: str, reason: str, said: str) -> None:
+    (todo,) = [line for line in tell(bot(state, reason=reason)).splitlines() if line.startswith("To do: ")]
+    assert said in todo
 
 
 def test_what_a_bot_prints_can_neither_colour_nor_move_nor_leave_the_terminal() -> None:
