@@ -105,16 +105,14 @@ class Breaker:
         """Those whose restart is due now."""
         if self.closed or now < self._look_at:
             return ()
-        if self.state is BreakerState.PROBING:
-            if self._probe_alive:
-                self.state, self._batch, self._failures = BreakerState.RELEASING, 2, {}
-            else:
-                self.state, self._probe = BreakerState.OPEN, None  # it neither lives nor dies: another one shall try
+        if self.state is BreakerState.PROBING and self._probe_alive:
+            self.state, self._batch, self._failures = BreakerState.RELEASING, 2, {}
         if self.state is BreakerState.RELEASING:
             return self._next_batch(now)
         if not self._held:
             self._close()
             return ()
+        # The pause is over, or the last probe neither lives nor dies: another one shall try.
         self._probe = next(iter(self._held))
         del self._held[self._probe]
         self.state, self._probe_alive = BreakerState.PROBING, False

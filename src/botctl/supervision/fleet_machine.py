@@ -38,7 +38,7 @@ class Change(NamedTuple):
     after: Record
     event: Event
     actions: tuple[Action, ...]
-    forgotten: bool = False
+    forgotten: bool
     """It has left the fleet and its record is gone."""
 
 
@@ -215,8 +215,7 @@ class FleetMachine:
 
     def _schedule(self, key: int) -> None:
         """Look at a child at its deadline; one that moves away keeps its entry, which is put right when it comes."""
-        record = self.records.get(key)
-        deadline = record.deadline if record is not None else None
+        deadline = self.records[key].deadline
         if deadline is not None and deadline < self._scheduled.get(key, _NEVER):
             self._scheduled[key] = deadline
             heapq.heappush(self._deadlines, (deadline, key))
