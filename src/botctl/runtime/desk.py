@@ -9,7 +9,6 @@ import os
 import resource
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ import msgspec
 
 from botctl.runtime import linux, messages
 from botctl.runtime.children import Child, Kind, Limits, bot_policy
+from botctl.runtime.record_outbox import RecordOutbox
 from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
 from botctl.supervision.fleet_machine import Change
@@ -26,7 +26,6 @@ from botctl.supervision.reconcile import Wanted
 if TYPE_CHECKING:
     from botctl.runtime.supervisor import ProcessSupervisor
 
-KEPT_RECORDS = 10_000
 HISTORY_LOG = "deaths"
 """Name of the log that has every end of an incarnation, whether the database is there or not."""
 
@@ -48,7 +47,7 @@ class Desk:
 
     def __init__(self, supervisor: ProcessSupervisor) -> None:
         self._supervisor = supervisor
-        self._records: deque[messages.Lifecycle] = deque(maxlen=KEPT_RECORDS)
+        self._outbox = RecordOutbox()
         self._seq = 0
         self._endings: dict[int, _Ending] = {}
         self._started = time.time()
@@ -72,8 +71,8 @@ class Desk:
             case messages.GetSnapshot():
                 self._tell(self.snapshot(message.id))
             case messages.Recorded():
-                while self._records and self._records[0].seq <= message.seq:
-                    self._records.popleft()
+                self._outbox.recorded(message.seq)
+                self._tell_records()
             case messages.Rotate():
                 self._rotate(message)
             case messages.Assign(sources=sources):
@@ -92,8 +91,8 @@ class Desk:
     def control_ready(self) -> None:
         """A new `control` listens: everything the last one had not stored comes again."""
         self.never_served = False
-        for record in self._records:
-            self._tell(record)
+        self._outbox.again()
+        self._tell_records()
         if self._reload_waits:
             self.reload()
 
@@ -136,8 +135,8 @@ class Desk:
             if ending is not None and ending.stacks:
                 # In one piece: there may be as many lines as bytes.
                 self._supervisor.logs.write(child.log_name, f"[stacks of its threads and tasks]\n{ending.stacks}")
-        self._records.append(lifecycle)
-        self._tell(lifecycle)
+        self._outbox.add(lifecycle)
+        self._tell_records()
         return True
 
     def _death(
@@ -331,13 +330,22 @@ class Desk:
             self._supervisor.dispatch(child, commands.meaning(command.verb, command.reason))
         return True, ""
 
+    def _tell_records(self) -> None:
+        control = self._control()
+        while control is not None and (record := self._outbox.next()) is not None:
+            self._supervisor.send(control, record)
+
     def _tell(self, message: messages.Message) -> bool:
         """Send to `control`; False when there is none."""
-        for child in self._supervisor.children.values():
-            if child.kind is Kind.CONTROL and child.record.ready:
-                self._supervisor.send(child, message)
-                return True
-        return False
+        control = self._control()
+        if control is not None:
+            self._supervisor.send(control, message)
+        return control is not None
+
+    def _control(self) -> Child | None:
+        """The `control` that listens; None while there is none."""
+        children = self._supervisor.children.values()
+        return next((child for child in children if child.kind is Kind.CONTROL and child.record.ready), None)
 
 
 def _open_files() -> int:

@@ -17,6 +17,10 @@ from collections.abc import Callable
 SLICE = 0.01
 """Seconds after which a turn leaves the rest of what was deferred to the next ones."""
 
+PATIENCE = 0.02
+"""Seconds that a patient descriptor may wait for others: many are then served in one turn, which costs a large idle
+fleet a third of the turns."""
+
 IDLE = 60.0
 """Seconds after which a loop with nothing to do looks round anyway."""
 
@@ -36,6 +40,8 @@ class Loop:
         self.waiting = False
         """Whether there is nothing to do; for other threads that can put off their work."""
         self._selector = selectors.DefaultSelector()
+        self._patient = selectors.EpollSelector()
+        self._patient_at: float | None = None
         self._deferred: deque[Callable[[], None]] = deque()
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._signals: list[signal.Signals] = []
@@ -45,19 +51,21 @@ class Loop:
         for descriptor in (self._wake_out, self._wake_in):
             os.set_blocking(descriptor, False)
         self.watch(self._wake_out, READABLE, self._woken)
+        self.watch(self._patient.fileno(), READABLE, self._patience_begins)
 
-    def watch(self, descriptor: int, mask: int, callback: Callable[[], None]) -> None:
-        """Call back when the descriptor is readable or writable; once a descriptor."""
-        self._selector.register(descriptor, mask, callback)
+    def watch(self, descriptor: int, mask: int, callback: Callable[[], None], *, patient: bool = False) -> None:
+        """Call back when the descriptor is readable or writable; once a descriptor. A patient one waits a little."""
+        (self._patient if patient else self._selector).register(descriptor, mask, callback)
 
     def watches(self, descriptor: int) -> bool:
         """Whether it is watched."""
-        return descriptor in self._selector.get_map()
+        return descriptor in self._selector.get_map() or descriptor in self._patient.get_map()
 
     def forget(self, descriptor: int) -> None:
         """Watch it no more; harmless when it isn't watched."""
-        with contextlib.suppress(KeyError):
-            self._selector.unregister(descriptor)
+        for selector in (self._selector, self._patient):
+            with contextlib.suppress(KeyError):
+                selector.unregister(descriptor)
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the loop call a function; the only way in for other threads."""
@@ -89,6 +97,8 @@ class Loop:
         """
         began = time.monotonic()
         busy = self._end_turn(began)
+        if self._patient_at is not None:
+            until = self._patient_at if until is None else min(until, self._patient_at)
         timeout = IDLE if until is None else max(0.0, until - began)
         if self._signals or self._deferred or not self._calls.empty():
             timeout = 0.0
@@ -99,9 +109,21 @@ class Loop:
         self._woke_cpu = time.process_time()
         for key, _ in ready:
             key.data()
+        if self._patient_at is not None and woke >= self._patient_at:
+            self._serve_the_patient()
         self._take_calls()
         self._take_deferred(woke + SLICE)
         return busy + max(0.0, woke - began - timeout)
+
+    def _patience_begins(self) -> None:
+        self._selector.unregister(self._patient.fileno())
+        self._patient_at = self._woke + PATIENCE
+
+    def _serve_the_patient(self) -> None:
+        self._patient_at = None
+        for key, _ in self._patient.select(0):
+            key.data()
+        self.watch(self._patient.fileno(), READABLE, self._patience_begins)
 
     def _take_deferred(self, until: float) -> None:
         for _ in range(len(self._deferred)):  # not those that these defer
@@ -120,6 +142,7 @@ class Loop:
     def close(self) -> None:
         """Let go of its own descriptors."""
         self._selector.close()
+        self._patient.close()
         for descriptor in (self._wake_out, self._wake_in):
             os.close(descriptor)
 

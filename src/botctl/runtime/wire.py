@@ -40,7 +40,8 @@ class Wire:
     def listen(self, child: Child) -> None:
         """Take the child's reports from now on."""
         if child.pipes is not None:
-            self._loop.watch(child.pipes.reports, READABLE, lambda: self._readable(child))
+            reports, patient = child.pipes.reports, child.kind is Kind.BOT
+            self._loop.watch(reports, READABLE, lambda: self._readable(child), patient=patient)
 
     def send(self, child: Child, message: messages.Message) -> None:
         """Send a frame; nothing happens when there is no process to send it to."""

@@ -27,9 +27,9 @@ import msgspec
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
 from botctl.runtime.children import Child, Kind, Limits
-from botctl.runtime.desk import Desk
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
+from botctl.runtime.record_outbox import RecordOutbox
 from botctl.runtime.supervisor import ProcessSupervisor
 from botctl.supervision.model import Policy, Record
 
@@ -195,13 +195,14 @@ class Driver:
 
 
 def tell_lifecycle(outlet: Outlet) -> None:
-    """There is no `control` here: what the desk would tell it is told to the test."""
+    """Have every lifecycle record told, which otherwise only `control` hears of."""
+    add = RecordOutbox.add
 
-    def tell(_: Desk, message: messages.Message) -> None:
-        if isinstance(message, messages.Lifecycle):
-            outlet.tell("lifecycle", record=json.loads(msgspec.json.encode(message)))
+    def tell(records: RecordOutbox, record: messages.Lifecycle) -> None:
+        outlet.tell("lifecycle", record=json.loads(msgspec.json.encode(record)))
+        add(records, record)
 
-    Desk._tell = tell  # type: ignore[method-assign]
+    RecordOutbox.add = tell  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
