@@ -14,6 +14,7 @@ import pytest
 
 from botctl.cli.boot import BootPayload, encode
 from botctl.fleet import load_fleet
+from support import why_outputs
 from support.stack import Stack, eventually, token
 
 pytestmark = pytest.mark.e2e
@@ -59,6 +60,7 @@ async def test_a_bot_whose_polls_are_swallowed_is_degraded_then_restarted(stack:
                 for number in range(3):
                     await telegram.say(DEAF, 701, f"number {number}", {"id": 701, "first_name": "Ada"})
                 await eventually(lambda: stack.bot("deaf")["incarnation"] > before["incarnation"], "restarted")
+                why_outputs.keep("deaf", stack.cli("why", "deaf").stdout, stack.folder)
                 log = (stack.data / "logs/daemon.log").read_text()
                 said = re.findall(r'"event": "bot (\w+)", .*?"reason": "\d updates? waits? at Telegram, none was', log)
                 assert said[:2] == ["degraded", "stopping"], log

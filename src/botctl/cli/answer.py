@@ -182,7 +182,9 @@ def _how(death: DeathBody) -> str:
     if death.exit and death.exit != "unknown":
         ours = death.failure in _KILLED and death.exit == "signal 9"
         parts.append("killed by its supervisor" if ours else printable(death.exit))
-    if death.duration_s is not None and death.failure != Failure.SPAWN:
+    if death.failure == Failure.SPAWN:
+        pass  # it never began
+    elif death.duration_s is not None:
         parts.append(f"after {span(death.duration_s)}")
     elif death.started_at is not None:
         parts.append(f"it had begun {local_time(death.started_at)}")
