@@ -69,8 +69,9 @@ _ALIVE: dict[type[Event], Cell] = {
     Admitted: ignore,
     Held: ignore,
     Pardoned: pardon,
-    Spawned: living.note_pid,
-    SpawnFailed: ending.failed_to_spawn,
+    # Its process is known already.
+    Spawned: ignore,
+    SpawnFailed: ignore,
     BecameReady: living.ready,
     Beat: living.beat,
     LastWords: living.note_last_words,
@@ -107,7 +108,13 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
         Release: ignore,
         Admitted: resting.begin,
     },
-    State.STARTING: _ALIVE | {Due: living.never_ready, Stalled: living.give_time_to_start},
+    State.STARTING: _ALIVE
+    | {
+        Spawned: living.note_pid,
+        SpawnFailed: ending.failed_to_spawn,
+        Due: living.never_ready,
+        Stalled: living.give_time_to_start,
+    },
     State.RUNNING: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
     State.DEGRADED: _ALIVE | {BecameReady: ignore, Hearing: living.deafness},
     State.PAUSED: _ALIVE,

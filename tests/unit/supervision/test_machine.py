@@ -466,3 +466,9 @@ def test_a_bot_that_fails_after_a_stable_period_is_started_at_once_and_then_with
     record, _ = play((61.0, events.Due()), (62.0, events.Exited(Exit(code=1))), record=record)
     assert record.deadline is not None
     assert 0.1 <= record.deadline - 62.0 < 0.2
+
+
+def test_an_answer_of_the_launcher_that_comes_twice_ends_nobody():
+    record = running()
+    assert step(record, events.SpawnFailed("late"), 2.0) == Step(record)
+    assert step(record, events.Spawned(77), 2.0) == Step(record)

@@ -12,9 +12,7 @@ from botctl.supervision.model import AfterStop, Escalation, Failure, Health, Rec
 
 def note_pid(record: Record, event: Spawned, now: float) -> Step:
     """The process exists; from now on it has its time to get ready."""
-    if record.state is State.STARTING:
-        return Step(record.but(pid=event.pid, deadline=now + record.policy.ready_timeout))
-    return Step(record.but(pid=event.pid))
+    return Step(record.but(pid=event.pid, deadline=now + record.policy.ready_timeout))
 
 
 def note_last_words(record: Record, event: LastWords, now: float) -> Step:
