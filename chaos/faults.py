@@ -66,7 +66,7 @@ _ALL = (
     Fault("stop_and_cont", Way.OUTSIDE, deaths=0, holds=1.5),
     Fault("bad_token", Way.HOPELESS, "bad_token"),
     Fault("bad_code", Way.HOPELESS, "code"),
-    Fault("crash_loop", Way.HOPELESS, "crash", "exit 5", deaths=6),
+    Fault("crash_loop", Way.HOPELESS, "crash", "exit 5"),
     Fault("forkserver_kill", Way.SERVICE, "signal", "signal 9"),
     Fault("forkserver_stop", Way.SERVICE, "signal", "signal 9", holds=5.0),
     Fault("control_kill", Way.SERVICE, deaths=0, victim=False),
@@ -75,6 +75,9 @@ _ALL = (
 )
 
 FAULTS = {fault.name: fault for fault in _ALL}
+
+HEAVY = frozenset({"poison", "crash_loop"})
+"""Those that use up most of a bot's restart intensity: two within its period would put the bot in quarantine."""
 
 OTHERS = {"bad_code": {"signal"}, "crash_loop": {"signal"}, "cpu_threads": {"hang"}}
 """Classes that may stand beside the expected one: the kill that makes a bot read its broken handlers; and where cores

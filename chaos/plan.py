@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from chaos.faults import FAULTS, Fault
+from chaos.faults import FAULTS, HEAVY, Fault
 
 T = TypeVar("T")
 
@@ -46,8 +47,23 @@ def listed(names: Sequence[str], seed: int, bots: int, *, pause: float) -> list[
 
 
 def _deal(dice: random.Random, names: list[str], bots: int, steps: int) -> list[tuple[str, int | None]]:
-    victims = iter(_rounds(dice, list(range(bots)), steps))
-    return [(name, next(victims) if FAULTS[name].victim else None) for name in _rounds(dice, names, steps)]
+    found: list[tuple[str, int | None]] = []
+    waiting: list[int] = []
+    heavy: deque[int] = deque(maxlen=bots // 3)
+    for name in _rounds(dice, names, steps):
+        if not FAULTS[name].victim:
+            found.append((name, None))
+            continue
+        # Two heavy faults on one bot within the period of its restart intensity would be one too many.
+        barred = heavy if name in HEAVY else ()
+        if all(one in barred for one in waiting):
+            waiting += dice.sample(range(bots), bots)
+        victim = next(one for one in waiting if one not in barred)
+        waiting.remove(victim)
+        if name in HEAVY:
+            heavy.append(victim)
+        found.append((name, victim))
+    return found
 
 
 def _rounds(dice: random.Random, items: list[T], number: int) -> list[T]:

@@ -186,8 +186,8 @@ class Chaos:
         examples = {death["failure"]: death for one in result.outcomes for death in one.deaths if death["failure"]}
         for failure, death in examples.items():
             told = self.stack.cli("why", death["name"], "--last", "50").stdout
-            if f"{failure} · {death['exit']}" not in told:
-                result.violations.append(f"`botctl why {death['name']}` doesn't say {failure} · {death['exit']}")
+            if f"\n  {failure} · " not in told:
+                result.violations.append(f"`botctl why {death['name']}` doesn't say {failure}")
 
 
 def _in_the_way(step: plan.Step, running: list[plan.Step], most: int) -> bool:

@@ -26,6 +26,9 @@ Mend = Callable[[], Awaitable[None]]
 CLEAN_WITHIN = 5.0
 """Seconds after its recovery within which nothing may be left of a victim's dead incarnations."""
 
+STABLE = 4.0
+"""Seconds for which all witnesses must have been well after a server's fault: some notice late that it was away."""
+
 POLL = 0.25
 
 
@@ -229,13 +232,20 @@ class Trials:
             await self._until(back, f"{name} is back")
             outcome.recovered = time.time() - outcome.began
 
+            well_since: float | None = None
+
             async def all_well() -> bool:
+                nonlocal well_since
                 body = await self._watch.get("/v1/status") or {"bots": []}
                 states = {bot["name"]: bot["state"] for bot in body["bots"]}
-                return all(states.get(one.name) == "running" for one in self._watch.bots if not one.victim_of)
+                if all(states.get(one.name) == "running" for one in self._watch.bots if not one.victim_of):
+                    well_since = well_since or time.time()
+                else:
+                    well_since = None
+                return well_since is not None and time.time() - well_since > STABLE
 
             await self._until(all_well, "all witnesses run")
-            outcome.sound = time.time() - outcome.began
+            outcome.sound = (well_since or time.time()) - outcome.began
 
     async def _service(self, name: str) -> dict[str, Any] | None:
         body = await self._watch.get("/v1/status")
