@@ -20,6 +20,19 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 AT_WORK = ("running", "degraded")
 
+TROUBLED = {
+    "licence",
+    "slow",
+    "missing",
+    "typo",
+    "mistaken",
+    "leaving",
+    "revoked",
+    "rival_at_start",
+    "flooded_at_start",
+}
+"""Those whose trouble begins with their start."""
+
 
 @pytest.fixture(scope="module")
 def fleet() -> Iterator[FailingFleet]:
@@ -34,7 +47,7 @@ async def begin(fleet: FailingFleet) -> None:
     # More at once would look like trouble of the machine, and nobody's own.
     for name in ("licence", "slow"):
         await fleet.until(name, "quarantined")
-    for name in ("bystander", "rival", "hoard", "killed"):
+    for name in FLEET.keys() - TROUBLED:
         await fleet.until(name, "running")
     await fleet.say("hoard", "/hoard")
 
