@@ -61,7 +61,7 @@ _NO_PROCESS: dict[type[Event], Cell] = {
 }
 
 _ALIVE: dict[type[Event], Cell] = {
-    Want: note_wanted,
+    Want: ignore,
     Unwant: ending.stop,
     Restart: ending.stop_and_start,
     Quarantine: ending.kill_and_shut_away,
@@ -147,7 +147,7 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
     },
     State.BACKOFF: _NO_PROCESS
     | {
-        Want: note_wanted,
+        Want: ignore,
         Unwant: resting.rest,
         Restart: resting.await_turn,
         Quarantine: resting.shut_away,

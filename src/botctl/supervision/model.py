@@ -35,9 +35,6 @@ class State(StrEnum):
 HAS_PROCESS = frozenset({State.STARTING, State.RUNNING, State.DEGRADED, State.PAUSED, State.STOPPING, State.FAILED})
 """States in which a process exists or has been asked for."""
 
-SERVING = frozenset({State.RUNNING, State.DEGRADED})
-"""States in which a bot answers its users."""
-
 
 class Failure(StrEnum):
     """Why an incarnation failed; `failures.TREATMENT` says what follows."""
