@@ -50,6 +50,8 @@ class Account:
         self._expected: dict[int, list[Action]] = {}
         self._seen: list[Change] = []
         self._soonest = 0.0
+        self.pending: set[int] = set()
+        """Those whose deadline is about to be seen to."""
 
     def broken(self, law: str, what: str, key: int | None = None) -> NoReturn:
         """Say that an invariant does not hold."""

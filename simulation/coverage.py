@@ -15,17 +15,11 @@ Cells = dict[State, dict[type[Event], int]]
 _NO_DEADLINE = "a child in this state has no deadline"
 _NOT_WAITING = "turns are given only to those who wait for one: configured and backoff"
 _NOT_BACKOFF = "the breaker holds back only what is in backoff"
-_ANSWERED = "the launcher answers a request once, and a child is heard only after that answer"
 
 UNREACHABLE: dict[tuple[State, str], str] = {
     **{(state, "Due"): _NO_DEADLINE for state in (State.CONFIGURED, State.STOPPED, State.QUARANTINED)},
     **{(state, "Admitted"): _NOT_WAITING for state in State if state not in (State.CONFIGURED, State.BACKOFF)},
     **{(state, "Held"): _NOT_BACKOFF for state in State if state is not State.BACKOFF},
-    **{
-        (state, event): _ANSWERED
-        for state in (State.RUNNING, State.DEGRADED, State.PAUSED)
-        for event in ("Spawned", "SpawnFailed")
-    },
 }
 """Cells that no history can hit. Each must have been hit 0 times."""
 

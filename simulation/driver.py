@@ -7,6 +7,8 @@ processes. Everything fed and decided is shown to the oracle.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from botctl.supervision import commands, events
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """Reports of one child that are handled before the others have their turn."""
+
+HEARD = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+"""States of a child whose process is known."""
 
 LAST_WORDS = 3
 """More of them break the protocol."""
@@ -49,11 +54,12 @@ class Driver:
         self.children: dict[int, Child] = {}
         self.ready: list[tuple[Child, Process, bool]] = []
         """Descriptors that are readable; True: the pidfd of a process that has ended."""
-        self.deferred: deque[tuple[Child, Process, bool]] = deque()
-        """What is left for when everything that is ready has been seen to; True: the end of a process."""
+        self.deferred: deque[Callable[[], None]] = deque()
+        """What is left for when everything that is ready has been seen to."""
         self.launched: list[tuple[Process, int | None, str]] = []
         self.strays: list[tuple[Child, events.Event]] = []
-        """Reports of processes that are gone, to children without one. The real loop drops them with their pipes."""
+        """Reports of processes that are gone, to children without one, and second answers of the launcher. The real
+        loop drops them, with their pipes and requests."""
         self.now = 0.0
         self.fed = 0
         self.shutting_down = False
@@ -172,7 +178,7 @@ class Driver:
         pipe = process.pipe
         if len(pipe) > AT_ONCE:
             taken, process.pipe = pipe[:AT_ONCE], pipe[AT_ONCE:]
-            self.deferred.append((child, process, False))
+            self.deferred.append(partial(self._go_on, child, process))
         else:
             taken, process.pipe = pipe, []
             process.waiting = False
@@ -181,6 +187,10 @@ class Driver:
         for report in taken:
             if child.process is not process or not self._handle(child, process, report):
                 return
+
+    def _go_on(self, child: Child, process: Process) -> None:
+        if child.process is process:
+            self._read(child)
 
     def _drain(self, child: Child, process: Process) -> None:
         """All that a child has said which has ended; of its heartbeats only the last."""
@@ -274,14 +284,15 @@ class Driver:
             ready, self.ready = self.ready, []
             for child, process, ended in ready:
                 if ended:
-                    self.deferred.append((child, process, True))
+                    self.deferred.append(partial(self._ended, child, process))
                 elif child.process is process:
                     self._read(child)
         if self.strays:
             strays, self.strays = self.strays, []
             for child, event in strays:
                 found = self.children.get(child.key)
-                if found is None or (found is child and child.record.state not in HAS_PROCESS):
+                state, answer = child.record.state, type(event) in (events.Spawned, events.SpawnFailed)
+                if found is None or (found is child and (state not in HAS_PROCESS or (answer and state in HEARD))):
                     self.dispatch(child, event)
         if self.launched:
             launched, self.launched = self.launched, []
@@ -290,11 +301,7 @@ class Driver:
         if self.deferred:
             # A turn does as much as fits.
             for _ in range(self.world.fits(len(self.deferred))):
-                child, process, ended = self.deferred.popleft()
-                if ended:
-                    self._ended(child, process)
-                elif child.process is process:
-                    self._read(child)
+                self.deferred.popleft()()
         if late > STALL:
             self.fed += 1
             changes = self.machine.stalled(late, now)
@@ -328,17 +335,22 @@ class Driver:
     def _take_deadlines(self, now: float) -> None:
         machine = self.machine
         for key in machine.due(now):
-            child = self.children.get(key)
-            if child is None:
-                continue
-            if child.record.state is not State.STOPPING and child.record.state is not State.FAILED:
-                self._read(child)
-            if machine.is_due(key, now):
-                self.dispatch(child, events.Due())
+            self.oracle.pending.add(key)
+            self.deferred.append(partial(self._take_deadline, key))
         changes = machine.elapse(now)
         self.oracle.elapsed(now, changes)
         if changes:
             self.perform(changes)
+
+    def _take_deadline(self, key: int) -> None:
+        self.oracle.pending.discard(key)
+        child = self.children.get(key)
+        if child is None:
+            return
+        if child.record.state is not State.STOPPING and child.record.state is not State.FAILED:
+            self._read(child)
+        if self.machine.is_due(key, self.now):
+            self.dispatch(child, events.Due())
 
     # --- shutting down ---------------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from botctl.supervision import events
 from botctl.supervision.model import Exit, Failure, State
 from simulation.account import EPSILON, Account
-from simulation.view import NOT, RESTING, View
+from simulation.view import ASKED, NOT, RESTING, View
 
 HOPELESS = frozenset({Failure.BAD_TOKEN, Failure.CODE})
 NOT_COUNTED = frozenset({Failure.CONFLICT, Failure.SIGNAL, Failure.SPAWN})
@@ -20,7 +20,7 @@ class Endings(Account):
 
     def _gone(self, view: View, event: events.Exited | events.SpawnFailed, now: float) -> None:
         """The process has ended, or never was."""
-        if not view.process:
+        if not view.process or (type(event) is events.SpawnFailed and view.process != ASKED):
             return
         judged, ending, after = view.judged, view.ending, view.afterwards
         said, why = view.said, view.said_why

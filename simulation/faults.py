@@ -8,7 +8,7 @@ from random import Random
 from botctl.supervision import events
 from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Record, State
 from botctl.supervision.reconcile import Wanted
-from simulation.driver import Child
+from simulation.driver import HEARD, Child
 from simulation.orders import Command, Fleet, Heard, NewLimits, Order
 from simulation.process import Kind, Process
 from simulation.profiles import draw_policy
@@ -193,10 +193,19 @@ class Storyteller:
         world.held_busy = self.random.random() < 0.5
 
     def _stray(self) -> None:
-        """A report of a process that is gone, to a bot that has none."""
+        """A report of a process that is gone, to a bot that has none; or the launcher's answer a second time."""
         children = self.world.driver.children
+        chance = self.random.random()
+        if chance > 0.7:
+            heard = [child for child in children.values() if child.record.state in HEARD]
+            unwell = [child for child in heard if child.record.state is not State.RUNNING]
+            heard = unwell or heard
+            if heard:
+                child = heard[int(self.random.random() * len(heard))]
+                self.world.driver.strays.append((child, STRAYS[int(self.random.random() * 2)]))
+            return
         resting = [child for child in children.values() if child.record.state not in HAS_PROCESS]
-        if self.random.random() < 0.05:
+        if chance < 0.05:
             resting = [Child(99, Kind.BOT, Record(99))]  # of one that nobody knows any more
         if resting:
             child = resting[int(self.random.random() * len(resting))]

@@ -97,12 +97,19 @@ class Oracle(Verifier):
         self._settle(now)
         self._compare(changes, now)
         if now >= self._soonest:
-            self._soonest = min((view.due for view in self.views.values() if view.due is not None), default=1e18)
+            self._soonest = self._next_due()
             if self._soonest <= now:
                 late = next(view for view in self.views.values() if view.due == self._soonest)
                 self.broken(
                     "deadlines", f"{late.shown()}: due at {late.due:.3f} and nothing was done by {now:.3f}", late.key
                 )
+            if self.pending:
+                self._soonest = 0.0  # to be looked for anew
+
+    def _next_due(self) -> float:
+        """The next deadline of those that aren't about to be seen to."""
+        views, pending = self.views.values(), self.pending
+        return min((view.due for view in views if view.due is not None and view.key not in pending), default=1e18)
 
     def looks(self, look: float | None, now: float) -> None:
         """When supervision wants to be asked again: not later than something is due."""
@@ -114,7 +121,7 @@ class Oracle(Verifier):
             soonest = turn
         if soonest >= 1e17 or (look is not None and look <= soonest + EPSILON):
             return
-        soonest = self._soonest = min((one.due for one in self.views.values() if one.due is not None), default=1e18)
+        soonest = self._soonest = self._next_due()
         if self.fuse.stage != "closed":
             soonest = min(soonest, self.fuse.until)
         if turn is not None:

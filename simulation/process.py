@@ -30,6 +30,7 @@ class Process:
 
     __slots__ = (
         "alive",
+        "asked_at",
         "beat_every",
         "beating",
         "blocked",
@@ -70,7 +71,7 @@ class Process:
         self.incarnation = incarnation
         self.pid: int | None = None
         self.alive = False
-        self.born_at = 0.0
+        self.asked_at = self.born_at = 0.0
         self.exit: Exit | None = None
         self.pipe: list[Report] = []
         self.known = False

@@ -12,7 +12,7 @@ from botctl.supervision.model import Failure, Health, State
 from simulation.account import EPSILON
 from simulation.endings import Endings
 from simulation.profiles import Setting
-from simulation.view import KILL, NOT, TERM, UP, View
+from simulation.view import ASKED, KILL, NOT, TERM, UP, View
 
 
 class Rules(Endings):
@@ -103,7 +103,7 @@ class Rules(Endings):
                 self._queues(view, now, fresh=False)
 
     def _spawned(self, view: View, event: events.Spawned, now: float) -> None:
-        if not view.process:
+        if view.process != ASKED:
             return
         view.process, view.pid = UP, event.pid
         if view.ending:

@@ -21,6 +21,8 @@ from simulation.world import World
 CONTROL, SERVICE, SET_UP = -1, -2, -3
 SERVICE_POLICY = Policy(intensity=None, first_delay=0.0625, max_delay=2.0, stop_timeout=2.0, heartbeat_timeout=None)
 MOST_TURNS = 20_000
+SPINS = 100
+"""Looks in a row for which supervision may ask at once: much can happen in a moment, but not without end."""
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Schedule:
         self.oracle.living = self.world.living
         self.teller = Storyteller(self.world)
         self.now = 0.0
+        self.spins = 0
         self.lost = 0.0
         """Seconds for which the loop was held up."""
 
@@ -135,7 +138,11 @@ class Schedule:
         world, driver = self.world, self.driver
         heap, tick = world.heap, self.setting.tick
         look = self.machine.next_look()
-        self.oracle.looks(look, self.now)
+        if not driver.deferred:
+            self.oracle.looks(look, self.now)
+            self.spins = self.spins + 1 if look is not None and look <= self.now else 0
+            if self.spins > SPINS:
+                self.oracle.broken("next look", f"wants to be asked again at once, {SPINS} times in a row")
         if driver.ready or driver.launched or driver.strays or driver.deferred:
             wake = self.now if self.random.random() < 0.8 else self.now + tick
         else:

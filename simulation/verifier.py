@@ -59,8 +59,12 @@ class Verifier(Rules):
                 self._compare_quiet(change)
                 return
         done: dict[int, list[Action]] = {}
+        last = 0
         for change in changes:
             key = change.key
+            if key == last and type(change.event) is events.Admitted:
+                self.broken("consistent changes", "a state without a stay is shown", key)
+            last = key
             view = views.get(key)
             if view is None:
                 self.broken("consistent changes", "a change of a child that is not on the books", key)

@@ -9,6 +9,7 @@ from bisect import bisect
 from collections.abc import Callable
 from heapq import heappop, heappush
 from itertools import accumulate
+from math import ceil
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,7 @@ class World:
     def launch(self, process: Process) -> None:
         """One request after the other; each ends with a process or an error, sooner or later."""
         profile, number = self.setting.profile, self.random.random
+        process.asked_at = self.now
         begin = max(self.now, self._free_at)
         fails = False
         if process.kind is Kind.SERVICE:
@@ -208,8 +210,22 @@ class World:
             process.grows = 10.0 if number() < 0.5 else number() * 20
         elif fate == "busy":
             process.updates_step = 1.0 if number() < 0.5 else number() * 10
+            self._ages(process)
         self._beats(process)
         self.after(ready_in, self._becomes_ready, process)
+
+    def _ages(self, process: Process) -> None:
+        """It is at the very limit of its work from the start, or heard of when it is at that of its age."""
+        policy = self.policies[process.key]
+        if policy.max_updates and self.random.random() < 0.5:
+            process.updates = policy.max_updates * (1.102 if self.random.random() < 0.7 else 0.9) - process.updates_step
+        if policy.max_age:
+            at = process.asked_at + policy.max_age * (1.1 if self.random.random() < 0.7 else 0.9)
+            self.after(ceil(at / self.tick) * self.tick - self.now, self._one_beat, process)
+
+    def _one_beat(self, process: Process) -> None:
+        if process.alive and not process.frozen and len(process.pipe) < CAPACITY:
+            self.write(process, Beat(Health.OK, "", process.memory, process.updates))
 
     def _beats(self, process: Process) -> None:
         policy = self.policies[process.key]
