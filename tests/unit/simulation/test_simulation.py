@@ -14,6 +14,7 @@ from simulation import coverage, mutants, mutate, pool
 from simulation.equivalent_mutants import EQUIVALENT
 from simulation.invariants import INVARIANTS
 from simulation.population import Population
+from simulation.report import invariants
 from simulation.schedule import run
 
 
@@ -37,9 +38,9 @@ def test_a_breach_prints_its_history_and_how_to_replay_it(monkeypatch: pytest.Mo
     monkeypatch.setattr("botctl.supervision.cells.ending.FROM_OUTSIDE", frozenset())  # every signal is a crash
     assert command.play(seed=1, schedules=40, jobs=1, file=None) == 1
     said = capsys.readouterr().out
-    assert re.search(r"^ +\d+\.\d{4}  \d+ running: Exited\(exit=Exit\(code=None, signal=", said, re.MULTILINE)
+    assert re.search(r"^ +\d+\.\d{4}  \d+ \w+: Exited\(exit=Exit\(code=None, signal=", said, re.MULTILINE)
     assert re.search(r"^ +\d+ #\d+ configured -> starting \(\)  Spawn\(incarnation=\d+\)$", said, re.MULTILINE)
-    assert re.search(r"^BROKEN at \d+\.\d+, child \d+: backoff: failure 1 in a row", said, re.MULTILINE)
+    assert re.search(r"^BROKEN at \d+\.\d+, child \d+: (backoff|record|breaker|state): ", said, re.MULTILINE)
     assert re.search(r"^replay: scripts/simulate --replay \d+$", said, re.MULTILINE)
 
 
@@ -104,4 +105,6 @@ def test_every_breach_has_a_name_that_is_explained():
                 assert isinstance(law, ast.Constant)
                 used.add(str(law.value))
     assert used <= set(INVARIANTS)
+    page = Path(__file__).parents[3] / "docs" / "reliability.md"
+    assert invariants() in page.read_text("utf-8")
     assert set(INVARIANTS) - used == {"never falls over", "spread"}
