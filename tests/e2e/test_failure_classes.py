@@ -13,25 +13,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.failing_fleet import FLEET, IDS, FailingFleet, Rival, failing_fleet
+from support.failing_fleet import FLEET, IDS, TROUBLED, FailingFleet, Rival, failing_fleet
 from support.stack import eventually
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
 
 AT_WORK = ("running", "degraded")
-
-TROUBLED = {
-    "licence",
-    "slow",
-    "missing",
-    "typo",
-    "mistaken",
-    "leaving",
-    "revoked",
-    "rival_at_start",
-    "flooded_at_start",
-}
-"""Those whose trouble begins with their start."""
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +197,7 @@ async def test_a_bot_that_never_gets_ready_is_ended_and_its_stack_names_the_line
 
 async def test_flood_control_never_restarts_a_bot_whatever_it_is_told(fleet: FailingFleet) -> None:
     at_start = await fleet.until("flooded_at_start", "running", restarts=0)
-    assert at_start["incarnation"] == 1, "told to wait three times its ready_timeout"
+    assert at_start["incarnation"] == 1, "told to wait for longer than its ready_timeout"
     before = await fleet.until("flooded", "running")
     async with fleet.stack.sandbox() as telegram:
         await telegram.inject_fault("sendMessage", bot_id=IDS["flooded"], status=429, retry_after=1, times=2)
@@ -289,8 +276,8 @@ async def test_a_server_that_is_away_restarts_nobody(fleet: FailingFleet, server
 
 
 async def test_who_shares_its_token_is_degraded_and_says_so(fleet: FailingFleet) -> None:
-    at_start = fleet.bot("rival_at_start")
-    assert (at_start["state"], at_start["incarnation"]) == ("starting", 1), "waiting is no reason to be ended"
+    at_start = await fleet.until("rival_at_start", "starting")
+    assert at_start["incarnation"] == 1, fleet.why("rival_at_start")
     assert "another process polls this bot (Conflict: " in at_start["reason"]
     assert "stop it, or have @BotFather revoke the token" in fleet.why("rival_at_start")
     degraded = await fleet.until("rival", "degraded", restarts=0)

@@ -33,8 +33,8 @@ FLEET: dict[str, dict[str, Any]] = {
     "leaving": {"handlers": "failing.leaving:register"},
     "revoked": SHOP,
     "rival": SHOP,
-    "rival_at_start": SHOP | {"restart": {"ready_timeout": "2s"}},
-    "flooded_at_start": SHOP | {"restart": {"ready_timeout": "2s"}},
+    "rival_at_start": SHOP | {"restart": {"ready_timeout": "6s"}},
+    "flooded_at_start": SHOP | {"restart": {"ready_timeout": "5s"}},
     "flooded": SHOP,
     "thoughtless": {"assistant": {"base_url": "http://127.0.0.1:9/v1", "retries": 0}},
     "hoard": SHOP | {"limits": {"attempts": 1, "memory": "400M", "memory_soft": "100M"}},
@@ -46,6 +46,11 @@ FLEET: dict[str, dict[str, Any]] = {
     "resting": SHOP,
 }
 """By name; a bot whose name is a command of `failing.shop` breaks on it."""
+
+TROUBLED = frozenset(
+    ["licence", "slow", "missing", "typo", "mistaken", "leaving", "revoked", "rival_at_start", "flooded_at_start"]
+)
+"""Those whose trouble begins with their start."""
 
 IDS = {name: 7410000001 + place for place, name in enumerate(FLEET)}
 
@@ -163,7 +168,7 @@ def failing_fleet() -> Iterator[FailingFleet]:
 async def _refuse(stack: Stack) -> None:
     async with stack.sandbox() as telegram:
         await telegram.inject_fault("*", bot_id=IDS["revoked"], status=401, description="Unauthorized", times=None)
-        await telegram.inject_fault("getUpdates", bot_id=IDS["flooded_at_start"], status=429, retry_after=6)
+        await telegram.inject_fault("getUpdates", bot_id=IDS["flooded_at_start"], status=429, retry_after=9)
         conflict = "Conflict: terminated by other getUpdates request; make sure that only one bot instance is running"
         await telegram.inject_fault(
             "getUpdates", bot_id=IDS["rival_at_start"], status=409, description=conflict, times=None
