@@ -63,7 +63,7 @@ class Heartbeat:
         self._depths: dict[str, float] = {}
         self._pss = 0.0
         self._asking: asyncio.Task[None] | None = None
-        self._ask_at = 0.0
+        self._ask_at = time.monotonic() + _DEPTH_EVERY  # not while it starts: that would be a second connection
 
     async def run(self) -> None:
         """Beat until cancelled."""
