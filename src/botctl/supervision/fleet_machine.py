@@ -95,7 +95,7 @@ class FleetMachine:
         changes: list[Change] = []
         if type(event) is Due and self._holds_back(key):
             event = Held(self.breaker.reason)
-            self.breaker.hold(key)
+            self._hold(key)
         self._apply(key, event, now, changes)
         self._give_turns(now, changes)
         return _merged(changes)
@@ -148,8 +148,9 @@ class FleetMachine:
         after, actions = step(before, event, now)
         paced = key in self._paced
         guiltless: tuple[int, ...] = ()
+        freed: tuple[int, ...] = ()
         if paced and type(event) in _ENDS and _is_environmental(before, after):
-            guiltless = self._tell_breaker_of_failure(key, now, changes)
+            guiltless, freed = self._tell_breaker_of_failure(key, now, changes)
             if key in guiltless and after.state is State.QUARANTINED:
                 # Judged again, without the failures that were not its own.
                 after, actions = step(before.but(failures=()), event, now)
@@ -178,6 +179,8 @@ class FleetMachine:
         for one in guiltless:
             if one in self.records:
                 self._apply(one, Pardoned(), now, changes)
+        for one in freed:
+            self._apply(one, Due(), now, changes)
 
     def _tell_breaker(self, key: int, before: Record, after: Record, event: Event, now: float) -> None:
         """Of a new state."""
@@ -186,17 +189,35 @@ class FleetMachine:
         if after.state in _SHOWS_LIFE:
             self.breaker.alive(key, now)
 
-    def _tell_breaker_of_failure(self, key: int, now: float, changes: list[Change]) -> tuple[int, ...]:
-        """Those whose failures were the environment's; once it opens, who waits for a turn waits for the breaker."""
+    def _tell_breaker_of_failure(
+        self, key: int, now: float, changes: list[Change]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Those whose failures were the environment's, and those that are held back no more.
+
+        Once it opens, who waits for a turn waits for the breaker.
+        """
         was_open = self.breaker.state is BreakerState.OPEN
-        guiltless = self.breaker.failed(key, sum(self.records[one].wanted for one in self._paced), now)
-        if self.breaker.state is BreakerState.OPEN and not was_open:
+        wanted = sum(self.records[one].wanted for one in self._paced)
+        guiltless = self.breaker.failed(key, wanted, now)
+        if self.breaker.state is not BreakerState.OPEN or was_open:
+            return guiltless, ()
+        freed: tuple[int, ...] = ()
+        if self.breaker.doubtful:
+            well = sum(self.records[one].state in _SHOWS_LIFE for one in self._paced)
+            own = [one for one in self.breaker.suspects() if 2 * well >= wanted or not self.records[one].been_ready]
+            freed = self.breaker.leave_alone(own)
+            guiltless = tuple(one for one in guiltless if one not in own)
+        if not self.breaker.closed:
             for one in self.turns.queue():
-                if self.records[one].state is State.BACKOFF:
+                if self.records[one].state is State.BACKOFF and self.breaker.minds(one):
                     self.turns.leave(one)
-                    self.breaker.hold(one)
+                    self._hold(one)
                     self._apply(one, Held(self.breaker.reason), now, changes)
-        return guiltless
+        return guiltless, freed
+
+    def _hold(self, key: int) -> None:
+        record = self.records[key]
+        self.breaker.hold(key, first=record.been_ready and record.consecutive == 1)
 
     def _forget(self, key: int, now: float) -> None:
         self._incarnations[key] = self.records.pop(key).incarnation
@@ -204,14 +225,14 @@ class FleetMachine:
         self._paced.discard(key)
         self._scheduled.pop(key, None)
         self.turns.leave(key)
-        self.breaker.drop(key, now)
+        self.breaker.forget(key, now)
 
     def _give_turns(self, now: float, changes: list[Change]) -> None:
         while (key := self.turns.next(now)) is not None:
             self._apply(key, Admitted(), now, changes)
 
     def _holds_back(self, key: int) -> bool:
-        return key in self._paced and not self.breaker.closed and self.records[key].state is State.BACKOFF
+        return key in self._paced and self.breaker.minds(key) and self.records[key].state is State.BACKOFF
 
     def _schedule(self, key: int) -> None:
         """Look at a child at its deadline; one that moves away keeps its entry, which is put right when it comes."""

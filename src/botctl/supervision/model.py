@@ -140,6 +140,8 @@ class Record:
     """When `Due` is to be reported; what it means depends on the state."""
     ready: bool = False
     ready_at: float | None = None
+    been_ready: bool = False
+    """Whether any of its incarnations has been ready."""
     started_at: float | None = None
     escalation: Escalation = Escalation.NONE
     after_stop: AfterStop = AfterStop.STAY

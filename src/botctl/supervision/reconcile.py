@@ -42,7 +42,8 @@ def reconcile(current: Mapping[int, Wanted], desired: Mapping[int, Wanted], reco
 
 def _event(before: Wanted | None, wanted: Wanted, record: Record | None) -> Event | None:
     if not wanted.enabled:
-        return Unwant("disabled in the fleet file") if before is None or before.enabled else None
+        runs = record is not None and record.wanted
+        return Unwant("disabled in the fleet file") if before is None or before.enabled or runs else None
     if before is None or not before.enabled:
         return Want()
     if before.digest == wanted.digest:

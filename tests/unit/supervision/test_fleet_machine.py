@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from botctl.supervision import events
@@ -143,16 +145,71 @@ def test_a_probe_that_fails_doubles_the_pause_up_to_its_maximum():
         assert breaker.state is BreakerState.OPEN
 
 
-def test_a_storm_quarantines_nobody_however_long_it_lasts():
-    machine = fleet(4)
-    now = 10.0
-    for _ in range(2000):
-        for key in sorted(states(machine, State.STARTING) | states(machine, State.RUNNING)):
-            machine.feed(key, CRASH, now)
+def weather(machine: FleetMachine, seconds: float, broken: Callable[[int], bool], *, start: float = 10.0) -> float:
+    """Let time pass; who is broken crashes when it starts, everybody else gets ready and beats. When that was."""
+    now = start
+    while now < start + seconds:
+        for key in sorted(states(machine, State.STARTING)):
+            if broken(key):
+                machine.feed(key, CRASH, now)
+            else:
+                raise_up(machine, key, now)
+        for key in states(machine, State.RUNNING) | states(machine, State.DEGRADED):
+            machine.feed(key, events.Beat(), now)
         now += 0.25
         look(machine, now)
+    return now
+
+
+def test_a_storm_quarantines_nobody_however_long_it_lasts_and_ends_by_itself():
+    machine = fleet(4)
+    for key in (1, 2, 3, 4):
+        machine.feed(key, CRASH, 10.0)
+    now = weather(machine, 600.0, lambda key: True)
     assert states(machine, State.QUARANTINED) == set()
     assert machine.records[1].restarts < 60, "and the machine is not worn out by restarts"
+    weather(machine, 60.0, lambda key: False, start=now)
+    assert states(machine, State.RUNNING) == {1, 2, 3, 4}
+
+
+@pytest.mark.parametrize(("size", "bad"), [(9, 3), (60, 20), (150, 50)])
+def test_a_part_that_fails_while_the_others_are_well_is_at_fault_itself(size: int, bad: int):
+    machine = fleet(size)
+    for key in range(1, bad + 1):
+        machine.feed(key, CRASH, 10.0)
+    assert machine.breaker.state is BreakerState.OPEN
+    weather(machine, 60.0, lambda key: key <= bad)
+    assert states(machine, State.QUARANTINED) == set(range(1, bad + 1))
+    assert states(machine, State.RUNNING) == set(range(bad + 1, size + 1))
+
+
+def test_a_fleet_that_has_never_been_ready_is_at_fault_itself():
+    machine = fleet(3, up=False)
+    weather(machine, 60.0, lambda key: True, start=0.0)
+    assert states(machine, State.QUARANTINED) == {1, 2, 3}
+
+
+@pytest.mark.parametrize(("size", "bad"), [(9, 3), (60, 20)])
+def test_a_bot_that_fails_once_amid_others_that_go_on_failing_is_back_soon(size: int, bad: int):
+    machine = fleet(size)
+    for key in range(1, bad + 1):
+        machine.feed(key, CRASH, 10.0)
+    now = weather(machine, 3.0, lambda key: key <= bad)
+    machine.feed(size, CRASH, now)
+    weather(machine, 31.0, lambda key: key <= bad, start=now)
+    assert machine.records[size].state is State.RUNNING
+
+
+def test_who_is_on_its_own_is_the_breakers_affair_again_when_it_has_been_well():
+    breaker = Breaker(BreakerPolicy(calm=60.0))
+    breaker.leave_alone([1])
+    assert breaker.failed(1, 3, 10.0) == ()
+    breaker.alive(1, 11.0)
+    breaker.failed(1, 3, 70.9)
+    breaker.alive(1, 71.0)
+    breaker.failed(1, 3, 131.0)
+    breaker.failed(2, 3, 131.0)
+    assert breaker.failed(3, 3, 131.0) == (1, 2, 3)
 
 
 def test_a_probe_that_neither_lives_nor_dies_makes_way_for_another():

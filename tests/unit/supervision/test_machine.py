@@ -125,21 +125,21 @@ def test_what_no_restart_mends_is_quarantined_at_once(failure: Failure):
     assert (record.state, record.reason, record.last_failure) == (State.QUARANTINED, "Telegram says 401", failure)
 
 
-def test_kills_from_outside_never_quarantine():
+def test_kills_from_outside_never_quarantine_and_the_delay_keeps_kills_in_a_row_apart():
     record = running()
-    now = 1.0
-    for _ in range(50):
+    now, delays = 1.0, []
+    for _ in range(20):
         now += 0.5
         record, _ = step(record, events.Exited(Exit(signal=9)), now)
         assert record.state is State.BACKOFF
         assert record.deadline is not None
-        assert record.deadline - now < 0.1, "a bot that was well is back at once"
-        record, _ = play(
-            (record.deadline, events.Due()),
-            (now + 0.2, events.Spawned(1)),
-            (now + 0.3, events.BecameReady()),
-            record=record,
-        )
+        delays.append(record.deadline - now)
+        now = record.deadline
+        record, _ = play((now, events.Due()), (now, events.Spawned(1)), (now, events.BecameReady()), record=record)
+    assert delays[0] < 0.1
+    assert delays[-1] > 2.4, "who kills itself over and over is started ever more seldom"
+    record, _ = step(record, events.Exited(Exit(signal=9)), now + 1.0)
+    assert record.deadline == now + 1.0, "who has been well for a second is started at once"
 
 
 def test_a_quarantined_child_starts_only_when_released():
@@ -320,7 +320,8 @@ def test_an_operators_stop_while_it_drains_for_its_memory_leaves_it_stopped():
     ("policy", "early", "late"),
     [
         (Policy(max_age=1000.0), (900.0, events.Beat()), (1101.0, events.Beat())),
-        (Policy(max_updates=1000), (5.0, events.Beat(updates=899)), (6.0, events.Beat(updates=1100))),
+        (Policy(max_updates=1000), (61.0, events.Beat(updates=899)), (62.0, events.Beat(updates=1100))),
+        (Policy(max_updates=1000), (60.9, events.Beat(updates=1e9)), (61.0, events.Beat(updates=1e9))),
     ],
 )
 def test_age_and_work_recycle_a_bot_without_blame(policy: Policy, early, late):
@@ -472,3 +473,18 @@ def test_an_answer_of_the_launcher_that_comes_twice_ends_nobody():
     record = running()
     assert step(record, events.SpawnFailed("late"), 2.0) == Step(record)
     assert step(record, events.Spawned(77), 2.0) == Step(record)
+
+
+def test_what_a_bot_has_said_it_dies_of_is_not_forgotten_when_it_hangs_on_its_way_out():
+    record, _ = play(
+        (2.0, events.LastWords(Failure.BAD_TOKEN, "Telegram says 401")), (12.0, events.Due()), (12.2, events.Due()),
+        (12.3, events.Exited(Exit(signal=9))), record=running(1.0),
+    )  # fmt: skip
+    assert (record.state, record.last_failure, record.reason) == (
+        State.QUARANTINED, Failure.BAD_TOKEN, "Telegram says 401",
+    )  # fmt: skip
+
+
+def test_a_bot_that_has_no_process_yet_is_not_blamed_for_it():
+    record, actions = play((0.0, events.Want()), (20.0, events.Due()))
+    assert (record.state, record.deadline, actions) == (State.STARTING, 40.0, [Spawn(1)])

@@ -45,3 +45,9 @@ def test_a_new_configuration_frees_a_bot_that_failed_with_the_old_one_and_starts
     }
     plan = reconcile(current, {key: Wanted("new") for key in (1, 2, 3)}, records)
     assert {key: type(event) for key, event in plan.events.items()} == {1: Release, 2: Restart}
+
+
+def test_a_disabled_bot_that_somebody_started_is_stopped_by_the_next_fleet():
+    off = {1: Wanted("a", enabled=False)}
+    assert reconcile(off, off, {1: Record(1, state=State.STOPPED)}).events == {}
+    assert type(reconcile(off, off, {1: Record(1, state=State.RUNNING, wanted=True)}).events[1]) is Unwant

@@ -184,9 +184,9 @@ def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> 
     treatment = TREATMENT[failure]
     ready_for = now - record.ready_at if record.ready_at is not None else 0.0
     stable = record.ready_at is not None and ready_for >= policy.period
-    blameless = record.ready and not treatment.counted
+    at_once = stable or (record.ready and not treatment.counted and ready_for >= AT_ONCE_AFTER)
     failures = (*within(record.failures, now, policy.period), now) if treatment.counted else record.failures
-    consecutive = 1 if stable or blameless else record.consecutive + 1
+    consecutive = 1 if at_once else record.consecutive + 1
     gone = record.but(
         pid=None,
         ready=False,
@@ -208,7 +208,6 @@ def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> 
     if treatment.counted and policy.intensity is not None and len(failures) > policy.intensity:
         often = f"{len(failures)} failures within {policy.period:g} s, the last: {cause}"
         return Step(gone.enter(State.QUARANTINED, now, often))
-    at_once = stable or (blameless and ready_for >= AT_ONCE_AFTER)
     first = 0.0 if at_once else policy.first_delay
     pause = delay(first, policy.max_delay, consecutive, key=record.key, turn=record.incarnation)
     return Step(gone.enter(State.BACKOFF, now, cause, deadline=now + pause))

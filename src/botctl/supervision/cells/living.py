@@ -24,7 +24,7 @@ def ready(record: Record, event: BecameReady, now: float) -> Step:
     """It does its job."""
     state = State.DEGRADED if record.deaf else State.RUNNING
     deadline = _next_beat(record, now)
-    return Step(record.enter(state, now, record.deaf, ready=True, ready_at=now, deadline=deadline))
+    return Step(record.enter(state, now, record.deaf, ready=True, ready_at=now, been_ready=True, deadline=deadline))
 
 
 def beat(record: Record, event: Beat, now: float) -> Step:
@@ -56,7 +56,9 @@ def deafness(record: Record, event: Hearing, now: float) -> Step:
 
 
 def never_ready(record: Record, event: Due, now: float) -> Step:
-    """It took too long to become ready: have its stacks written, then kill it."""
+    """It took too long to become ready: have its stacks written, then kill it. Without a process it has more time."""
+    if record.pid is None:  # who makes processes has a deadline of its own, and will tell
+        return Step(record.but(deadline=now + record.policy.ready_timeout))
     said = f" ({record.reason})" if record.reason else ""
     return _condemn(record, Failure.NOT_READY, f"not ready within {record.policy.ready_timeout:g} s{said}", now)
 
@@ -117,6 +119,8 @@ def _recycle(record: Record, event: Beat, now: float) -> Step | None:
         return drain(condemned, AfterStop.FAIL, reason, now)
     if record.state is State.PAUSED or not (policy.max_age or policy.max_updates):
         return None  # one that is paused is not well, and would not be by a restart
+    if record.ready_at is None or now - record.ready_at < policy.period:
+        return None  # whatever it says of its work, it isn't started anew more often than that
     spread = about(record.key, record.incarnation)
     if policy.max_age and record.started_at is not None and now - record.started_at >= policy.max_age * spread:
         return drain(record, AfterStop.START, f"recycled after {now - record.started_at:.0f} s", now)
@@ -126,13 +130,14 @@ def _recycle(record: Record, event: Beat, now: float) -> Step | None:
 
 
 def _condemn(record: Record, failure: Failure, reason: str, now: float) -> Step:
+    said = record.last_words is not None  # it has told what it dies of, and did not come to its end
     return Step(
         record.enter(
             State.FAILED,
             now,
             reason,
-            last_words=failure,
-            last_detail=reason,
+            last_words=record.last_words if said else failure,
+            last_detail=record.last_detail if said else reason,
             deadline=now + record.policy.dump_timeout,
         ),
         (DumpStacks(),),
