@@ -79,7 +79,7 @@ def _load(entry: str) -> Entry:
 def _say(channel: Channel, error: BaseException) -> None:
     failure = messages.Failure.MEMORY if isinstance(error, MemoryError) else messages.Failure.CRASH
     with contextlib.suppress(ChannelClosedError):
-        channel.send(messages.Failing(failure=failure, detail=f"{type(error).__name__}: {error}"[:2000]))
+        channel.send(messages.Failing(failure=failure, detail=f"{type(error).__name__}: {error}"[:6000]))
 
 
 def _redirect(log: int) -> None:

@@ -67,6 +67,8 @@ class Child:
 
     pipes: ChildPipes | None = None
     pidfd: int | None = None
+    reaped: bool = False
+    """Whether the process of this incarnation has been waited for: its number may be somebody else's now."""
     stacks: int | None = None
     """Where it writes its stacks (`stacks.new_file`)."""
     cgroup: str = ""
@@ -77,6 +79,8 @@ class Child:
     counters: dict[str, float] = field(default_factory=dict)
     wall_since: float = 0.0
     wall_started: float | None = None
+    recorded_state: str = ""
+    """Where it was, as its last record tells."""
     recorded_at: float = 0.0
     """When its last transition was recorded, in seconds since the epoch."""
     last_words: int = 0
@@ -102,7 +106,9 @@ class Child:
                 return
 
     def kill_group(self) -> None:
-        """KILL the child and whatever is left of its process group."""
+        """KILL the child and whatever is left of its process group; nobody, once it has been waited for."""
+        if self.reaped:
+            return
         self.signal(signal.SIGKILL)
         if self.record.pid is not None:
             linux.signal_group(self.record.pid, signal.SIGKILL)
@@ -117,6 +123,7 @@ class Child:
             return Exit()
         if pid == 0:
             return None
+        self.reaped = True
         # The group outlives its leader as long as it has members, and then nobody else can get its number.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGKILL)

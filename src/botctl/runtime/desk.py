@@ -20,7 +20,7 @@ from botctl.runtime.record_outbox import RecordOutbox
 from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
 from botctl.supervision.fleet_machine import Change
-from botctl.supervision.model import HAS_PROCESS, AfterStop, Exit, Record, State
+from botctl.supervision.model import HAS_PROCESS, AfterStop, Exit, Failure, Record, State
 from botctl.supervision.reconcile import Wanted
 
 if TYPE_CHECKING:
@@ -31,7 +31,18 @@ HISTORY_LOG = "deaths"
 
 BOT_ENTRY = "botctl.bot.process:main"
 
-_MOODS = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
+_FLAPPING = (
+    frozenset({State.RUNNING, State.DEGRADED, State.PAUSED}),
+    frozenset({State.STARTING, State.PAUSED}),
+)
+"""States between which a bot may go to and fro as it likes."""
+
+FLAPS_APART = 1.0
+"""Seconds from one record to the next of a bot that goes to and fro."""
+
+_WITH_STACKS = frozenset({Failure.CRASH, Failure.HANG, Failure.NOT_READY})
+"""Failures whose record has stacks: they were asked for, or are the traceback of a fatal signal. What others have
+written into the file is nobody's answer."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ class Desk:
         self._supervisor = supervisor
         self._outbox = RecordOutbox()
         self._seq = 0
+        self._owed: set[int] = set()
         self._endings: dict[int, _Ending] = {}
         self._started = time.time()
         self.generation = 0
@@ -112,32 +124,49 @@ class Desk:
         if child.kind is not Kind.BOT:
             return True
         before, record = change.before, change.after
-        now = time.time()
-        if {before.state, record.state} <= _MOODS and 0 <= now - child.recorded_at < 1.0:
+        flaps = any({before.state, record.state} <= states for states in _FLAPPING)
+        if flaps and 0 <= time.time() - child.recorded_at < FLAPS_APART:
+            self._owed.add(child.key)
             return False
-        child.recorded_at = now
         ended = isinstance(change.event, events.Exited | events.SpawnFailed)
-        self._seq += 1
-        lifecycle = messages.Lifecycle(
-            seq=self._seq,
-            at=now,
-            name=child.name,
-            bot_id=child.key,
-            incarnation=before.incarnation if ended else record.incarnation,
-            from_state=before.state.value,
-            to_state=record.state.value,
-            reason=record.reason,
-            pid=before.pid if ended else record.pid,
-        )
+        lifecycle = self._lifecycle(child, before.state.value, before if ended else record, record)
         if ended:
             lifecycle = self._death(lifecycle, child, before, record, ending)
             self._supervisor.logs.write(HISTORY_LOG, messages.encode(lifecycle).decode())
-            if ending is not None and ending.stacks:
+            if lifecycle.stacks:
                 # In one piece: there may be as many lines as bytes.
-                self._supervisor.logs.write(child.log_name, f"[stacks of its threads and tasks]\n{ending.stacks}")
+                self._supervisor.logs.write(child.log_name, f"[stacks of its threads and tasks]\n{lifecycle.stacks}")
         self._outbox.add(lifecycle)
         self._tell_records()
         return True
+
+    def settle(self) -> None:
+        """Record where bots that went to and fro have got to; to be called about once a second."""
+        now = time.time()
+        for key in list(self._owed):
+            child = self._supervisor.children.get(key)
+            if child is not None and 0 <= now - child.recorded_at < FLAPS_APART:
+                continue
+            self._owed.discard(key)
+            if child is not None and child.record.state.value != child.recorded_state:
+                self._outbox.add(self._lifecycle(child, child.recorded_state, child.record, child.record))
+        self._tell_records()
+
+    def _lifecycle(self, child: Child, from_state: str, of: Record, now_is: Record) -> messages.Lifecycle:
+        self._seq += 1
+        self._owed.discard(child.key)
+        child.recorded_at, child.recorded_state = time.time(), now_is.state.value
+        return messages.Lifecycle(
+            seq=self._seq,
+            at=child.recorded_at,
+            name=child.name,
+            bot_id=child.key,
+            incarnation=of.incarnation,
+            from_state=from_state,
+            to_state=now_is.state.value,
+            reason=now_is.reason,
+            pid=of.pid,
+        )
 
     def _death(
         self, lifecycle: messages.Lifecycle, child: Child, before: Record, after: Record, ending: _Ending | None
@@ -158,7 +187,7 @@ class Desk:
             log_tail=self._supervisor.logs.tail(child.log_name),
             cause=f"{cause}; {child.note}" if child.note else cause,
             action=explain.action(after, now),
-            stacks=ending.stacks if ending is not None else "",
+            stacks=ending.stacks if ending is not None and failed in _WITH_STACKS else "",
             memory_mb=child.gauges.get("pss_mb"),
             silent_for=now - child.heartbeat_at if child.heartbeat_at is not None else None,
         )
@@ -275,7 +304,7 @@ class Desk:
         """Give a bot new limits while it runs; where the kernel refuses that, by a restart."""
         before, child.limits = child.limits, limits
         pid = child.record.pid
-        if before == limits or pid is None or child.record.state not in HAS_PROCESS:
+        if before == limits or pid is None or not child.record.wanted or child.record.state not in HAS_PROCESS:
             return
         groups = self._supervisor.groups
         done = True
@@ -326,6 +355,9 @@ class Desk:
             refusal = commands.refusal(command.verb, command.name, bots[0].record)
             if refusal is not None:
                 return False, refusal
+        else:
+            enabled = self._supervisor.machine.enabled
+            bots = [child for child in bots if commands.concerns_all(command.verb, child.record, enabled(child.key))]
         for child in bots:
             self._supervisor.dispatch(child, commands.meaning(command.verb, command.reason))
         return True, ""

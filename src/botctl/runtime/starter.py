@@ -89,6 +89,7 @@ class Starter:
         self._last_request += 1
         token = self._last_request
         child.wall_started = time.time()
+        child.reaped = False
         child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
         child.allowance, child.last_words = Allowance(FRAMES_PER_SECOND), 0
         if child.exec is not None:

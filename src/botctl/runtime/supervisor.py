@@ -41,6 +41,9 @@ SWITCH_INTERVAL = 0.0005
 """Seconds after which another thread of this process has to hand the interpreter back. Each system call of the loop's
 thread may cost it that long while the log keeper is busy; Python's own 5 ms would add up."""
 
+REDACTED = 8192
+"""Characters of a bot's words that are looked through for secrets; fewer of them are kept."""
+
 PULSE_EVERY = 1.0
 """Seconds between calls of `Owner.pulse`."""
 
@@ -281,14 +284,16 @@ class ProcessSupervisor:
             case messages.Heartbeat():
                 child.heartbeat_at = time.monotonic()
                 child.gauges, child.counters = message.gauges, message.counters
-                reason = self.logs.redact(message.reason[:500]) if message.reason else ""
+                # Cut after it is redacted: half a secret is recognized by nobody.
+                reason = self.logs.redact(message.reason[:REDACTED])[:500] if message.reason else ""
                 memory, updates = message.gauges.get("pss_mb", 0.0), message.counters.get("updates", 0.0)
                 self.dispatch(child, events.Beat(message.health, reason, memory, updates))
             case messages.Failing():
                 child.last_words += 1
                 if child.last_words > LAST_WORDS:
                     raise ProtocolError(f"more than {LAST_WORDS} last words")
-                self.dispatch(child, events.LastWords(message.failure, self.logs.redact(message.detail[:2000])))
+                detail = self.logs.redact(message.detail[:REDACTED])[:2000]
+                self.dispatch(child, events.LastWords(message.failure, detail))
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
             case messages.SetupDone():
@@ -373,7 +378,7 @@ class ProcessSupervisor:
         if child is not None and child.record.state not in (State.STOPPING, State.FAILED):
             # What a child has said already counts before its silence does: we may be the late one. One look only:
             # a child that never stops talking gets no more time by it.
-            self._wire.read(child)
+            self._wire.look(child)
         now = time.monotonic()
         if self.machine.is_due(key, now):
             self.perform(self.machine.feed(key, events.Due(), now))
@@ -383,6 +388,7 @@ class ProcessSupervisor:
         if now < self._pulse_at:
             return
         self._pulse_at = now + PULSE_EVERY
+        self.desk.settle()
         bots = (child for child in self.children.values() if child.kind is Kind.BOT)
         self.owner.pulse(Counter(child.record.state.value for child in bots))
 

@@ -41,7 +41,7 @@ class Wire:
         """Take the child's reports from now on."""
         if child.pipes is not None:
             reports, patient = child.pipes.reports, child.kind is Kind.BOT
-            self._loop.watch(reports, READABLE, lambda: self._readable(child), patient=patient)
+            self._loop.watch(reports, READABLE, lambda: self.look(child), patient=patient)
 
     def send(self, child: Child, message: messages.Message) -> None:
         """Send a frame; nothing happens when there is no process to send it to."""
@@ -54,8 +54,7 @@ class Wire:
             return
         self._watch_writer(child)
 
-    def read(self, child: Child) -> None:
-        """Take a few of the reports that have come."""
+    def _read(self, child: Child) -> None:
         pipes = child.pipes
         if pipes is None:
             return
@@ -88,9 +87,10 @@ class Wire:
         except ProtocolError as error:
             self._refuse(child, pipes, error)
 
-    def _readable(self, child: Child) -> None:
+    def look(self, child: Child) -> None:
+        """Take a few of the reports that have come, and the others soon."""
         pipes = child.pipes
-        self.read(child)
+        self._read(child)
         if pipes is not None and pipes.backlog and child.pipes is pipes:
             self._loop.forget(pipes.reports)
             self._loop.defer(lambda: self._go_on(child, pipes))
@@ -99,7 +99,7 @@ class Wire:
         if child.pipes is not pipes:
             return
         if pipes.backlog:
-            self.read(child)
+            self._read(child)
         if pipes.backlog:
             self._loop.defer(lambda: self._go_on(child, pipes))
         elif child.pipes is pipes and not pipes.ended:

@@ -24,6 +24,16 @@ def meaning(verb: str, reason: str = "") -> Event:
     return _MEANING[verb](reason)
 
 
+def concerns_all(verb: str, record: Record, enabled: bool) -> bool:
+    """Whether a command for the whole fleet is meant for this bot too. `enabled`: by the fleet file.
+
+    Restarting a fleet starts nobody whom an operator has stopped, and nothing but its name starts a disabled bot.
+    """
+    if verb == "start":
+        return enabled
+    return record.wanted if verb == "restart" else True
+
+
 def refusal(verb: str, name: str, record: Record) -> str | None:
     """Why this command can't be performed on this bot; None when it can."""
     if record.state is State.QUARANTINED and verb in ("start", "restart"):

@@ -81,6 +81,11 @@ class FleetMachine:
             changes += self.feed(key, event, now)
         return changes
 
+    def enabled(self, key: int) -> bool:
+        """Whether the wanted fleet has this child running; one that is in no fleet is wanted for its own sake."""
+        wanted = self._wanted.get(key)
+        return wanted is None or wanted.enabled
+
     def dismiss(self, key: int, reason: str, now: float) -> list[Change]:
         """Stop a child and forget it when it has ended."""
         self._leaving.add(key)
