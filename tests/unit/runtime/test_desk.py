@@ -1,0 +1,126 @@
+"""What the supervisor's desk records of transitions. Its supervisor is a stand-in that has no process."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from botctl.runtime import desk as desk_module
+from botctl.runtime.children import Child, Kind
+from botctl.runtime.desk import Desk
+from botctl.supervision import events
+from botctl.supervision.fleet_machine import FleetMachine
+from botctl.supervision.model import Exit, Failure, Health, Policy, Record
+from botctl.supervision.reconcile import Wanted
+
+
+class Books:
+    """A desk with one bot; `feed` plays an event and has the desk see what came of it."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+        self.machine = FleetMachine()
+        self.child = Child(1, "a", Kind.BOT, Record(1, Policy()))
+        self.machine.add(1, Policy())
+        self.written: list[tuple[str, str]] = []
+        logs = SimpleNamespace(write=lambda *line: self.written.append(line), tail=lambda *_: [])
+        supervisor = SimpleNamespace(children={1: self.child}, machine=self.machine, logs=logs)
+        self.desk = Desk(cast("Any", supervisor))
+        self._perform(self.machine.desire({1: Wanted("a")}, 0.0))
+
+    def feed(self, event: events.Event) -> None:
+        self._perform(self.machine.feed(1, event, self.clock[0]))
+
+    def _perform(self, changes) -> None:
+        for change in changes:
+            self.child.record = change.after
+            if change.after.state is not change.before.state:
+                self.desk.transition(self.child, change)
+
+    def told(self) -> list[tuple[str, str]]:
+        found = []
+        while (record := self.desk._outbox.next()) is not None:
+            found.append((record.from_state, record.to_state))
+        return found
+
+    def last(self):
+        return self.desk._outbox._records[-1][0]
+
+
+@pytest.fixture
+def books(monkeypatch: pytest.MonkeyPatch) -> Books:
+    clock = [1000.0]
+    monkeypatch.setattr(desk_module.time, "time", lambda: clock[0])
+    monkeypatch.setattr(desk_module.time, "monotonic", lambda: clock[0])
+    made = Books(clock)
+    made.feed(events.Spawned(77))
+    clock[0] += 5.0
+    made.feed(events.BecameReady())
+    made.told()
+    return made
+
+
+def test_a_bot_that_goes_to_and_fro_is_told_of_once_a_second_and_where_it_has_got_to_in_the_end(books: Books):
+    for _ in range(50):
+        books.clock[0] += 0.01
+        books.feed(events.Beat(Health.DEGRADED, "redis"))
+        books.feed(events.Beat(Health.OK))
+    books.feed(events.Beat(Health.DEGRADED, "redis"))
+    books.desk.settle()
+    assert books.told() == []
+    books.clock[0] += 1.0
+    books.desk.settle()
+    assert books.told() == [("running", "degraded")]
+    assert books.last().reason == "redis"
+    books.clock[0] += 1.0
+    books.desk.settle()
+    assert books.told() == []
+
+
+def test_nothing_is_told_of_a_bot_that_is_back_where_it_was(books: Books):
+    books.feed(events.Beat(Health.DEGRADED, "redis"))
+    books.feed(events.Beat(Health.OK))
+    books.clock[0] += 1.5
+    books.desk.settle()
+    assert books.told() == []
+
+
+def test_a_bot_that_is_not_ready_may_not_flood_the_history_either(books: Books):
+    books.feed(events.Restart())
+    books.feed(events.Exited(Exit(code=0)))
+    books.told()
+    for _ in range(100):
+        books.clock[0] += 0.01
+        books.feed(events.Beat(Health.PAUSED, "database"))
+        books.feed(events.Beat(Health.OK))
+    assert len(books.told()) <= 2
+
+
+def test_an_end_is_always_told_with_its_cause(books: Books):
+    books.feed(events.Beat(Health.DEGRADED, "redis"))
+    books.desk.ending(books.child, Exit(code=3), "")
+    books.feed(events.Exited(Exit(code=3)))
+    record = books.last()
+    assert (record.failure, record.exit, record.cause) == ("crash", "exit 3", "ended with exit code 3")
+    assert [name for name, _ in books.written] == ["deaths"]
+
+
+@pytest.mark.parametrize(
+    ("words", "ending", "told"),
+    [
+        (None, Exit(signal=11), "a traceback"),
+        (None, Exit(signal=9), ""),
+        (Failure.BAD_TOKEN, Exit(code=1), ""),
+    ],
+)
+def test_stacks_are_kept_where_they_tell_something_and_not_where_a_bot_may_write_what_it_likes(
+    books: Books, words: Failure | None, ending: Exit, told: str
+):
+    if words is not None:
+        books.feed(events.LastWords(words, "why"))
+    books.desk.ending(books.child, ending, "a traceback")
+    books.feed(events.Exited(ending))
+    assert books.last().stacks == told
+    assert ("a" in [name for name, _ in books.written]) is bool(told)
