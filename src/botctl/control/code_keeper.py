@@ -7,12 +7,13 @@ last started with on purpose stands in an index there. Nothing here is run; a bo
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,6 +33,8 @@ KEPT = 3
 
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 _INDEX = "index.json"
+_NOWHERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""Errors of a link to nowhere, of one in a circle, and of a file that is gone meanwhile."""
 
 
 class CodeKeeper:
@@ -128,9 +131,11 @@ class CodeKeeper:
 def sources(folder: Path, data_dir: Path) -> Iterator[tuple[str, bytes]]:
     """Every Python source below `folder` that may belong to handlers: its path and its body. Raises BotctlError.
 
-    Left out: hidden folders, virtual environments, `node_modules`, bytecode, our own data, and links to folders.
+    Left out: hidden folders, virtual environments, `node_modules`, bytecode, our own data, links to folders, links that
+    lead out of `folder`, and what is no regular file.
     """
     count = size = entries = 0
+    home = os.path.realpath(folder)
     for place, folders, names in os.walk(folder):
         entries += len(folders) + len(names)
         if entries > MOST_ENTRIES:
@@ -140,13 +145,45 @@ def sources(folder: Path, data_dir: Path) -> Iterator[tuple[str, bytes]]:
             if not name.endswith(".py") or name.startswith("."):
                 continue
             path = Path(place, name)
-            with contextlib.suppress(FileNotFoundError):  # a link to nowhere; gone meanwhile
-                count, size = count + 1, size + path.stat().st_size
-                if count > MOST_FILES or size > MOST_BYTES:
-                    raise BotctlError(
-                        f"{folder} has more than {MOST_FILES} Python files or {MOST_BYTES // 1_000_000} MB of them"
-                    )
-                yield path.relative_to(folder).as_posix(), path.read_bytes()
+            if (found := _regular(path, home)) is None:
+                continue
+            real, length = found
+            count, size = count + 1, size + length
+            if count > MOST_FILES or size > MOST_BYTES:
+                raise BotctlError(
+                    f"{folder} has more than {MOST_FILES} Python files or {MOST_BYTES // 1_000_000} MB of them"
+                )
+            if (body := _read(real)) is not None:
+                yield path.relative_to(folder).as_posix(), body
+
+
+def _regular(path: Path, home: str) -> tuple[Path, int] | None:
+    """The regular file at the end of all links and its bytes, if there is one and it stands below `home`."""
+    try:
+        real = os.path.realpath(path, strict=True)
+        status = os.stat(real)
+        inside = os.path.commonpath((real, home)) == home
+        return (Path(real), status.st_size) if inside and stat.S_ISREG(status.st_mode) else None
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise
+
+
+def _read(file: Path) -> bytes | None:
+    """What stands in a regular file, as far as it went when it was opened; nothing of one that is gone or is another.
+
+    A pipe or a device that has taken its place meanwhile is neither waited for nor read without an end.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _NOWHERE:
+            return None
+        raise
+    with open(descriptor, "rb") as opened:
+        status = os.fstat(descriptor)
+        return opened.read(status.st_size) if stat.S_ISREG(status.st_mode) else None
 
 
 def _belongs(folder: Path, data_dir: Path) -> bool:

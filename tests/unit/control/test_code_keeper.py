@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
 from botctl.control import code_keeper
-from botctl.control.code_keeper import KEPT, CodeKeeper
+from botctl.control.code_keeper import KEPT, CodeKeeper, _read
 
 
 @pytest.fixture
@@ -38,6 +39,33 @@ async def test_a_copy_has_the_sources_of_the_project_and_nothing_else(project: P
     assert found == ["shop.py", "wares/__init__.py", "wares/prices.py"]
     assert (place / "shop.py").read_text() == "# shop.py\n"
     assert place.parent.stat().st_mode & 0o077 == 0
+
+
+async def test_only_regular_files_below_the_folder_are_read(project: Path, tmp_path: Path):
+    outside = tmp_path / "outside.py"
+    outside.write_text("# another project's\n")
+    os.mkfifo(project / "pipe.py")
+    (project / "zero.py").symlink_to("/dev/zero")
+    (project / "outside.py").symlink_to(outside)
+    (project / "circle.py").symlink_to(project / "circle.py")
+    (project / "folder.py").mkdir()
+    (project / "prices.py").symlink_to("wares/prices.py")
+    keeper = keeper_of(project)
+    async with asyncio.timeout(5):
+        place = Path(keeper.path_of(await keeper.keep(str(project))))
+    assert keeper.problem == ""
+    assert {path.name for path in place.iterdir()} == {"shop.py", "wares", "prices.py"}
+    assert (place / "prices.py").read_text() == "# wares/prices.py\n"
+    assert not (place / "prices.py").is_symlink()
+
+
+def test_what_takes_a_files_place_before_it_is_read_is_not_read(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe.py")
+    (tmp_path / "link.py").symlink_to("/dev/zero")
+    assert _read(tmp_path / "pipe.py") is None
+    assert _read(tmp_path / "link.py") is None
+    assert _read(tmp_path / "gone.py") is None
+    assert _read(Path("/proc/self/status")) == b"", "no more than its size, whatever comes"
 
 
 async def test_the_same_code_has_the_same_copy_and_other_code_another(project: Path):
