@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from botctl.runtime.linux import start_ticks
 from botctl.runtime.strangers import mark_of
 from support.stack import descendants, process_gone
 
@@ -39,6 +41,12 @@ def command_line(pid: int) -> str:
 def titled(daemon: int, title: str) -> list[int]:
     """Processes below the daemon whose title begins like that."""
     return [pid for pid in descendants(daemon) if command_line(pid).startswith(title)]
+
+
+def forkserver(daemon: int) -> int:
+    """The forkserver's pid, 0 without one. A child that was forked this moment still has its title, but is younger."""
+    found = titled(daemon, "botctl: forkserver")
+    return min(found, key=lambda pid: start_ticks(pid) or sys.maxsize, default=0)
 
 
 def marked(mark: str) -> set[int]:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from chaos.faults import FAULTS
+from chaos.outcome import Outcome
 from chaos.processes import Tally
-from chaos.trial import Outcome
 from chaos.users import Message
 
 NOTHING = Tally(0, 0)

@@ -22,8 +22,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from chaos import plan, processes  # noqa: E402
 from chaos.faults import FAULTS  # noqa: E402
+from chaos.outcome import Outcome  # noqa: E402
 from chaos.report import Result, markdown, quantiles  # noqa: E402
-from chaos.trial import Outcome, Trials  # noqa: E402
+from chaos.trial import Trials  # noqa: E402
 from chaos.users import Users  # noqa: E402
 from chaos.watch import Watch  # noqa: E402
 from support.stack import Stack, new_stack, token  # noqa: E402

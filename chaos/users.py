@@ -31,11 +31,17 @@ ATTACKER = 99
 class Message:
     """One message of a user. Times are seconds since the epoch. `buried`: no answer is to be expected."""
 
+    number: int
     bot: int
     chat: int
     at: float
     buried: bool = False
     answers: list[float] = field(default_factory=list)
+
+    @property
+    def mark(self) -> str:
+        """What stands in it and in its answer, and in the arguments of processes that it leads to."""
+        return f"m{self.number}x"
 
     @property
     def latency(self) -> float | None:
@@ -80,10 +86,10 @@ class Users:
     async def say(self, bot: int, chat: int, text: str) -> Message:
         """Write `text`, in which `@` stands for the mark."""
         number = len(self.messages) + 1
-        message = self.messages[number] = Message(bot, chat, time.time())
+        message = self.messages[number] = Message(number, bot, chat, time.time())
         self._by_bot[bot].append(message)
         await self._client.say(
-            self._ids[bot], chat, text.replace("@", f"m{number}x"), {"id": chat, "first_name": f"U{chat}"}
+            self._ids[bot], chat, text.replace("@", message.mark), {"id": chat, "first_name": f"U{chat}"}
         )
         return message
 

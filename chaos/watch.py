@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,7 +48,8 @@ class Watch:
         self.heartbeats: list[float] = []
         self.looks = 0
         self._harmed = 0
-        self._harmed_until = 0.0
+        self._pausing = 0
+        self._pausing_until = 0.0
         self._heard_at = time.monotonic()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(stack.data / "run" / "api.sock")),
@@ -82,27 +84,30 @@ class Watch:
         self.bots[bot].victim_of = fault
         self.bots[bot].baseline = None
 
-    def make_witness(self, bot: int) -> None:
-        """It is well again; from the next look on it is a witness."""
+    def make_witness(self, bot: int, sight: dict[str, Any] | None) -> None:
+        """It is well again, as its status says; from now on it is a witness."""
         self.bots[bot].victim_of = ""
-        self.bots[bot].baseline = None
+        self.bots[bot].baseline = (sight["pid"], sight["restarts"]) if sight is not None else None
         self.bots[bot].last = {}
 
     @contextlib.contextmanager
-    def servers_harmed(self) -> Any:
-        """While a server that all need is away, witnesses may pause, and a little longer."""
+    def harmed(self, *, bots_need_it: bool) -> Iterator[None]:
+        """While a server is away `control` may be silent; witnesses may pause when it is one that they need."""
         self._harmed += 1
+        self._pausing += bots_need_it
         try:
             yield
         finally:
             self._harmed -= 1
-            self._harmed_until = time.monotonic() + 2.0
-            self._heard_at = max(self._heard_at, time.monotonic())
+            self._pausing -= bots_need_it
+            self._heard_at = time.monotonic()
+            if bots_need_it:
+                self._pausing_until = time.monotonic() + 2.0
 
     @property
     def excused(self) -> bool:
-        """Whether a server is away, or was just now."""
-        return self._harmed > 0 or time.monotonic() < self._harmed_until
+        """Whether a server that bots need is away, or was just now."""
+        return self._pausing > 0 or time.monotonic() < self._pausing_until
 
     # --- looking ---------------------------------------------------------------------------------------------------
 
@@ -119,7 +124,7 @@ class Watch:
         body = await self.get("/v1/status")
         now = time.monotonic()
         if body is None:
-            self._silent(now, excused or self.excused)
+            self._silent(now)
             return
         self._heard_at = now
         self.looks += 1
@@ -133,11 +138,9 @@ class Watch:
             if watched.name in witnesses and not watched.victim_of:
                 self._check(watched, bot, excused or self.excused)
 
-    def _silent(self, now: float, excused: bool) -> None:
+    def _silent(self, now: float) -> None:
         silence = now - self._heard_at
-        if excused:
-            return
-        if silence > SILENCE:
+        if silence > SILENCE and not self._harmed:
             self._heard_at = now
             self.violations.append(f"control gave no answer for {silence:.0f} s")
 
