@@ -5,13 +5,7 @@ The long one is `scripts/chaos`. Nothing fails here because it is slow.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from chaos import plan
 from chaos.run import Chaos
 
