@@ -75,6 +75,12 @@ class BotSight:
     """Generation of the forkserver that its process is of; 0 without a process."""
     code: str = ""
     """Folder of the copy of its handlers' code that its next start takes; empty for what stands on disk."""
+    assigned: int = 0
+    """Generation of the forkserver that its next start is of; 0 for the one that serves everybody."""
+    failures: int = 0
+    """How often it has failed, of its own doing, since the supervisor knows it; being recycled is no failure."""
+    shut_away: bool = False
+    """Whether its quarantine was wished for, by an operator or by threat detection."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -108,6 +114,8 @@ class FleetSight:
     bots: tuple[BotSight, ...] = ()
     services: tuple[ServiceSight, ...] = ()
     forkservers: tuple[ForkserverSight, ...] = ()
+    breaker: str = ""
+    """Why restarts are held back, by the fleet breaker; empty when they are not."""
 
     def bot(self, bot_id: int) -> BotSight | None:
         """The bot of this id, if the supervisor has it."""

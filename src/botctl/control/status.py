@@ -72,6 +72,7 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         enabled=enabled,
         wanted=bot.wanted,
         code=bot.code.rpartition("/")[2],
+        shut_away=bot.shut_away,
         counters=bot.counters,
     )
 

@@ -49,6 +49,8 @@ class BotView(View):
     wanted: bool = True
     code: str = ""
     """Name of the copy of its handlers' code that it was rolled back to; empty for what stands on disk."""
+    shut_away: bool = False
+    """Whether it was quarantined on purpose, by an operator or by threat detection."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

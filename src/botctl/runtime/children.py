@@ -91,6 +91,8 @@ class Child:
     """When it last failed, in seconds since the epoch."""
     last_exit: str | None = None
     """How the process of its last failure ended."""
+    failures: int = 0
+    """How often it has failed of its own doing."""
 
     @property
     def log_name(self) -> str:

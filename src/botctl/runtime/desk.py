@@ -19,6 +19,7 @@ from botctl.runtime.children import Child, Kind, Limits, bot_policy
 from botctl.runtime.record_outbox import RecordOutbox
 from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
+from botctl.supervision.failures import TREATMENT
 from botctl.supervision.fleet_machine import Change
 from botctl.supervision.model import HAS_PROCESS, AfterStop, Exit, Failure, Record, State
 from botctl.supervision.reconcile import Wanted
@@ -178,6 +179,7 @@ class Desk:
         exit_ = ending.exit if ending is not None else None
         if failed is not None:
             child.failed_at, child.last_exit = lifecycle.at, str(exit_) if exit_ is not None else None
+            child.failures += TREATMENT[failed].counted and failed is not Failure.MEMORY
         cause = explain.cause(before, after, exit_)
         return msgspec.structs.replace(
             lifecycle,
@@ -263,6 +265,9 @@ class Desk:
             counters=child.counters,
             forkserver=child.forked_from if alive else 0,
             code=child.source.code,
+            assigned=child.source.generation,
+            failures=child.failures,
+            shut_away=record.shut_away,
         )
 
     # --- the wanted fleet ------------------------------------------------------------------------------------------

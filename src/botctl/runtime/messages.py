@@ -257,6 +257,12 @@ class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Generation that its process was forked from; 0 without a process."""
     code: str = ""
     """Folder of the copy of its handlers' code that its next start takes; empty for what stands on disk."""
+    assigned: int = 0
+    """Generation of the forkserver that its next start is of (`Assign`); 0 for the one that serves everybody."""
+    failures: int = 0
+    """How often it has failed, of its own doing, since the supervisor knows it; being recycled is no failure."""
+    shut_away: bool = False
+    """Whether its quarantine was wished for, by an operator or by threat detection."""
 
 
 class ForkserverStatus(msgspec.Struct, frozen=True, kw_only=True):

@@ -151,6 +151,31 @@ def test_the_way_back_runs_the_old_code_and_ends_the_new_generation(generations)
     assert fleet.end() == 0
 
 
+def test_what_a_rollout_must_know_of_a_bot_is_in_the_view(generations):
+    fleet = generations(one=CHANGING, killed="well", bad="bad_token", crash="crash")
+    fleet.ready()
+    fleet.wait_running("one", "killed")
+    killed = next(bot for bot in fleet.snapshot()["bots"] if bot["name"] == "killed")
+    os.kill(killed["pid"], signal.SIGKILL)
+    fleet.wait_state("killed", "running", incarnation=2)
+    fleet.say("quarantine one")
+    fleet.say("assign one 2")
+
+    def settled() -> bool:
+        return all(bot["state"] == "quarantined" for bot in fleet.snapshot()["bots"] if bot["name"] != "killed")
+
+    wait_until(settled)
+    bots = {bot["name"]: bot for bot in fleet.snapshot()["bots"]}
+    assert {name: bot["failures"] for name, bot in bots.items()} == {"one": 0, "killed": 0, "bad": 1, "crash": 6}
+    assert [name for name, bot in bots.items() if bot["shut_away"]] == ["one"]
+    assert {name: bot["assigned"] for name, bot in bots.items()} == {"one": 2, "killed": 0, "bad": 0, "crash": 0}
+    fleet.say("release one")
+    fleet.say("stop one")
+    fleet.say("start one")
+    wait_until(lambda: not fleet.snapshot()["bots"][0]["shut_away"])
+    assert fleet.end() == 0
+
+
 def test_each_generation_is_started_again_when_it_dies(generations):
     fleet = generations(one=CHANGING)
     first = fleet.ready()

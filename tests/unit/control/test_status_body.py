@@ -47,6 +47,13 @@ def test_a_bot_that_was_rolled_back_names_the_copy_of_its_code() -> None:
     assert [bot.code for bot in body(sight(back), fleet("a", "b")).bots] == ["0f3a", ""]
 
 
+def test_a_bot_that_was_shut_away_on_purpose_is_told_from_one_that_failed() -> None:
+    bots = [
+        BotSight(name=name, bot_id=n, state="quarantined", shut_away=name == "b") for n, name in ((1, "a"), (2, "b"))
+    ]
+    assert [bot.shut_away for bot in body(sight(*bots), fleet("a", "b")).bots] == [False, True]
+
+
 def test_a_wanted_bot_without_credentials_says_why() -> None:
     shown = body(sight(), fleet("a", "b"), {"b": "role exists"}).bots
     assert [(bot.name, bot.state) for bot in shown] == [("a", "configured"), ("b", "configured")]
