@@ -14,6 +14,7 @@ import msgspec
 from botctl.handover import ExecSpec
 from botctl.runtime import linux, messages
 from botctl.runtime.allowance import Allowance
+from botctl.runtime.log_stream import LogStream
 from botctl.runtime.pipes import ChildPipes
 from botctl.supervision.model import Exit, Policy, Record
 
@@ -71,6 +72,8 @@ class Child:
     """Whether the process of this incarnation has been waited for: its number may be somebody else's now."""
     stacks: int | None = None
     """Where it writes its stacks (`stacks.new_file`)."""
+    log: LogStream | None = None
+    """What its latest incarnation has put out."""
     cgroup: str = ""
     """Folder of the control group of its incarnation; empty without one."""
     allowance: Allowance = field(default_factory=lambda: Allowance(FRAMES_PER_SECOND))

@@ -186,7 +186,7 @@ class Desk:
             exit=str(exit_) if exit_ is not None else "never started",
             failure=failed.value if failed is not None else None,
             duration=now - before.started_at if before.started_at is not None else None,
-            log_tail=self._supervisor.logs.tail(child.log_name),
+            log_tail=self._supervisor.logs.tail(child.log) if child.log is not None else [],
             cause=f"{cause}; {child.note}" if child.note else cause,
             action=explain.action(after, now),
             stacks=ending.stacks if ending is not None and failed in _WITH_STACKS else "",

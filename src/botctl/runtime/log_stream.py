@@ -34,6 +34,9 @@ class LogStream:
         self.descriptor = descriptor
         self.name = name
         self.ended = False
+        """Nothing more is read."""
+        self.over = False
+        """Whether the incarnation that it was opened for has ended; the supervisor's note."""
         self._lock = threading.Lock()
         self._raw: list[bytes] = []
         """What has been read and not been cleaned; the keeper takes it out when it has been."""
@@ -44,6 +47,11 @@ class LogStream:
         """Read once; how many bytes have come."""
         with self._lock:
             return self._read()
+
+    def end(self) -> None:
+        """Read no more: the descriptor is about to be closed."""
+        with self._lock:
+            self.ended = True
 
     def clean(self, redact: Redact) -> bytes:
         """What there is of whole lines, without secrets; at the end also the last one. For one thread only."""

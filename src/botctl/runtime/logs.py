@@ -31,6 +31,16 @@ GIVE_WAY = 10
 RETRY_AFTER = 1.0
 """Seconds before a log file that could not be opened is tried again."""
 
+CLOSE_AFTER = 2.0
+"""Seconds for which a pipe is read after its incarnation has ended. Somebody may have inherited the other end, and
+would cost us a descriptor for as long as it lives."""
+
+LAST_READS = 16
+"""Reads of what still stands in a pipe that is closed; enough for a full one of 1 MB."""
+
+IDLE_AFTER = 30.0
+"""Seconds without a pipe and without a line after which a file is closed and its name forgotten."""
+
 
 class RotatingFile:
     """An append-only file that is renamed to `.1`, `.2`, … when it outgrows `max_bytes`.
@@ -89,7 +99,7 @@ class RotatingFile:
 
 
 class LogKeeper:
-    """Makes log pipes, one an incarnation, and keeps one file a name."""
+    """Makes log pipes, one an incarnation, and keeps one file a name while there is something to write into it."""
 
     def __init__(
         self, folder: Path, *, redact: Callable[[bytes], bytes], max_bytes: int = 10 * 1024**2, backups: int = 5
@@ -101,9 +111,11 @@ class LogKeeper:
         self._max_bytes = max_bytes
         self._backups = backups
         self._files: dict[str, RotatingFile] = {}
-        self._latest: dict[str, LogStream] = {}
+        self._used: dict[str, float] = {}
+        """When there was last a line for a file, or a pipe; the keeper's thread only, like the files."""
         self._streams: set[LogStream] = set()
         self._allowances: dict[str, Allowance] = {}
+        self._over: deque[tuple[float, LogStream]] = deque()
         self._paused: deque[tuple[float, LogStream]] = deque()
         self._own_lines: deque[tuple[str, str]] = deque()
         self._selector = selectors.DefaultSelector()
@@ -117,27 +129,37 @@ class LogKeeper:
         """Whether the supervisor has nothing to do: only one thread at a time runs Python code."""
         self._thread = threading.Thread(target=self._run, name="logs", daemon=True)
 
+    @property
+    def alive(self) -> bool:
+        """False when the thread has died, so that nobody reads any more."""
+        return self._thread.ident is None or self._thread.is_alive()
+
     def start(self) -> None:
         """Start reading."""
         self._thread.start()
 
-    def open(self, name: str) -> tuple[int, int]:
-        """A new pipe for `name`: the keeper's end, and the descriptor for the child's output (the caller's)."""
+    def open(self, name: str) -> tuple[LogStream, int]:
+        """A new pipe for `name`: what is read from it, and the descriptor for the child's output (the caller's)."""
         source, sink = os.pipe()
         os.set_blocking(source, False)
         stream = LogStream(source, name)
         with self._lock:
-            self._latest[name] = stream
             self._streams.add(stream)
             self._allowances.setdefault(name, Allowance(BYTES_PER_SECOND))
             self._selector.register(source, selectors.EVENT_READ, stream)
         self._wake()
-        return source, sink
+        return stream, sink
 
-    def tail(self, name: str, lines: int = 12) -> list[str]:
-        """The last lines of the latest incarnation of a child, with what still stands in its pipe."""
-        stream = self._latest.get(name)
-        return stream.tail(self._redact)[-lines:] if stream is not None else []
+    def ended(self, stream: LogStream) -> None:
+        """Whoever it was opened for has ended: it is closed soon, whether others still hold the other end or not."""
+        if not stream.over:
+            stream.over = True
+            self._over.append((time.monotonic() + CLOSE_AFTER, stream))
+            self._wake()
+
+    def tail(self, stream: LogStream, lines: int = 12) -> list[str]:
+        """The last lines of one incarnation, with what still stands in its pipe."""
+        return stream.tail(self._redact)[-lines:]
 
     def write(self, name: str, line: str) -> None:
         """A line of the daemon's own, or several; written, like everything, by the keeper's thread."""
@@ -156,6 +178,7 @@ class LogKeeper:
 
     def _file(self, name: str) -> RotatingFile:
         """Called in the keeper's thread only."""
+        self._used[name] = time.monotonic()
         file = self._files.get(name)
         if file is None:
             path = self._folder / f"{name}.log"
@@ -170,15 +193,18 @@ class LogKeeper:
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, _ in self._selector.select(self._go_on()):
+            waits = [wait for wait in (self._go_on(), self._close_the_over(), self._close_files()) if wait is not None]
+            for key, _ in self._selector.select(min(waits) if waits else None):
                 if key.data is None:
                     os.read(self._wake_out, 4096)
                 else:
                     self._serve(key.data)
             self._write_own_lines()
         for stream in list(self._streams):
-            self._serve(stream)
+            self._finish(stream)
         self._write_own_lines()
+        for file in self._files.values():
+            file.close()
 
     def _write_own_lines(self) -> None:
         while self._own_lines:
@@ -187,20 +213,40 @@ class LogKeeper:
 
     def _serve(self, stream: LogStream) -> None:
         arrived = stream.fill()
-        if lines := stream.clean(self._clean):
-            self._file(stream.name).write(lines)
+        self._write_lines(stream)
+        if stream.ended:
+            self._close(stream)
+            return
         now = time.monotonic()
         with self._lock:
             within = self._allowances[stream.name].take(arrived, now)
-            if stream.ended or not within:
+            if not within:
                 with contextlib.suppress(KeyError):
                     self._selector.unregister(stream.descriptor)
-            if stream.ended:
-                self._streams.discard(stream)
-        if stream.ended:
-            os.close(stream.descriptor)
-        elif not within:
+        if not within:
             self._paused.append((now + PAUSE, stream))
+
+    def _write_lines(self, stream: LogStream) -> None:
+        if lines := stream.clean(self._clean):
+            self._file(stream.name).write(lines)
+
+    def _finish(self, stream: LogStream) -> None:
+        for _ in range(LAST_READS):
+            if stream.fill() == 0:
+                break
+        self._close(stream)
+
+    def _close(self, stream: LogStream) -> None:
+        """Once only, and in the keeper's thread."""
+        stream.end()
+        # Whoever asked for the tail may have read on since the lines were written, and met the end.
+        self._write_lines(stream)
+        with self._lock:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(stream.descriptor)
+            self._streams.discard(stream)
+        self._used[stream.name] = time.monotonic()
+        os.close(stream.descriptor)
 
     def _clean(self, lines: bytes) -> bytes:
         for _ in range(GIVE_WAY):
@@ -215,5 +261,28 @@ class LogKeeper:
         while self._paused and self._paused[0][0] <= now:
             _, stream = self._paused.popleft()
             with self._lock:
-                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
-        return self._paused[0][0] - now if self._paused else None
+                if stream in self._streams:  # else it has been closed, and its number may be another's
+                    self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
+        return max(0.0, self._paused[0][0] - now) if self._paused else None
+
+    def _close_the_over(self) -> float | None:
+        """Close the pipes of those that have ended a while ago; seconds until the next."""
+        now = time.monotonic()
+        while self._over and self._over[0][0] <= now:
+            _, stream = self._over.popleft()
+            if stream in self._streams:
+                self._finish(stream)
+        return max(0.0, self._over[0][0] - now) if self._over else None
+
+    def _close_files(self) -> float | None:
+        """Close the files that nobody writes into any more; seconds until the next may be one."""
+        with self._lock:
+            names = {stream.name for stream in self._streams}
+            idle = {name: used for name, used in self._used.items() if name not in names}
+            now = time.monotonic()
+            for name in [name for name, used in idle.items() if used + IDLE_AFTER <= now]:
+                del self._used[name], idle[name]
+                self._allowances.pop(name, None)
+                if (file := self._files.pop(name, None)) is not None:
+                    file.close()
+        return max(0.0, min(idle.values()) + IDLE_AFTER - now) if idle else None

@@ -55,6 +55,7 @@ class Starter:
     def start(self, child: Child) -> None:
         """Ask for a process; `answered` tells whose the answer is. Raises OSError: no descriptors, no memory."""
         self.release(child)
+        child.log = None
         try:
             self._start(child)
         except OSError:
@@ -79,13 +80,15 @@ class Starter:
         if child.stacks is not None:
             os.close(child.stacks)
             child.stacks = None
+        if child.log is not None:
+            self._logs.ended(child.log)  # its last lines are still to be had
         if child.cgroup and self._cgroups is not None:
             self._cgroups.kill(child.cgroup)
             self._cgroups.remove(child.cgroup)
             child.cgroup = ""
 
     def _start(self, child: Child) -> None:
-        _, log = self._logs.open(child.log_name)
+        child.log, log = self._logs.open(child.log_name)
         self._last_request += 1
         token = self._last_request
         child.wall_started = time.time()
