@@ -1,18 +1,19 @@
 """What a rolling restart decides: its waves, who is back, and whether replies have become worse. Pure.
 
-The performing is `rollout_keeper`'s.
+The performing is `rolling_restart`'s.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from botctl.control.ports import BotSight
 from botctl.errors import UsageError
+from botctl.fleet import Fleet
 
 TOLERANCE = 0.10
 """By how much the share of updates that got their answer may fall."""
@@ -23,7 +24,8 @@ LEAST_FAILURES = 3
 CHANCE = 0.001
 """A fall counts when it would come about by chance, with replies as good as before, less often than this.
 
-The rate is looked at twice a second while it grows, so that "once in twenty" would take back every other rollout.
+The rate is looked at several times a second while it grows, so that "once in twenty" would take back every other
+rollout.
 """
 
 PRIOR_ATTEMPTS, PRIOR_FAILURES = 20.0, 1.0
@@ -35,6 +37,9 @@ ENOUGH = 20
 
 ALLOWED_CRASHES = 1
 """Crashes of one bot that are put up with: an old poll still held by Telegram, a kill from outside."""
+
+_MARGIN = 10.0
+"""Seconds a bot is given beyond its own stop and ready times: for its turn to start, and for one crash."""
 
 _GOES_ON = frozenset({"starting", "running", "degraded", "paused", "backoff", "failed", "stopping"})
 _SERVES = frozenset({"running", "degraded"})
@@ -70,6 +75,14 @@ def waves(bots: Sequence[BotSight], size: WaveSize) -> list[tuple[BotSight, ...]
 def takes_part(bot: BotSight) -> bool:
     """Whether a rollout restarts this bot: not one that was stopped, is quarantined or was never started."""
     return bot.wanted and bot.state in _GOES_ON
+
+
+def allowance(fleet: Fleet, bots: Collection[BotSight]) -> float:
+    """Seconds that these bots have together to come back: the longest of their own times, and some to take turns."""
+    ids = {bot.bot_id for bot in bots}
+    policies = [spec.restart for spec in fleet.bots if spec.bot_id in ids]
+    longest = max((policy.stop_timeout + policy.ready_timeout for policy in policies), default=0.0)
+    return longest + _MARGIN + 0.1 * len(ids)
 
 
 class Return(Enum):

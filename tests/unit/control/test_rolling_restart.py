@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control import rolling_restart
+from botctl.control import rollout, rollout_reach
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight, FleetSight, ForkserverSight
 from botctl.control.rollout import WaveSize
@@ -23,9 +23,9 @@ from botctl.fleet import Fleet
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rolling_restart, "_POLL", 0.001)
-    monkeypatch.setattr(rolling_restart, "_POLL_A_BOT", 0.0)
-    monkeypatch.setattr(rolling_restart, "_MARGIN", 0.0)
+    monkeypatch.setattr(rollout_reach, "_POLL", 0.001)
+    monkeypatch.setattr(rollout_reach, "_POLL_A_BOT", 0.0)
+    monkeypatch.setattr(rollout, "_MARGIN", 0.0)
 
 
 class Pretended:
@@ -293,7 +293,7 @@ async def test_without_a_copy_of_the_old_code_that_is_said_before_anything_is_do
 async def test_a_supervisor_that_falls_silent_ends_it_with_a_word(
     fleet: Fleet, code: CodeKeeper, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(rolling_restart, "_PATIENCE", 0.0)
+    monkeypatch.setattr(rollout_reach, "_PATIENCE", 0.0)
     supervisor = await started(fleet, code)
 
     def fall_silent(bot: BotSight) -> BotSight:

@@ -1,0 +1,85 @@
+"""The way back of a rolling restart: to the old forkserver and to the old code of handlers, whatever stands on disk.
+
+It touches only bots that the rollout has restarted, and none that somebody has stopped or shut away meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from botctl.control.ports import BotSight
+from botctl.control.rollout import Return, allowance, returned
+from botctl.control.rollout_reach import Reach
+from botctl.control.rollout_story import Story, listed
+from botctl.errors import BotctlError
+from botctl.fleet import Fleet
+
+_log = structlog.get_logger("botctl.control.rollout")
+
+
+class WayBack:
+    """`code` are folders of the copies of the old code, by bot_id, as far as there are any."""
+
+    def __init__(self, reach: Reach, story: Story, fleet: Fleet, code: Mapping[int, str]) -> None:
+        self._reach = reach
+        self._story = story
+        self._fleet = fleet
+        self._code = code
+
+    async def take(self, why: str, before: Mapping[int, BotSight], generation: int, *, assigned: bool) -> None:
+        """Take back those of `before`. The end is told whatever happens: somebody waits for it.
+
+        `generation` is the new one, 0 when there is none; `assigned`: it was said what bots start from.
+        """
+        try:
+            missing = await self._go_back(why, before, generation, assigned)
+        except Exception as error:
+            _log.exception("the rollout can't be taken back")
+            what = error.message if isinstance(error, BotctlError) else type(error).__name__
+            await self._story.say(f"it could not be rolled back: {what}", warning=True, outcome="failed")
+            return
+        text = f"rolled back: {why}" if before else f"nothing was restarted: {why}"
+        if missing:
+            text += f"; these do not run: {listed(missing)}"
+        await self._story.say(text, warning=True, outcome="rolled back" if before and not missing else "failed")
+
+    async def _go_back(self, why: str, before: Mapping[int, BotSight], generation: int, assigned: bool) -> list[str]:
+        if before:
+            names = listed([bot.name for bot in before.values()])
+            await self._story.say(f"rolling back {names}: {why}", warning=True)
+        sight = await self._reach.sight()
+        if assigned:
+            # Also those whose turn had not come: they stay with the code that they run, whatever stands on disk.
+            self._reach.assign([bot.bot_id for bot in self._fleet.bots], 0, self._code)
+        asked = []
+        for bot_id in before:
+            bot = sight.bot(bot_id)
+            if bot is None or (not bot.wanted and bot.state != "quarantined"):
+                continue
+            await self._reach.command("release" if bot.state == "quarantined" else "restart", bot.name, "rolled back")
+            asked.append(bot)
+        missing = await self._until_back(asked)
+        if generation:
+            await self._reach.generation("retire", generation)
+        return missing
+
+    async def _until_back(self, asked: Sequence[BotSight]) -> list[str]:
+        """Names of those who did not come back."""
+        deadline = time.monotonic() + allowance(self._fleet, asked)
+        waiting, missing = list(asked), []
+        while waiting:
+            sight = await self._reach.look()
+            late = time.monotonic() >= deadline
+            for was in tuple(waiting):
+                now = sight.bot(was.bot_id)
+                if now is not None and now.state == was.state == "quarantined" and not late:
+                    continue  # a release takes a moment
+                how, _ = returned(was, now, late=late)
+                if how is not Return.UNDER_WAY:
+                    waiting.remove(was)
+                if how is Return.LOST:
+                    missing.append(was.name)
+        return missing
