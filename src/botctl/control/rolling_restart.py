@@ -12,8 +12,8 @@ import structlog
 
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight, FleetSight, GenerationsPort
-from botctl.control.rollout import Ledger, Return, Tally, allowance, enough, fall, returned, takes_part
-from botctl.control.rollout_back import WayBack
+from botctl.control.rollout import Ledger, Return, Tally, allowance, enough, fall, is_of, returned, takes_part
+from botctl.control.rollout_back import WayBack, to_bring_back
 from botctl.control.rollout_reach import Reach
 from botctl.control.rollout_story import Story, bots, listed
 from botctl.control.views import RolloutLine
@@ -84,7 +84,7 @@ class RollingRestart:
         self._assigned = True
         self._old = self._old_code(sight)
         for bot in sight.bots:
-            if bot.forkserver in (0, generation) and takes_part(bot):
+            if is_of(bot, generation) and to_bring_back(bot, generation):
                 self._before[bot.bot_id] = bot
         await self._take_back("the control process ended in the middle of it")
 

@@ -73,8 +73,8 @@ def waves(bots: Sequence[BotSight], size: WaveSize) -> list[tuple[BotSight, ...]
 
 
 def takes_part(bot: BotSight) -> bool:
-    """Whether a rollout restarts this bot: not one that was stopped, is quarantined or was never started."""
-    return bot.wanted and bot.state in _GOES_ON
+    """Whether a rollout restarts this bot: not one that was stopped, is or will be quarantined, or never started."""
+    return bot.wanted and bot.state in _GOES_ON and not bot.shut_away
 
 
 def allowance(fleet: Fleet, bots: Collection[BotSight]) -> float:
@@ -85,13 +85,21 @@ def allowance(fleet: Fleet, bots: Collection[BotSight]) -> float:
     return longest + _MARGIN + 0.1 * len(ids)
 
 
+def is_of(bot: BotSight, generation: int) -> bool:
+    """Whether a bot is of this generation of the forkserver, or would be at its next start.
+
+    One that the generation's code has quarantined has no process any more, but is still meant to be of it.
+    """
+    return generation != 0 and generation in (bot.forkserver, bot.assigned)
+
+
 class Return(Enum):
     """How far a restarted bot is."""
 
     UNDER_WAY = "under way"
     BACK = "back"
     LEFT = "left"
-    """An operator has stopped it meanwhile: none of our business."""
+    """It was stopped or shut away on purpose meanwhile: none of our business."""
     LOST = "lost"
 
 
@@ -100,7 +108,7 @@ def returned(before: BotSight, now: BotSight | None, *, late: bool, generation: 
 
     `late`: it has had all the time that it is given. `generation`: the forkserver's that it must be of; 0 for any.
     """
-    if now is None or (not now.wanted and now.state != "quarantined"):
+    if now is None or now.shut_away or (not now.wanted and now.state != "quarantined"):
         return Return.LEFT, ""
     if now.state == "quarantined":
         return Return.LOST, f"is quarantined: {now.reason}"

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from botctl.control.ports import BotSight
-from botctl.control.rollout import Return, allowance, returned
+from botctl.control.rollout import Return, allowance, is_of, returned
 from botctl.control.rollout_reach import Reach
 from botctl.control.rollout_story import Story, listed
 from botctl.errors import BotctlError
@@ -51,16 +51,15 @@ class WayBack:
             names = listed([bot.name for bot in before.values()])
             await self._story.say(f"rolling back {names}: {why}", warning=True)
         sight = await self._reach.sight()
+        asked = [bot for bot_id in before if (bot := sight.bot(bot_id)) is not None and to_bring_back(bot, generation)]
         if assigned:
             # Also those whose turn had not come: they stay with the code that they run, whatever stands on disk.
-            self._reach.assign([bot.bot_id for bot in self._fleet.bots], 0, self._code)
-        asked = []
-        for bot_id in before:
-            bot = sight.bot(bot_id)
-            if bot is None or (not bot.wanted and bot.state != "quarantined"):
-                continue
+            ids = {bot.bot_id for bot in asked}
+            self._reach.assign([bot.bot_id for bot in self._fleet.bots if bot.bot_id not in ids], 0, self._code)
+        for bot in asked:
+            # One by one: should we end in the middle, those that are left still show that the rollout had them.
+            self._reach.assign([bot.bot_id], 0, self._code)
             await self._reach.command("release" if bot.state == "quarantined" else "restart", bot.name, "rolled back")
-            asked.append(bot)
         missing = await self._until_back(asked)
         if generation:
             await self._reach.generation("retire", generation)
@@ -75,7 +74,7 @@ class WayBack:
             late = time.monotonic() >= deadline
             for was in tuple(waiting):
                 now = sight.bot(was.bot_id)
-                if now is not None and now.state == was.state == "quarantined" and not late:
+                if now is not None and now.state == was.state == "quarantined" and not (now.shut_away or late):
                     continue  # a release takes a moment
                 how, _ = returned(was, now, late=late)
                 if how is not Return.UNDER_WAY:
@@ -83,3 +82,10 @@ class WayBack:
                 if how is Return.LOST:
                     missing.append(was.name)
         return missing
+
+
+def to_bring_back(bot: BotSight, generation: int) -> bool:
+    """Whether a bot that the rollout has touched is brought back: meant to run, or quarantined by the new code."""
+    if bot.shut_away:
+        return False
+    return is_of(bot, generation) if bot.state == "quarantined" else bot.wanted

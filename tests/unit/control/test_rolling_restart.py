@@ -62,7 +62,8 @@ class Pretended:
         await asyncio.sleep(0)
         return FleetSight(
             pid=1, state="running", started_at=0.0, generation=1,
-            bots=tuple(self.bots.values()), forkservers=tuple(self.servers.values()),
+            bots=tuple(replace(bot, assigned=self.sources[one][0]) for one, bot in self.bots.items()),
+            forkservers=tuple(self.servers.values()),
         )  # fmt: skip
 
     async def generation(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
@@ -73,9 +74,11 @@ class Pretended:
             self.servers[number] = replace(self.preloaded, generation=number)
         elif verb == "promote":
             self.servers = {one: replace(server, promoted=one == number) for one, server in self.servers.items()}
+            self.sources = dict.fromkeys(self.sources, (0, ""))
         else:
             assert not self.servers[number].promoted
             del self.servers[number]
+            self.sources = {one: (0 if of == number else of, copy) for one, (of, copy) in self.sources.items()}
         return True, "", number
 
     async def command(self, verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:
@@ -86,7 +89,13 @@ class Pretended:
         promoted = next(one for one, server in self.servers.items() if server.promoted)
         generation = self.sources[bot.bot_id][0] or promoted
         bot = replace(
-            bot, incarnation=bot.incarnation + 1, forkserver=generation, state="running", wanted=True, counters={}
+            bot,
+            incarnation=bot.incarnation + 1,
+            forkserver=generation,
+            state="running",
+            wanted=True,
+            counters={},
+            shut_away=False,
         )
         self.bots[bot.bot_id] = self.fresh(bot) if generation != 1 else bot
         return True, ""
@@ -244,6 +253,40 @@ async def test_a_bot_that_an_operator_stops_meanwhile_stays_stopped(fleet: Fleet
     assert supervisor.commands.count(("restart", "b1")) == 1
 
 
+@pytest.mark.parametrize("state", ["quarantined", "stopping"])
+async def test_a_bot_that_is_shut_away_on_purpose_meanwhile_is_left_alone(fleet: Fleet, code: CodeKeeper, state: str):
+    supervisor = await started(fleet, code)
+    shut_away = {"state": state, "shut_away": True, "reason": "taken over"}
+
+    def shut_b1_away(bot: BotSight) -> BotSight:
+        if bot.bot_id == 3:
+            supervisor.bots[1] = replace(supervisor.bots[1], **shut_away)
+        return replace(bot, state="quarantined", reason="can't be loaded") if bot.bot_id == 4 else bot
+
+    supervisor.fresh = shut_b1_away
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), settle=0.02)
+    assert lines[-1].text == "rolled back: b4 is quarantined: can't be loaded"
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.bots[1].shut_away
+    assert [verb for verb, name in supervisor.commands if name == "b1"] == ["restart"]
+    assert supervisor.commands[-1] == ("release", "b4")
+
+
+async def test_shutting_a_bot_away_is_no_harm_and_it_has_no_turn(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+
+    def shut_away(bot: BotSight) -> BotSight:
+        if bot.bot_id == 1:
+            supervisor.bots[4] = replace(supervisor.bots[4], state="stopping", shut_away=True)
+            return replace(bot, state="quarantined", shut_away=True)
+        return bot
+
+    supervisor.fresh = shut_away
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), settle=0.02)
+    assert lines[-1].outcome == "done"
+    assert {name for _, name in supervisor.commands} == {"b1", "b2", "b3"}
+
+
 async def test_only_one_at_a_time_and_an_abort_takes_it_back(fleet: Fleet, code: CodeKeeper):
     supervisor = await started(fleet, code)
     keeper = RolloutKeeper(supervisor, lambda: fleet, code)
@@ -280,6 +323,62 @@ async def test_the_next_control_takes_back_what_was_left_half_done(fleet: Fleet,
     assert list(supervisor.servers) == [1]
     await heir.recover()
     assert not heir.running, "nothing is left to take back"
+
+
+async def test_the_next_control_also_takes_back_whom_the_new_code_has_quarantined(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.servers[2] = ForkserverSight(generation=2, state="ready")
+    supervisor.assign([1, 2, 3], 2, {})
+    gone = {"state": "quarantined", "incarnation": 2, "forkserver": 0}
+    supervisor.bots[1] = replace(supervisor.bots[1], **gone, reason="can't be loaded")
+    supervisor.bots[2] = replace(supervisor.bots[2], incarnation=2, forkserver=2)
+    supervisor.bots[3] = replace(supervisor.bots[3], **gone, shut_away=True)
+    supervisor.bots[4] = replace(supervisor.bots[4], state="backoff", forkserver=0)
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.recover()
+    lines = [line async for line in keeper.follow()]
+    assert lines[0].text.startswith("rolling back b1, b2: ")
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.commands == [("release", "b1"), ("restart", "b2")]
+    assert supervisor.forkservers() == {"b1": 1, "b2": 1, "b3": 0, "b4": 0}
+    assert set(supervisor.sources.values()) == {(0, old_path(code))}
+
+
+async def test_a_way_back_that_is_broken_off_is_gone_to_its_end_by_the_next_control(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: replace(bot, state="quarantined", reason="can't be loaded")
+    broken_off = asyncio.Event()
+    obeyed = supervisor.command
+
+    async def command(verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:
+        answer = await obeyed(verb, name, reason)
+        if verb == "release":
+            broken_off.set()
+            await asyncio.Event().wait()
+        return answer
+
+    supervisor.command = command  # type: ignore[method-assign]
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.begin(WaveSize.parse("3"), settle=None)
+    await asyncio.wait_for(broken_off.wait(), 5)
+    await keeper.close()
+    supervisor.command = obeyed  # type: ignore[method-assign]
+    heir = RolloutKeeper(supervisor, lambda: fleet, code)
+    await heir.recover()
+    lines = [line async for line in heir.follow()]
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
+    assert {bot.state for bot in supervisor.bots.values()} == {"running"}
+
+
+async def test_a_bot_that_waits_for_its_turn_to_start_is_taken_back_too(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: (
+        replace(bot, state="configured") if bot.bot_id == 1 else replace(bot, state="quarantined", reason="it can't")
+    )
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == "rolled back: b2 is quarantined: it can't"
+    assert supervisor.commands == [("restart", "b1"), ("restart", "b2"), ("restart", "b1"), ("release", "b2")]
 
 
 async def test_without_a_copy_of_the_old_code_that_is_said_before_anything_is_done(fleet: Fleet, code: CodeKeeper):

@@ -59,6 +59,7 @@ def test_stopped_quarantined_and_unstarted_bots_are_left_alone():
     alone = [bot(state="stopped", wanted=False), bot(state="quarantined"), bot(state="configured")]
     assert not any(map(takes_part, alone))
     assert not takes_part(bot(state="stopping", wanted=False))
+    assert not takes_part(bot(state="stopping", shut_away=True))
     assert all(takes_part(bot(state=state)) for state in ("running", "degraded", "paused", "backoff", "starting"))
 
 
@@ -82,6 +83,8 @@ BEFORE = bot(incarnation=7)
         (bot(incarnation=10, state="backoff"), False, Return.LOST),
         (bot(incarnation=10, forkserver=2), False, Return.LOST),
         (bot(incarnation=8, state="quarantined", wanted=False), False, Return.LOST),
+        (bot(incarnation=8, state="quarantined", shut_away=True), False, Return.LEFT),
+        (bot(incarnation=8, state="stopping", shut_away=True), True, Return.LEFT),
         (bot(incarnation=8, state="starting"), True, Return.LOST),
         (bot(incarnation=8, state="stopped", wanted=False), True, Return.LEFT),
         (None, False, Return.LEFT),
