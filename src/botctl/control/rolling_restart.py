@@ -13,7 +13,7 @@ import structlog
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight, FleetSight, GenerationsPort
 from botctl.control.rollout import Ledger, Return, Tally, allowance, enough, fall, is_of, returned, takes_part
-from botctl.control.rollout_back import WayBack, to_bring_back
+from botctl.control.rollout_back import WayBack, end, to_bring_back
 from botctl.control.rollout_reach import Reach
 from botctl.control.rollout_story import Story, bots, listed
 from botctl.control.views import RolloutLine
@@ -31,10 +31,14 @@ class _HarmError(Exception):
 
 
 class RollingRestart:
-    """`run` or `recover` once; `lines` are what it has said. `generation` is of the forkserver it starts bots from."""
+    """`run`, `recover` or `clear_up` once; `lines` are what it has said.
+
+    `generation` is of the forkserver it starts bots from; once it is `promoted`, there is no way back.
+    """
 
     def __init__(self, supervisor: GenerationsPort, fleet: Fleet, code: CodeKeeper) -> None:
         self.generation = 0
+        self.promoted = False
         self._story = Story()
         self._reach = Reach(supervisor)
         self._fleet = fleet
@@ -69,7 +73,7 @@ class RollingRestart:
             fresh = await self._prepare()
             for number, wave in enumerate(plan, start=1):
                 await self._wave(f"wave {number} of {len(plan)}", wave, settle)
-            await self._finish(fresh)
+            old = await self._promote()
         except _HarmError as harm:
             await self._take_back(str(harm))
         except BotctlError as error:
@@ -77,6 +81,8 @@ class RollingRestart:
         except Exception as error:
             _log.exception("the rollout broke")
             await self._take_back(f"internal error: {type(error).__name__}")
+        else:
+            await self._finish(fresh, old)
 
     async def recover(self, sight: FleetSight, generation: int) -> None:
         """Take back what another `control` has left half done: a generation that serves nobody but some bots."""
@@ -87,6 +93,19 @@ class RollingRestart:
             if is_of(bot, generation) and to_bring_back(bot, generation):
                 self._before[bot.bot_id] = bot
         await self._take_back("the control process ended in the middle of it")
+
+    async def clear_up(self, generation: int) -> None:
+        """What another `control` has left to do after the promotion: end the old generation."""
+        self.promoted = True
+        try:
+            if handled := self._with_handlers():
+                # What bots start from now on is what stands on disk, whether that was still noted or not.
+                self._code.started([bot.bot_id for bot in handled], await self._code.keep(self._fleet.folder))
+            await end(generation, self._reach, self._story)
+        except Exception:
+            _log.exception("the rollout can't be cleared up")
+        text = "done: the control process ended after every bot was restarted, and the next one has cleared up"
+        await self._story.say(text, outcome="done")
 
     # --- the way there ---------------------------------------------------------------------------------------------
 
@@ -158,14 +177,28 @@ class RollingRestart:
             if enough([self._ledgers[bot.bot_id].tally for bot in wave]):
                 return
 
-    async def _finish(self, fresh: str) -> None:
+    async def _promote(self) -> list[int]:
+        """Let the new generation serve everybody; the old ones. Raises BotctlError when it does not."""
         old = [one.generation for one in (await self._reach.sight()).forkservers if one.promoted]
-        done, message, _ = await self._reach.generation("promote", self.generation)
+        try:
+            done, message, _ = await self._reach.generation("promote", self.generation)
+        except BotctlError as error:
+            # It may have been done all the same: what is asked later is answered later, so the view knows.
+            servers = (await self._reach.sight()).forkservers
+            done, message = any(one.promoted and one.generation == self.generation for one in servers), error.message
         if not done:
             raise BotctlError(message)
-        self._code.started([bot.bot_id for bot in self._with_handlers()], fresh)
-        for generation in old:
-            await self._reach.generation("retire", generation)
+        self.promoted = True
+        return old
+
+    async def _finish(self, fresh: str, old: Sequence[int]) -> None:
+        """Every bot runs and will run the new code: from here on nothing is taken back, whatever happens."""
+        try:
+            self._code.started([bot.bot_id for bot in self._with_handlers()], fresh)
+            for generation in old:
+                await end(generation, self._reach, self._story)
+        except Exception:
+            _log.exception("the rollout is done, but can't be cleared up")
         text = f"done: {bots(len(self._before))} restarted"
         if (total := self._tally(self._before.values())).attempts:
             text += f", {total.handled:g} of {total.attempts:g} updates answered meanwhile"

@@ -19,6 +19,9 @@ from botctl.fleet import Fleet
 
 _log = structlog.get_logger("botctl.control.rollout")
 
+_TRIES = 3
+"""How often a forkserver is asked to be ended; each may take the seconds that an answer may."""
+
 
 class WayBack:
     """`code` are folders of the copies of the old code, by bot_id, as far as there are any."""
@@ -62,7 +65,7 @@ class WayBack:
             await self._reach.command("release" if bot.state == "quarantined" else "restart", bot.name, "rolled back")
         missing = await self._until_back(asked)
         if generation:
-            await self._reach.generation("retire", generation)
+            await end(generation, self._reach, self._story)
         return missing
 
     async def _until_back(self, asked: Sequence[BotSight]) -> list[str]:
@@ -82,6 +85,21 @@ class WayBack:
                 if how is Return.LOST:
                     missing.append(was.name)
         return missing
+
+
+async def end(generation: int, reach: Reach, story: Story) -> None:
+    """End a generation of the forkserver that serves nobody any more; a warning where that can't be done now."""
+    why = ""
+    for _ in range(_TRIES):
+        try:
+            done, why, _ = await reach.generation("retire", generation)
+        except BotctlError as error:
+            why = error.message
+        else:
+            if done:
+                return
+    text = f"generation {generation} of the forkserver could not be ended: {why}; the next rolling restart ends it"
+    await story.say(text, warning=True)
 
 
 def to_bring_back(bot: BotSight, generation: int) -> bool:

@@ -67,6 +67,8 @@ class RolloutKeeper:
         """Take back the one that is under way. Raises RefusedError when there is none."""
         if self._rollout is None or self._rollout.over:
             raise RefusedError("no rolling restart is under way")
+        if self._rollout.promoted:
+            raise RefusedError("the rolling restart is done; only the old forkserver is still being ended")
         self._rollout.abort("aborted by operator")
 
     async def follow(self) -> AsyncIterator[RolloutLine]:
@@ -76,12 +78,16 @@ class RolloutKeeper:
                 yield line
 
     async def recover(self) -> None:
-        """Take back what an earlier `control` has left half done. Raises TimeoutError."""
+        """Take back what an earlier `control` has left half done, or clear up after it. Raises TimeoutError."""
         sight, fleet = await self._supervisor.sight(), self._fleet()
-        left = next((one for one in sight.forkservers if not one.promoted), None)
-        if left is not None and fleet is not None and not self.running:
-            self._rollout = RollingRestart(self._supervisor, fleet, self._code)
-            self._task = asyncio.create_task(self._rollout.recover(sight, left.generation), name="rollout")
+        left = next((one.generation for one in sight.forkservers if not one.promoted), None)
+        if left is None or fleet is None or self.running:
+            return
+        promoted = max((one.generation for one in sight.forkservers if one.promoted), default=0)
+        self._rollout = RollingRestart(self._supervisor, fleet, self._code)
+        # Numbers only grow: one that is older than what serves everybody has been replaced by it.
+        rest = self._rollout.recover(sight, left) if left > promoted else self._rollout.clear_up(left)
+        self._task = asyncio.create_task(rest, name="rollout")
 
     async def close(self) -> None:
         """Let go, for the end of `control`; the next one takes back what was not finished."""

@@ -381,6 +381,118 @@ async def test_a_bot_that_waits_for_its_turn_to_start_is_taken_back_too(fleet: F
     assert supervisor.commands == [("restart", "b1"), ("restart", "b2"), ("restart", "b1"), ("release", "b2")]
 
 
+class Unanswered:
+    """A supervisor that does not answer one verb about generations, the first `times`; it `obeys` all the same."""
+
+    def __init__(self, supervisor: Pretended, verb: str, *, times: int = 1000, obeys: bool = False) -> None:
+        self.asked = 0
+        self._verb, self._times, self._obeys = verb, times, obeys
+        self._real = supervisor.generation
+        supervisor.generation = self  # type: ignore[assignment]
+
+    async def __call__(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
+        if verb != self._verb:
+            return await self._real(verb, number)
+        self.asked += 1
+        if self.asked > self._times:
+            return await self._real(verb, number)
+        if self._obeys:
+            await self._real(verb, number)
+        raise TimeoutError
+
+
+async def test_what_fails_after_the_promotion_does_not_take_a_finished_rollout_back(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    silence = Unanswered(supervisor, "retire")
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4")
+    assert [line.warning for line in lines[-2:]] == [True, False]
+    assert lines[-2].text == (
+        "generation 1 of the forkserver could not be ended: the supervisor does not answer; "
+        "the next rolling restart ends it"
+    )
+    assert (lines[-1].text, lines[-1].outcome) == ("done: 4 bots restarted", "done")
+    assert silence.asked > 1, "tried again"
+    assert [bot.incarnation for bot in supervisor.bots.values()] == [2, 2, 2, 2]
+    assert supervisor.servers[2].promoted
+
+
+async def test_a_new_generation_that_is_not_ended_does_not_make_a_rollback_fail(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.fresh = lambda bot: replace(bot, state="quarantined", reason="it can't")
+    Unanswered(supervisor, "retire")
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert "generation 2 of the forkserver could not be ended" in lines[-2].text
+    assert (lines[-1].text, lines[-1].outcome) == ("rolled back: b1 is quarantined: it can't", "rolled back")
+
+
+async def test_an_old_generation_that_is_not_ended_at_once_is_ended_later(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    Unanswered(supervisor, "retire", times=1)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4")
+    assert not any(line.warning for line in lines)
+    assert list(supervisor.servers) == [2]
+    Unanswered(supervisor, "retire", times=3)
+    assert (await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4"))[-1].outcome == "done"
+    assert list(supervisor.servers) == [2, 3]
+    assert (await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4"))[-1].outcome == "done"
+    assert len(supervisor.servers) == 1
+
+
+@pytest.mark.parametrize(("obeys", "outcome", "generation"), [(True, "done", 2), (False, "rolled back", 1)])
+async def test_a_promotion_without_an_answer_is_looked_for_in_the_view(
+    fleet: Fleet, code: CodeKeeper, obeys: bool, outcome: str, generation: int
+):
+    supervisor = await started(fleet, code)
+    Unanswered(supervisor, "promote", obeys=obeys)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4")
+    assert lines[-1].outcome == outcome
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), generation)
+    assert list(supervisor.servers) == [generation]
+
+
+async def test_an_abort_after_the_promotion_is_refused(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    promoted, go_on = asyncio.Event(), asyncio.Event()
+    real = supervisor.generation
+
+    async def generation(verb: str, number: int = 0) -> tuple[bool, str, int]:
+        if verb == "retire":
+            promoted.set()
+            await go_on.wait()
+        return await real(verb, number)
+
+    supervisor.generation = generation  # type: ignore[method-assign]
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.begin(WaveSize.parse("4"), settle=None)
+    await asyncio.wait_for(promoted.wait(), 5)
+    with pytest.raises(RefusedError, match="is done"):
+        keeper.abort()
+    go_on.set()
+    assert [line async for line in keeper.follow()][-1].outcome == "done"
+
+
+async def test_the_next_control_only_ends_the_old_generation_after_a_promotion(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    before = code.name_of(1)
+    supervisor.servers = {
+        1: ForkserverSight(generation=1, state="ready"),
+        2: ForkserverSight(generation=2, state="ready", promoted=True),
+    }
+    for bot_id in (1, 2, 3):
+        supervisor.bots[bot_id] = replace(supervisor.bots[bot_id], incarnation=2, forkserver=2)
+    supervisor.bots[3] = replace(supervisor.bots[3], state="backoff", forkserver=0)
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.recover()
+    lines = [line async for line in keeper.follow()]
+    assert [(line.text, line.outcome) for line in lines] == [
+        ("done: the control process ended after every bot was restarted, and the next one has cleared up", "done")
+    ]
+    assert supervisor.commands == []
+    assert list(supervisor.servers) == [2]
+    assert set(supervisor.sources.values()) == {(0, "")}
+    assert code.name_of(1) not in ("", before), "the next rollback would come back to what runs now"
+
+
 async def test_without_a_copy_of_the_old_code_that_is_said_before_anything_is_done(fleet: Fleet, code: CodeKeeper):
     supervisor = Pretended(fleet)
     lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
