@@ -88,14 +88,17 @@ class Breaker:
         return tuple(dict.fromkeys((*self._held, *self._failures)))
 
     def leave_alone(self, keys: Iterable[int]) -> tuple[int, ...]:
-        """These are on their own, until one has been ready for `calm`. Gives those that were held back."""
+        """These are on their own, until one has been ready for `calm`. Gives those that were held back.
+
+        It closes when nobody else has failed lately.
+        """
         freed: list[int] = []
         for key in keys:
             self._own[key] = None
             self._failures.pop(key, None)
             if self._held.pop(key, None) is not None:
                 freed.append(key)
-        if not self._held:
+        if not self._held and not self._failures:
             self._close()
         return tuple(freed)
 

@@ -208,7 +208,7 @@ class FleetMachine:
             return guiltless, ()
         freed: tuple[int, ...] = ()
         if self.breaker.doubtful:
-            well = sum(self.records[one].state in _SHOWS_LIFE for one in self._paced)
+            well = sum(self.records[one].state in _SHOWS_LIFE for one in self._paced if one != key)
             own = [one for one in self.breaker.suspects() if 2 * well >= wanted or not self.records[one].been_ready]
             freed = self.breaker.leave_alone(own)
             guiltless = tuple(one for one in guiltless if one not in own)

@@ -377,3 +377,31 @@ def test_a_bot_that_leaves_and_fails_when_the_breaker_opens_is_forgotten_once():
     change, *_ = machine.feed(hung, events.Exited(Exit(signal=9)), 18.3)
     assert (change.key, change.forgotten, set(machine.records)) == (3, True, {1, 2})
     assert machine.breaker.state is BreakerState.OPEN
+
+
+def doubting(size: int) -> FleetMachine:
+    """A fleet that is well, with a breaker that doubts from the start and opens at two failures."""
+    machine = FleetMachine(breaker=BreakerPolicy(least=2, doubt_after=1))
+    for key in range(1, size + 1):
+        machine.add(key, POLICY)
+    machine.desire({key: Wanted("a") for key in range(1, size + 1)}, 0.0)
+    for key in range(1, size + 1):
+        raise_up(machine, key, 0.5)
+    return machine
+
+
+def test_a_doubting_breaker_stays_open_for_those_that_it_still_believes():
+    machine = doubting(2)
+    for key in (1, 2):
+        machine.feed(key, CRASH, 10.0)
+    assert machine.breaker.state is BreakerState.OPEN, "nobody is well, and both have been ready"
+    assert spawned(look(machine, 10.5)) == []
+    assert machine.breaker.held == 2
+
+
+def test_who_has_just_failed_is_not_well():
+    machine = doubting(3)
+    for key in (1, 2):
+        machine.feed(key, CRASH, 10.0)
+    assert machine.breaker.state is BreakerState.OPEN, "one of three is well, and that is not most of them"
+    assert machine.records[2].failures == ()

@@ -434,6 +434,11 @@ def test_a_paused_bot_is_not_recycled_but_its_memory_counts():
 def test_nobody_fails_without_a_cause_however_little_was_said():
     record, _ = play((2.0, events.LastWords(Failure.CRASH, "")), (2.1, events.Exited(Exit(code=3))), record=running())
     assert (record.state, record.cause, record.reason) == (State.BACKOFF, "exit 3", "exit 3")
+    record, _ = play(
+        (2.0, events.LastWords(Failure.CRASH, "")), (11.0, events.Due()), (11.5, events.Exited(Exit(signal=9))),
+        record=running(1.0),
+    )  # fmt: skip
+    assert (record.last_failure, record.cause) == (Failure.CRASH, "no heartbeat for 10 s")
     record, _ = play((2.0, events.Hearing(deaf=True)), (2.1, events.Hearing(deaf=True)), record=running())
     record, _ = step(record, events.Exited(Exit(code=0)), 2.2)
     assert (record.last_failure, record.cause) == (Failure.DEAF, "it takes no updates")

@@ -137,7 +137,7 @@ def _condemn(record: Record, failure: Failure, reason: str, now: float) -> Step:
             now,
             reason,
             last_words=record.last_words if said else failure,
-            last_detail=record.last_detail if said else reason,
+            last_detail=record.last_detail or reason,
             deadline=now + record.policy.dump_timeout,
         ),
         (DumpStacks(),),
