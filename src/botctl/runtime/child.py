@@ -17,11 +17,10 @@ from pathlib import Path
 
 from botctl.runtime import cgroup_files, linux, messages, stacks, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
-from botctl.runtime.spawn import SpawnRequest
+from botctl.runtime.spawn import NICENESS, SpawnRequest
 
 Entry = Callable[[Channel], int]
 
-NICENESS = 5
 OOM_SCORE = 500
 """Added to those of an expendable child: the kernel ends it before the supervisor, `control` or a database."""
 

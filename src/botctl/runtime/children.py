@@ -82,6 +82,8 @@ class Child:
     counters: dict[str, float] = field(default_factory=dict)
     wall_since: float = 0.0
     wall_started: float | None = None
+    asked_at: float = 0.0
+    """When its latest process was asked for, by the clock of `strangers.now`."""
     recorded_state: str = ""
     """Where it was, as its last record tells."""
     recorded_at: float = 0.0

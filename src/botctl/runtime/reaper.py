@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 
 from botctl.runtime import strangers
-from botctl.runtime.children import Child
+from botctl.runtime.children import Child, Kind
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.starter import Starter
 from botctl.supervision.model import HAS_PROCESS
@@ -35,10 +35,21 @@ class Reaper:
         self.due = False
         self.behind = False
         """Whether there was more to do than fits into one round."""
-        self._orphans = strangers.Orphans()
+        # As PID 1 we adopt what was never a bot's.
+        self._orphans = strangers.Orphans(ends_unmarked=os.getpid() != 1)
         self._children = children
         self._launcher = launcher
         self._starter = starter
+
+    def ended(self, child: Child) -> None:
+        """The process of a child has ended and been waited for."""
+        self.due = True
+        if child.kind is Kind.BOT:
+            self._orphans.over(child.asked_at)
+
+    def look_again(self) -> None:
+        """To be called now and then: some can't be judged at first sight."""
+        self.due = self.due or self._orphans.undecided
 
     def reap(self) -> None:
         """End adopted orphans of bots that have ended; wait for every stranger that has."""

@@ -9,6 +9,9 @@ import msgspec
 REQUEST_LIMIT = 64 * 1024
 """Bytes of one request."""
 
+NICENESS = 5
+"""Added to that of an expendable child and so of all that it starts; without privileges it can't be taken back."""
+
 STACKS_SIGNAL = signal.SIGUSR2
 """On this signal a child writes the stacks of its threads and tasks, also while Python code is stuck (`stacks`)."""
 

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 
-from botctl.runtime import messages, stacks
+from botctl.runtime import messages, stacks, strangers
 from botctl.runtime.allowance import Allowance
 from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import FRAMES_PER_SECOND, Child, Kind
@@ -91,7 +91,7 @@ class Starter:
         child.log, log = self._logs.open(child.log_name)
         self._last_request += 1
         token = self._last_request
-        child.wall_started = time.time()
+        child.wall_started, child.asked_at = time.time(), strangers.now()
         child.reaped = False
         child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
         child.allowance, child.last_words = Allowance(FRAMES_PER_SECOND), 0

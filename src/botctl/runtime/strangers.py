@@ -2,7 +2,13 @@
 
 A process group is not enough: a subprocess may have made a session of its own. So everything below the forkserver
 carries marks, which also outlive the supervisor: in its environment, and, as long as it has exec'd nothing, in its
-title. What has changed both on purpose is found by its control group only, or at the end of the daemon.
+title.
+
+What has lost both (a new session with an empty environment) is nobody's in particular. It is a bot's, though, when it
+is nicer than we are as bots are, which cannot be taken back and which our servers and theirs are not; and it may be a
+dead bot's when it was started while that one lived. It is ended then: nobody else would ever end it, and it keeps what
+it has inherited. That may hit what a bot that lives on has hidden in the same way; a subprocess that is to be safe from
+it keeps its environment. As PID 1 we adopt whatever loses its parent in the container, and only wait for it.
 """
 
 from __future__ import annotations
@@ -11,8 +17,14 @@ import contextlib
 import os
 import re
 import signal
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+
+from botctl.runtime import linux
+from botctl.runtime.spawn import NICENESS
 
 RUN = "BOTCTL_RUN"
 """Environment variable: which daemon a process belongs to."""
@@ -22,6 +34,17 @@ INCARNATION = "BOTCTL_INCARNATION"
 
 LOOKS = 3
 """How often a process is looked at that has no mark; it may have been about to exec."""
+
+LOOK_AGAIN_AFTER = 0.2
+"""Seconds between such looks."""
+
+NICEST = 19
+
+TICK = 0.01
+"""The kernel's notes of when a process started are rounded down to this."""
+
+SPANS = 200
+"""Lives of bots that are remembered, the latest: whoever was started in one of them may be what it has left."""
 
 AT_ONCE = 50
 """Processes looked at in one round; each takes some 30 µs."""
@@ -33,40 +56,79 @@ _RUN_IN_TITLE = 8
 Mark = tuple[int, int]
 
 
-class Orphans:
-    """Our unknown children; remembers whose each is, so that they may be many."""
+@dataclass
+class _Seen:
+    """What is known of an adopted process."""
 
-    def __init__(self) -> None:
-        self._marks: dict[int, Mark | None] = {}
-        self._looks: dict[int, int] = {}
+    mark: Mark | None = None
+    looks: int = 0
+    look_at: float = 0.0
+    started: float | None = None
+    """By the clock of `now`, when it came from a bot; None else."""
+
+
+class Orphans:
+    """Our unknown children; remembers whose each is, so that they may be many.
+
+    `ends_unmarked`: also those of dead bots that don't say whose they are.
+    """
+
+    def __init__(self, *, ends_unmarked: bool) -> None:
+        self._ends_unmarked = ends_unmarked
+        self._seen: dict[int, _Seen] = {}
+        self._spans: deque[tuple[float, float]] = deque(maxlen=SPANS)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether there are any that have to be looked at again."""
+        return any(one.mark is None and one.looks < LOOKS for one in self._seen.values())
+
+    def over(self, began: float) -> None:
+        """The process of a bot, asked for at `began` by the clock of `now`, has ended."""
+        self._spans.append((began, now()))
 
     def end(self, known: set[int], is_over: Callable[[int, int], bool]) -> bool:
         """KILL those whose incarnation is over, as `is_over(key, incarnation)` tells. False when there are too many to
         look at in one round."""
         found = [pid for pid in children() if pid not in known]
-        gone = self._looks.keys() - set(found)
-        for pid in gone:
+        for pid in self._seen.keys() - set(found):
             self.forget(pid)
-        left = AT_ONCE
+        left, moment = AT_ONCE, now()
         for pid in found:
-            if pid not in self._marks and left:
+            one = self._seen.setdefault(pid, _Seen())
+            if one.mark is None and one.looks < LOOKS and one.look_at <= moment and left:
                 left -= 1
-                self._look(pid)
-            mark = self._marks.get(pid)
-            if mark is not None and is_over(*mark):
+                one.looks, one.look_at, one.mark = one.looks + 1, moment + LOOK_AGAIN_AFTER, mark_of(pid)
+                if one.mark is None and one.looks == LOOKS and self._ends_unmarked:
+                    one.started = _started(pid)
+            if is_over(*one.mark) if one.mark is not None else self._is_left(one):
                 _kill(pid)
         return left > 0
 
     def forget(self, pid: int) -> None:
         """It has been waited for: another process may get its number."""
-        self._marks.pop(pid, None)
-        self._looks.pop(pid, None)
+        self._seen.pop(pid, None)
 
-    def _look(self, pid: int) -> None:
-        self._looks[pid] = self._looks.get(pid, 0) + 1
-        mark = mark_of(pid)
-        if mark is not None or self._looks[pid] >= LOOKS:
-            self._marks[pid] = mark
+    def _is_left(self, one: _Seen) -> bool:
+        return one.started is not None and any(began - TICK <= one.started <= ended for began, ended in self._spans)
+
+
+def now() -> float:
+    """The clock by which the kernel notes when a process starts; it goes on while the machine is suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _started(pid: int) -> float | None:
+    """When a process was started that comes from a bot, as its niceness tells; None for any other."""
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    try:
+        # Who is as nice as can be can't be told from its bots.
+        if own >= NICEST or os.getpriority(os.PRIO_PROCESS, pid) < min(NICEST, own + NICENESS):
+            return None
+        ticks = linux.start_ticks(pid)
+    except OSError:
+        return None
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks is not None else None
 
 
 def title(name: str, mark: str, run: str) -> str:

@@ -265,7 +265,7 @@ class ProcessSupervisor:
         self.desk.ending(child, ending, self.logs.redact(written))
         self._starter.release(child)
         self.dispatch(child, events.Exited(ending))
-        self._reaper.due = True
+        self._reaper.ended(child)
 
     def _was_oom(self, child: Child) -> bool:
         """Whether a KILL that we didn't send was the kernel's. Without a control group of its own this is a guess."""
@@ -388,6 +388,7 @@ class ProcessSupervisor:
         if now < self._pulse_at:
             return
         self._pulse_at = now + PULSE_EVERY
+        self._reaper.look_again()
         self.desk.settle()
         bots = (child for child in self.children.values() if child.kind is Kind.BOT)
         self.owner.pulse(Counter(child.record.state.value for child in bots))

@@ -73,6 +73,24 @@ def daemonize(kind: str, then) -> None:
     os.close(write)
 
 
+def do_cuckoo(channel: Channel, configure: dict) -> int:
+    """Leaves a process in a session of its own, without an environment, that keeps the log; and dies."""
+    channel.send(messages.Ready())
+    channel.send(messages.Heartbeat())
+    read, write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            print("cuckoo", os.getpid(), flush=True)
+            os.execve("/bin/sleep", ["sleep", "600"], {})
+        os._exit(0)
+    os.wait()
+    os.close(write)
+    os.read(read, 1)  # closed by the exec: from now on it has no mark
+    os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+
 def do_eat(channel: Channel, configure: dict) -> int:
     """Takes memory until it gets no more; says how much after every few MB."""
     channel.send(messages.Ready())

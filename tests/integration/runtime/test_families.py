@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -67,18 +69,41 @@ def test_what_a_bot_has_started_ends_with_it(daemon, tmp_path: Path, end: str):
         wait_gone(others)
 
 
-def test_who_hides_its_marks_ends_at_the_latest_with_the_daemon(daemon):
-    """Without a control group nobody can tell whose it was; but whose it is now, the supervisor's that adopted it."""
-    fleet = daemon(parent={"habit": "families.family", "policy": QUICK, "hidden": True})
-    pid = fleet.wait_state("parent", "running")["pid"]
+def test_who_hides_its_marks_ends_with_its_bot_but_not_before(daemon):
+    fleet = daemon(parent={"habit": "families.family", "policy": QUICK, "hidden": True}, other="well")
+    pid = fleet.wait_running("parent", "other")[0]["pid"]
     family = family_of(fleet, "parent", KINDS | {"hidden"})
-    hidden = family.pop("hidden")
+    # Long enough for whoever looks at it every second to be sure that it has no mark.
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        assert not gone(family["hidden"])
+        threading.Event().wait(0.05)
     os.kill(pid, signal.SIGKILL)
     wait_gone(family)
-    fleet.wait_state("parent", "running", incarnation=2)
-    assert not gone(hidden)
-    fleet.end()
-    wait_gone({"hidden": hidden})
+    bots = {bot["name"]: bot["restarts"] for bot in fleet.snapshot()["bots"]}
+    assert bots["other"] == 0
+
+
+def test_what_hidden_orphans_keep_is_not_kept_open_for_them(daemon):
+    """Each incarnation leaves one that holds its log."""
+    policy = {**QUICK, "max_delay": 0.02, "intensity": 10_000}
+    fleet = daemon(bad={"habit": "families.cuckoo", "policy": policy}, other="well")
+    fleet.wait_state("bad", "running", 60, incarnation=20)
+    before = fleet.snapshot()["gauges"]["open_files"]
+    fleet.wait_state("bad", "running", 60, incarnation=100)
+    fleet.say("stop bad")
+    fleet.wait(lambda entry: entry["event"] in ("bot stopped", "bot quarantined") and entry["name"] == "bad")
+    cuckoos = [int(pid) for pid in re.findall(r"cuckoo (\d+)", fleet.log("bad"))]
+    assert len(cuckoos) >= 99
+    try:
+        wait_until(lambda: fleet.snapshot()["gauges"]["open_files"] <= before, 10)
+        wait_until(lambda: all(map(gone, cuckoos)), 10)
+    finally:
+        for pid in cuckoos:
+            if not gone(pid):
+                os.kill(pid, signal.SIGKILL)
+    assert next(bot["restarts"] for bot in fleet.snapshot()["bots"] if bot["name"] == "other") == 0
+    assert fleet.end() == 0
 
 
 def test_bots_die_and_return_though_the_forkserver_is_stopped(daemon):

@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from botctl.runtime import logs
+from botctl.runtime.children import Child, Kind
 from botctl.runtime.logs import LogKeeper
+from botctl.runtime.loop import Loop
+from botctl.runtime.starter import Starter
+from botctl.supervision.model import Record
 
 
 @pytest.fixture
@@ -64,6 +68,16 @@ def test_a_pipe_that_somebody_inherited_is_closed_when_its_incarnation_has_ended
         os.close(sink)
     assert (tmp_path / "bot.log").read_bytes() == b"a line\nand half a line\n"
     assert keeper.tail(stream) == ["a line", "and half a line"]
+
+
+def test_letting_go_of_an_incarnation_ends_its_pipe_and_leaves_its_last_lines(keeper: LogKeeper):
+    child = Child(1, "bot", Kind.BOT, Record(1))
+    child.log, sink = keeper.open("bot")
+    os.write(sink, b"last words\n")
+    Starter(Loop(), None, keeper, None).release(child)  # type: ignore[arg-type]
+    assert child.log.over
+    assert keeper.tail(child.log) == ["last words"]
+    os.close(sink)
 
 
 def test_a_flooded_pipe_that_has_to_wait_is_closed_once_and_its_number_left_alone(
