@@ -80,7 +80,7 @@ class Account:
         key = view.key
         self._numbers[key] = view.incarnation
         self.queue.leave(key)
-        self.fuse.let_be(key, now)
+        self.fuse.leaves(key, now)
         view.waits, view.queued, view.due = "", False, None
         view.rest = State.CONFIGURED
 
@@ -95,13 +95,13 @@ class Account:
         """Whoever waits for a turn after a failure waits for the breaker from now on."""
         for one in list(self.queue.waiting):
             view = self.views[one]
-            if view.waits == "delay":
+            if view.waits == "delay" and one not in self.fuse.own:
                 self._holds(view)
                 self.queue.leave(one)
 
     def _holds(self, view: View) -> None:
         view.waits, view.queued, view.due, view.reason = "held", False, None, self.fuse.reason
-        self.fuse.held.append(view.key)
+        self.fuse.hold(view.key, was_well=view.been_ready and view.row == 1)
 
     def _rests(self, view: View) -> None:
         self.queue.leave(view.key)

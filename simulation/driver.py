@@ -231,13 +231,18 @@ class Driver:
                 self.dispatch(heard, events.Hearing(report.deaf, report.reason))
         elif isinstance(report, NewLimits):
             limited = self.children.get(report.key)
-            if limited is not None and limited.record.pid is not None and limited.record.state in HAS_PROCESS:
+            record = limited.record if limited is not None else None
+            if limited is not None and record is not None and self._can_be_limited(record):
                 self.oracle.restart_for_limits(limited.key)
                 self.dispatch(limited, events.Restart("its limits can't be changed while it runs"))
         elif isinstance(report, SetUp):
             changes = self.machine.dismiss(child.key, "done", self.now)
             self.oracle.dismissed(child.key, "done", self.now, changes)
             self.perform(changes)
+
+    @staticmethod
+    def _can_be_limited(record: Record) -> bool:
+        return record.wanted and record.pid is not None and record.state in HAS_PROCESS
 
     def _command(self, command: Command) -> None:
         bots = [child for child in self.children.values() if child.kind is Kind.BOT]
@@ -246,12 +251,14 @@ class Driver:
             if not bots:
                 return
             refusal = commands.refusal(command.verb, f"bot{command.key}", bots[0].record)
-            self.oracle.commanded(command.verb, bots[0].key, refused=refusal is not None, text=refusal, single=True)
+            self.oracle.commanded(command.verb, bots[0].key, refused=refusal is not None, text=refusal)
             if refusal is not None:
                 return
         else:
-            for child in bots:
-                self.oracle.commanded(command.verb, child.key, refused=False, text=None, single=False)
+            keys = [child.key for child in bots]
+            enabled = self.machine.enabled
+            bots = [child for child in bots if commands.concerns_all(command.verb, child.record, enabled(child.key))]
+            self.oracle.commanded_all(command.verb, [child.key for child in bots], keys)
         for child in bots:
             event = commands.meaning(command.verb, command.reason)
             self.oracle.meant(command, event)
@@ -371,6 +378,8 @@ class Driver:
         turn = min(order[child.kind] for child in alive)
         for child in list(self.children.values()):
             if order[child.kind] <= turn and child.record.wanted:
+                before = [one.key for one in self.children.values() if order[one.kind] < order[child.kind]]
+                self.oracle.ends(child.key, before)
                 self.dispatch(child, events.Unwant("the daemon shuts down"))
             if self.impatient and child.record.state in HAS_PROCESS and child.kind is not Kind.SERVICE:
                 process = child.process

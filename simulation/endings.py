@@ -11,6 +11,7 @@ HOPELESS = frozenset({Failure.BAD_TOKEN, Failure.CODE})
 NOT_COUNTED = frozenset({Failure.CONFLICT, Failure.SIGNAL, Failure.SPAWN})
 ENVIRONMENTAL = frozenset({Failure.CRASH, Failure.EXIT, Failure.HANG, Failure.NOT_READY, Failure.OOM, Failure.SPAWN})
 OUTSIDE_SIGNALS = frozenset({1, 2, 9, 15})
+WELL = frozenset({State.RUNNING, State.DEGRADED, State.PAUSED})
 WELL_FOR = 1.0
 """Seconds for which a bot must have been ready to be started at once after a failure that is no fault of its own."""
 
@@ -75,16 +76,25 @@ class Endings(Account):
         view.last_failure = view.previous = failure
         view.reason = view.cause = why
         stable = ready_at is not None and now >= ready_at + policy.period
-        view.row = 1 if stable or (was_ready and not counts) else view.row + 1
+        blameless = was_ready and not counts and ready_at is not None and now >= ready_at + WELL_FOR
+        at_once = stable or blameless
+        view.row = 1 if at_once else view.row + 1
         if counts:
             # What the environment did counts for nobody, also when it is noticed by this very failure.
             view.failures = [at for at in view.failures if now < at + policy.period]
             view.failures.append(now)
         forgiven: list[int] = []
+        freed: list[int] = []
         if failure in ENVIRONMENTAL and view.wanted and view.paced:
-            wanted = sum(one.wanted for one in self.views.values() if one.paced)
+            fleet = [one for one in self.views.values() if one.paced]
+            wanted = sum(one.wanted for one in fleet)
             forgiven, tripped = self.fuse.failure(view.key, wanted, now)
-            if tripped:
+            if tripped and self.fuse.doubts:
+                well = sum(one.shown() in WELL for one in fleet)
+                own = {key for key in self.fuse.suspects() if 2 * well >= wanted or not self.views[key].been_ready}
+                freed = self.fuse.minds_no_more(own)
+                forgiven = [one for one in forgiven if one not in own]
+            if tripped and self.fuse.stage != "closed":
                 self._hold_all()
             if counts and view.key in forgiven:
                 view.failures = [now]
@@ -98,14 +108,16 @@ class Endings(Account):
         for one in forgiven:
             if one in self.views:
                 self.views[one].failures = []
+        for one in freed:
+            self.views[one].waits, self.views[one].queued = "delay", True
+            self.queue.ask(one)
         if view.shut:
             self.tallies["quarantined"] += 1
             return
         doubled = policy.first_delay
         for _ in range(min(view.row - 1, 40)):
             doubled = min(2 * doubled, policy.max_delay)
-        blameless = was_ready and not counts and ready_at is not None and now >= ready_at + WELL_FOR
-        most = 0.0 if stable or blameless else min(doubled, policy.max_delay)
+        most = 0.0 if at_once else min(doubled, policy.max_delay)
         view.waits, view.queued = "delay", False
         change = next((one for one in self._seen if one.key == view.key), None)
         until = change.after.deadline if change is not None else None

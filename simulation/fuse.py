@@ -9,14 +9,16 @@ from botctl.supervision.pacing import Pace
 
 
 class Fuse:
-    """When restarts are held back, whom it lets go and when."""
+    """When restarts are held back, whom it lets go and when, and when it doubts that the environment is at fault."""
 
     __slots__ = (
         "alive",
         "batch",
         "held",
+        "in_a_row",
         "last_trip",
         "law",
+        "own",
         "pause",
         "probe",
         "reason",
@@ -31,7 +33,12 @@ class Fuse:
         self.stage = "closed"
         self.recent: list[tuple[float, int]] = []
         """The newest failure of each bot that counts."""
-        self.held: list[int] = []
+        self.held: list[tuple[bool, int]] = []
+        """Those held back in their order; True: not before those that were well until now."""
+        self.own: dict[int, float | None] = {}
+        """Bots that it minds no more, with the time since when they show life; None while they don't."""
+        self.in_a_row = 0
+        """Times that it has tripped without a calm between."""
         self.pause = 0.0
         self.until = 0.0
         self.last_trip: float | None = None
@@ -44,6 +51,12 @@ class Fuse:
     def failure(self, key: int, wanted: int, now: float) -> tuple[list[int], bool]:
         """Whose failures are forgiven by this one, and whether it trips."""
         law = self.law
+        if key in self.own:
+            since = self.own[key]
+            if since is None or now < since + law.calm:
+                self.own[key] = None
+                return [], False
+            del self.own[key]
         self.recent = [(at, one) for at, one in self.recent if one != key]
         self.recent.append((now, key))
         self.recent = [(at, one) for at, one in self.recent if now < at + law.window]
@@ -62,21 +75,51 @@ class Fuse:
     def _trip(self, now: float) -> None:
         law = self.law
         if self.last_trip is None or (self.stage == "closed" and now > self.last_trip + law.calm):
-            self.pause = law.first_pause
+            self.pause, self.in_a_row = law.first_pause, 1
         else:
-            self.pause = min(2 * self.pause, law.max_pause)
+            self.pause, self.in_a_row = min(2 * self.pause, law.max_pause), self.in_a_row + 1
         self.stage, self.probe, self.last_trip, self.until = "open", None, now, now + self.pause
         self.trips += 1
 
+    @property
+    def doubts(self) -> bool:
+        """Whether it has tripped too often in a row to go on believing in the environment."""
+        return self.in_a_row >= self.law.doubt_after
+
+    def suspects(self) -> set[int]:
+        """Those that are held back, or have failed lately."""
+        return {key for _, key in self.held} | {key for _, key in self.recent}
+
+    def minds_no_more(self, keys: set[int]) -> list[int]:
+        """They are on their own; those of them that were held are free. With nobody else to mind it closes."""
+        free = [key for _, key in self.held if key in keys]
+        self.held = [one for one in self.held if one[1] not in keys]
+        self.recent = [one for one in self.recent if one[1] not in keys]
+        self.own |= dict.fromkeys(keys)
+        if not self.held and not self.recent:
+            self._close()
+        return free
+
+    def hold(self, key: int, *, was_well: bool) -> None:
+        """Keep it back."""
+        self.held.append((not was_well, key))
+
+    def leaves(self, key: int, now: float) -> None:
+        """It is gone for good."""
+        self.let_be(key, now)
+        self.own.pop(key, None)
+        self.recent = [one for one in self.recent if one[1] != key]
+
     def shows_life(self, key: int, now: float) -> None:
         """The probe has to last for a while from its first sign of life."""
+        if key in self.own and self.own[key] is None:
+            self.own[key] = now
         if self.stage == "probing" and self.probe == key and not self.alive:
             self.alive, self.until = True, now + self.law.settle
 
     def let_be(self, key: int, now: float) -> None:
         """Somebody else has decided about it."""
-        if key in self.held:
-            self.held.remove(key)
+        self.held = [one for one in self.held if one[1] != key]
         if self.stage == "probing" and self.probe == key:
             self.stage, self.probe, self.until = "open", None, now
 
@@ -86,18 +129,19 @@ class Fuse:
             return []
         if self.stage == "probing" and self.alive:
             self.stage, self.batch, self.recent = "releasing", 2, []
+        self.held.sort(key=lambda one: one[0])
         if self.stage == "releasing":
             freed, self.held = self.held[: self.batch], self.held[self.batch :]
             if not freed:
                 self._close()
             self.batch += self.batch
             self.until = now + self.law.stagger
-            return freed
+            return [key for _, key in freed]
         if not self.held:
             self._close()
             return []
         self.stage, self.alive, self.until = "probing", False, now + self.law.patience
-        self.probe = self.held.pop(0)
+        self.probe = self.held.pop(0)[1]
         return [self.probe]
 
     def _close(self) -> None:

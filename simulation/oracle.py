@@ -148,7 +148,7 @@ class Oracle(Verifier):
             view.leaving = False
             event: events.Event | None = None
             if not one.enabled:
-                if old is None or old.enabled:
+                if old is None or old.enabled or view.wanted:
                     event, view.wish = events.Unwant("disabled in the fleet file"), "rest"
             elif old is None or not old.enabled:
                 event, view.wish = events.Want(), "run"
@@ -170,14 +170,26 @@ class Oracle(Verifier):
                 self._settle(now)
         self._compare(changes, now)
 
-    def commanded(self, verb: str, key: int, *, refused: bool, text: str | None, single: bool) -> None:
-        """An operator's command was taken, or refused."""
+    def commanded(self, verb: str, key: int, *, refused: bool, text: str | None) -> None:
+        """An operator's command for one bot was taken, or refused."""
         view = self.views[key]
         quarantined = not view.process and bool(view.shut)
-        if refused != (quarantined and verb in ("start", "restart")) and (refused or single):
+        if refused is not (quarantined and verb in ("start", "restart")):
             self.broken("commands", f"{verb} {'refused' if refused else 'accepted'} in {view.shown()}", key)
         if refused and not text:
             self.broken("commands", f"{verb} refused without a word", key)
+
+    def commanded_all(self, verb: str, concerned: list[int], keys: list[int]) -> None:
+        """A command for the whole fleet, and those whom it was found to concern."""
+        for key in keys:
+            view, one = self.views[key], self._fleet.get(key)
+            meant = True
+            if verb == "start":
+                meant = one is None or one.enabled
+            elif verb == "restart":
+                meant = view.wanted
+            if meant is not (key in concerned):
+                self.broken("commands", f"{verb} of all: {'not ' if meant else ''}done with it", key)
 
     def meant(self, command: Command, event: events.Event) -> None:
         """What a command means as an event; notes what has been promised by it."""
@@ -205,6 +217,12 @@ class Oracle(Verifier):
             view.wish = "run"
             if not shut:
                 view.newer_than = view.incarnation
+
+    def ends(self, key: int, before: list[int]) -> None:
+        """It is ended because the daemon ends; these have to be gone by then."""
+        for one in before:
+            if self.views[one].process:
+                self.broken("shutdown", f"{key} is told to end while {one} is {self.views[one].shown()}", key)
 
     def restart_for_limits(self, key: int) -> None:
         """The desk restarts it for its limits."""

@@ -175,6 +175,7 @@ def draw(random: Random) -> Setting:
             patience=ticks(choice((2.0, 4.0, 8.0)), tick),
             stagger=ticks(choice((0.0625, 0.25, 0.5)), tick),
             calm=ticks(choice((3.0, 10.0, 60.0)), tick),
+            doubt_after=choice((1, 2, 3, 4)),
         )
     limits = profile is LEAKS or (profile is EVERYTHING and number() < 0.5)
     base = Policy() if number() < 0.03 else draw_policy(random, tick, limits)

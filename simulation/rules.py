@@ -117,6 +117,7 @@ class Rules(Endings):
     def _became_ready(self, view: View, event: events.BecameReady, now: float) -> None:
         if not view.lives or (view.ready and not view.paused):
             return
+        view.been_ready = True
         view.ready, view.paused, view.degraded, view.ready_at = True, False, bool(view.deaf), now
         view.reason = view.deaf
         self._owes(view, now, view.policy.heartbeat_timeout)
@@ -149,6 +150,8 @@ class Rules(Endings):
             )
             self._stops(view, "fail", view.said_why, now)
             return
+        if view.ready_at is None or now < view.ready_at + policy.period:
+            return  # not more often than that, whatever it says
         if view.paused:
             return  # a restart does not help while the database is away
         if not policy.max_age and not policy.max_updates and not self._seen[0].actions:
@@ -180,8 +183,8 @@ class Rules(Endings):
 
     def _misbehaved(self, view: View, event: events.Misbehaved, now: float) -> None:
         if view.lives:
-            self._condemn(view, Failure.PROTOCOL, event.reason, now)
-            view.hard = KILL
+            view.judged, view.hard, view.reason = True, KILL, event.reason
+            view.said, view.said_why = Failure.PROTOCOL, event.reason
             self._owes(view, now, view.policy.kill_timeout)
             self._does(view, Kill())
 
@@ -205,7 +208,7 @@ class Rules(Endings):
         policy = view.policy
         if not view.process:
             view.due = None
-            if view.paced and self.fuse.stage != "closed":
+            if view.paced and self.fuse.stage != "closed" and view.key not in self.fuse.own:
                 self._holds(view)
             else:
                 view.queued = True
@@ -221,6 +224,8 @@ class Rules(Endings):
             view.hard = TERM
             self._owes(view, now, policy.term_timeout)
             self._does(view, Terminate())
+        elif view.process == ASKED:
+            self._owes(view, now, policy.ready_timeout)  # whoever makes processes will tell
         else:
             silent = view.ready or view.paused
             process = self.living.get(view.key)
@@ -233,11 +238,14 @@ class Rules(Endings):
                 why = f"no heartbeat for {policy.heartbeat_timeout:g} s"
             else:
                 why = f"not ready within {policy.ready_timeout:g} s" + (f" ({view.reason})" if view.reason else "")
-            self._condemn(view, Failure.HANG if silent else Failure.NOT_READY, why, now)
+            self._condemn(view, Failure.HANG if silent else Failure.NOT_READY, why)
             self._owes(view, now, policy.dump_timeout)
             self._does(view, DumpStacks())
             self.tallies["condemned"] += 1
 
-    def _condemn(self, view: View, failure: Failure, why: str, now: float) -> None:
-        view.judged, view.hard = True, NOT
-        view.said, view.said_why, view.reason = failure, why, why
+    @staticmethod
+    def _condemn(view: View, failure: Failure, why: str) -> None:
+        """Judged; what it has said itself of its end says more."""
+        view.judged, view.hard, view.reason = True, NOT, why
+        view.said = view.said or failure
+        view.said_why = view.said_why or why

@@ -26,6 +26,7 @@ _FIELDS = {
     "restarts": "restarts",
     "ready": "ready",
     "ready_at": "ready_at",
+    "been_ready": "been_ready",
     "started_at": "started_at",
     "since": "since",
     "deaf": "deaf",
@@ -151,6 +152,7 @@ class Verifier(Rules):
             or record.restarts != view.restarts
             or record.ready is not view.ready
             or record.ready_at != view.ready_at
+            or record.been_ready is not view.been_ready
             or record.last_failure is not view.last_failure
             or record.previous_failure is not view.previous
             or record.consecutive != view.row

@@ -19,6 +19,7 @@ class View:
 
     __slots__ = (
         "afterwards",
+        "been_ready",
         "cause",
         "deaf",
         "degraded",
@@ -76,6 +77,8 @@ class View:
         """What follows a stop: stay, start, quarantine, fail."""
         self.hard = NOT
         self.ready = self.paused = self.degraded = False
+        self.been_ready = False
+        """Whether any incarnation has been ready."""
         self.deaf = ""
         self.ready_at: float | None = None
         self.started_at: float | None = None

@@ -218,7 +218,8 @@ class World:
         """It is at the very limit of its work from the start, or heard of when it is at that of its age."""
         policy = self.policies[process.key]
         if policy.max_updates and self.random.random() < 0.5:
-            process.updates = policy.max_updates * (1.102 if self.random.random() < 0.7 else 0.9) - process.updates_step
+            process.updates = policy.max_updates * (1.102 if self.random.random() < 0.7 else 0.9)
+            process.updates_step = 0.0
         if policy.max_age:
             at = process.asked_at + policy.max_age * (1.1 if self.random.random() < 0.7 else 0.9)
             self.after(ceil(at / self.tick) * self.tick - self.now, self._one_beat, process)
@@ -358,7 +359,7 @@ class World:
 
     def takes_frames(self, process: Process) -> bool:
         """Whether there is room in the pipe that carries its commands."""
-        return not (process.frozen and self.random.random() < 0.3)
+        return not ((process.frozen or not process.known) and self.random.random() < 0.3)
 
     def asked_to_stop(self, process: Process) -> None:
         """A `Stop` is in its pipe."""
