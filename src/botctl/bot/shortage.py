@@ -64,14 +64,27 @@ def shortage_of(error: MemoryError) -> ShortageError:
     return ShortageError(told(data_bytes(), data_limit()) + place_of(error))
 
 
+_inherited = 0
+
+
+def note_inherited() -> None:
+    """What the process has now was there at its fork: it counts for no bot. Called first thing in the process."""
+    global _inherited
+    _inherited = _kernels_bytes()
+
+
 def data_limit() -> int:
-    """RLIMIT_DATA in bytes; 0 without one."""
+    """What RLIMIT_DATA leaves to the bot itself, in bytes; 0 without one."""
     soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return 0 if soft == resource.RLIM_INFINITY else soft
+    return 0 if soft == resource.RLIM_INFINITY else max(1, soft - _inherited)
 
 
 def data_bytes() -> int:
-    """What the kernel counts towards RLIMIT_DATA; 0 where it doesn't tell."""
+    """What the bot itself holds of what counts towards RLIMIT_DATA; 0 where the kernel doesn't tell."""
+    return max(0, _kernels_bytes() - _inherited)
+
+
+def _kernels_bytes() -> int:
     try:
         with open("/proc/self/status", encoding="ascii") as file:
             for line in file:

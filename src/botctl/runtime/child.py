@@ -96,8 +96,9 @@ def _redirect(log: int) -> None:
 
 def _limit(request: SpawnRequest) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # RLIMIT_AS breaks threads; RLIMIT_DATA counts what a leak grows (design §4.11).
-    _lower(resource.RLIMIT_DATA, request.memory)
+    # RLIMIT_AS breaks threads; RLIMIT_DATA counts what a leak grows (design §4.11), but also what was there at the
+    # fork, which the child shares with all others.
+    _lower(resource.RLIMIT_DATA, request.memory + linux.data_bytes() if request.memory else 0)
     _lower(resource.RLIMIT_NOFILE, request.open_files)
     # Python ignores SIGXFSZ, so that a write beyond is an OSError.
     _lower(resource.RLIMIT_FSIZE, request.file_size)

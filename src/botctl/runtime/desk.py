@@ -10,7 +10,7 @@ import resource
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -311,25 +311,37 @@ class Desk:
         pid = child.record.pid
         if before == limits or pid is None or not child.record.wanted or child.record.state not in HAS_PROCESS:
             return
-        groups = self._supervisor.groups
-        done = True
-        if child.cgroup and groups is not None:
-            done = groups.adjust(
-                child.cgroup,
-                memory_max=limits.memory if limits.memory != before.memory else None,
-                cpu=limits.cpu if limits.cpu != before.cpu else None,
-                processes=limits.processes if limits.processes != before.processes else None,
-            )
-        by_rlimit = hard_by_rlimit(child, groups)
-        for which, old, new in (
-            (resource.RLIMIT_DATA, before.memory, limits.memory if by_rlimit else before.memory),
+        done = self._adjust_group(child, before, limits)
+        changes = [
             (resource.RLIMIT_NOFILE, before.open_files, limits.open_files),
             (resource.RLIMIT_FSIZE, before.file_size, limits.file_size),
-        ):
+        ]
+        if hard_by_rlimit(child, self._supervisor.groups) and before.memory != limits.memory:
+            held = linux.data_limit(pid)
+            inherited = held - before.memory if before.memory else linux.data_bytes(pid)
+            changes.append((resource.RLIMIT_DATA, held, limits.memory + inherited if limits.memory else 0))
+        for which, old, new in changes:
             done = (old == new or linux.set_limit(pid, which, new)) and done
         self._supervisor.owner.log("info", "limits changed", bot=child.name, live=done)
         if not done:
             self._supervisor.dispatch(child, events.Restart("its limits can't be changed while it runs"))
+
+    def _adjust_group(self, child: Child, before: Limits, limits: Limits) -> bool:
+        """Of the limits that the bot's control group keeps; whether each that has changed is changed there."""
+        groups = self._supervisor.groups
+        if not child.cgroup or groups is None:
+            return True
+        kept = {
+            "memory_max": ("memory", before.memory, limits.memory),
+            "cpu": ("cpu", before.cpu, limits.cpu),
+            "processes": ("pids", before.processes, limits.processes),
+        }
+        changed: dict[str, Any] = {
+            name: new
+            for name, (controller, old, new) in kept.items()
+            if old != new and controller in groups.controllers
+        }
+        return not changed or groups.adjust(child.cgroup, **changed)
 
     def _rotate(self, message: messages.Rotate) -> None:
         child = self._bot(message.bot_id)

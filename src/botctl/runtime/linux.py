@@ -73,6 +73,24 @@ def set_limit(pid: int, which: int, value: int) -> bool:
     return True
 
 
+def data_bytes(pid: int | str = "self") -> int:
+    """What the kernel counts towards RLIMIT_DATA; 0 where it doesn't tell."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[5]) * resource.getpagesize()
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def data_limit(pid: int) -> int:
+    """RLIMIT_DATA of a process in bytes; 0 without one, or without the process."""
+    try:
+        limit = resource.prlimit(pid, resource.RLIMIT_DATA)[0]
+    except OSError:
+        return 0
+    return 0 if limit == resource.RLIM_INFINITY else limit
+
+
 def start_ticks(pid: int) -> int | None:
     """When the process started, in clock ticks since boot: with the pid, its identity. None when there is none."""
     try:

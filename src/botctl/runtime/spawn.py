@@ -30,7 +30,7 @@ class SpawnRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`key/incarnation`, for the environment of the child and of all that it starts."""
     open_files: int = 0
     memory: int = 0
-    """Bytes of data (RLIMIT_DATA) that it may have; 0 for no limit of its own, for the cgroup's say."""
+    """Bytes of data (RLIMIT_DATA) that it may have beyond what it inherits; 0 for no limit of its own."""
     file_size: int = 0
     """Bytes that one file of it may grow to; 0 for no limit."""
     cgroup: str = ""

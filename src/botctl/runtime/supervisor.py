@@ -111,6 +111,7 @@ class ProcessSupervisor:
         self._performing = False
         self._impatience = 0
         self._pulse_at = 0.0
+        self._breaker_told = ""
         self._oom_kills = cgroups.machine_oom_kills()
 
     # --- what the owner asks ---------------------------------------------------------------------------------------
@@ -390,6 +391,13 @@ class ProcessSupervisor:
         self._pulse_at = now + PULSE_EVERY
         self._reaper.look_again()
         self.desk.settle()
+        if self.machine.breaker.reason != self._breaker_told:
+            self._breaker_told = self.machine.breaker.reason
+            held = self.machine.breaker.held
+            if self._breaker_told:
+                self.owner.log("error", "fleet breaker open", reason=self._breaker_told, held_back=held)
+            else:
+                self.owner.log("info", "fleet breaker closed")
         bots = (child for child in self.children.values() if child.kind is Kind.BOT)
         self.owner.pulse(Counter(child.record.state.value for child in bots))
 

@@ -54,4 +54,4 @@ def action(after: Record, now: float) -> str:
 def _pause(deadline: float | None, now: float) -> str:
     if deadline is None:
         return "held back"
-    return f"started again after {deadline - now:.2g} s" if deadline > now else "started again at once"
+    return f"next start after {deadline - now:.2g} s" if deadline > now else "next start at once"

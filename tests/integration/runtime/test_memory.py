@@ -22,5 +22,5 @@ def test_at_the_hard_limit_a_bot_gets_no_more_and_its_end_says_so(daemon):
     assert (death["failure"], death["exit"]) == ("memory", "exit 1"), death
     assert "MemoryError" in death["cause"]
     assert any("MemoryError" in line for line in death["log_tail"]), death["log_tail"]
-    assert death["memory_mb"] < 300
+    assert 250 < death["memory_mb"] < 330, "300 and what it has inherited"
     fleet.wait_state("eater", "starting", incarnation=2)

@@ -26,11 +26,11 @@ def end(*happenings: events.Event, ending: Exit) -> Change:
 @pytest.mark.parametrize(
     ("happenings", "ending", "cause", "action"),
     [
-        ((), Exit(code=3), "ended with exit code 3", "started again after 0.0"),
-        ((), Exit(signal=9), "killed by SIGKILL", "started again at once"),
-        ((), Exit(signal=9, oom=True), "killed by the kernel, which had run out of memory", "started again after"),
-        ((), Exit(signal=99), "killed by signal 99", "started again after"),
-        ((), Exit(), "vanished", "started again after"),
+        ((), Exit(code=3), "ended with exit code 3", "next start after 0.0"),
+        ((), Exit(signal=9), "killed by SIGKILL", "next start at once"),
+        ((), Exit(signal=9, oom=True), "killed by the kernel, which had run out of memory", "next start after"),
+        ((), Exit(signal=99), "killed by signal 99", "next start after"),
+        ((), Exit(), "vanished", "next start after"),
         (
             (events.LastWords(Failure.CRASH, "ZeroDivisionError: by zero"),),
             Exit(code=1),
@@ -38,7 +38,7 @@ def end(*happenings: events.Event, ending: Exit) -> Change:
             "1 of at",
         ),
         ((events.LastWords(Failure.BAD_TOKEN, "401"),), Exit(code=1), "401", "quarantined: 401"),
-        ((events.Beat(memory=200.0),), Exit(code=0), "200 MB of memory, 100 MB allowed", "started again after"),
+        ((events.Beat(memory=200.0),), Exit(code=0), "200 MB of memory, 100 MB allowed", "next start after"),
         ((events.Unwant("stopped by operator"),), Exit(code=0), "stopped by operator", "left stopped"),
         ((events.Restart("configuration changed"),), Exit(code=0), "configuration changed", "started again"),
         ((events.Quarantine("threat"),), Exit(signal=9), "threat", "quarantined"),
