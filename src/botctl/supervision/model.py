@@ -19,7 +19,7 @@ class State(StrEnum):
     DEGRADED = "degraded"
     """Works, but says that something it uses does not."""
     PAUSED = "paused"
-    """Alive and waiting for the database or Redis; a restart would not help, so there is none."""
+    """Alive and waiting for the database, without which it can do nothing; no restart helps, so there is none."""
     STOPPING = "stopping"
     """Asked to end on purpose; `after_stop` says what follows."""
     FAILED = "failed"
@@ -55,7 +55,7 @@ class Failure(StrEnum):
 
 
 class Health(StrEnum):
-    """What a child says of itself. `paused`: it can't work as the database or Redis is away; no restart helps."""
+    """What a child says of itself. `paused`: it can't work as the database is away; no restart helps."""
 
     OK = "ok"
     DEGRADED = "degraded"
