@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
+
+AT_ONCE = 100
+"""Groups looked at in one go. A bot may make groups below its own, as many and as deep as the kernel lets it."""
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -34,12 +37,43 @@ def is_hierarchy_root(group: Path) -> bool:
 
 
 def tree(folder: Path) -> Iterator[Path]:
-    """A group and all below it, parents first."""
-    yield folder
-    with contextlib.suppress(OSError):
-        for entry in list(os.scandir(folder)):
-            if entry.is_dir(follow_symlinks=False):
-                yield from tree(Path(entry.path))
+    """A group and those below it, at most `AT_ONCE` of them."""
+    waiting = [str(folder)]
+    for _ in range(AT_ONCE):
+        if not waiting:
+            return
+        found = waiting.pop()
+        yield Path(found)
+        waiting += _below(found, AT_ONCE - len(waiting))
+
+
+def removal(folder: Path) -> Iterator[None]:
+    """Removes a group and all below it, step by step: each takes some 50 µs, and nobody knows how many there are.
+
+    What holds processes stays, and with it what is above.
+    """
+    kept: set[str] = set()
+    waiting = [str(folder)]
+    while waiting:
+        found = waiting.pop()
+        yield
+        if not remove_folder(Path(found)) or found in kept:
+            continue
+        below = _below(found, AT_ONCE, kept)
+        if below:
+            waiting += [found, *below]
+        else:
+            kept.add(found)
+
+
+def _below(folder: str, most: int, without: Container[str] = ()) -> list[str]:
+    """The first few groups right below one."""
+    try:
+        with os.scandir(folder) as entries:
+            found = (one.path for one in entries if one.path not in without and one.is_dir(follow_symlinks=False))
+            return list(itertools.islice(found, max(0, most)))
+    except OSError:
+        return []
 
 
 def pids(group: Path) -> list[int]:

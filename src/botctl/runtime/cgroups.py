@@ -1,7 +1,7 @@
 """Control groups (version 2 only): one for each child, so that the kernel limits and ends whole process trees.
 
-Only a subtree that is ours alone is used; no group that holds a foreign process is ever changed. Nothing here raises:
-what doesn't work is told to `note`, and the daemon goes on without.
+Only a subtree that is ours alone is used; no group that holds a foreign process is ever changed. Nothing here raises,
+whatever a bot has made of its group: what doesn't work is told to `note`, and the daemon goes on without.
 
 Ours is
 - our own group, when nobody else is in it and it has been given to us: by systemd (`Delegate=yes`, which it marks), or,
@@ -15,27 +15,57 @@ The daemon itself moves into a leaf `supervisor`, for a group with limits for it
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from botctl.runtime import cgroup_files as files
 
+P = ParamSpec("P")
+R = TypeVar("R")
 Note = Callable[[str], None]
 
 CONTROLLERS = ("memory", "cpu", "pids")
 CPU_PERIOD = 100_000
 """Microseconds; `cpu.max` grants a part of each."""
 SMALLEST_CPU_QUOTA = 1000
-KILL_ROUNDS = 100
+KILL_TIMEOUT = 0.02
+"""Seconds for ending the processes of a group one by one, where the kernel doesn't end them all at once."""
+MOST_BELOW = 16
+DEEPEST = 4
+"""Groups that a bot may make below its own, and their depth."""
+STEPS = 100
+"""Of removing, each time that groups are made or removed."""
 CLOSE_TIMEOUT = 1.0
 
+_DONE = object()
 _LEAF = "supervisor"
 _OWN_PREFIX = "botctl-"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,100}")
+
+
+def _never_raises(otherwise: R) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """For methods of `Cgroups` that are called in the supervisor's loop: none of its bots may end it."""
+
+    def wrap(method: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(method)
+        def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
+            try:
+                return method(*args, **kwargs)
+            except Exception as error:
+                with contextlib.suppress(Exception):
+                    args[0]._note(f"control groups: {type(error).__name__}: {error}")  # type: ignore[attr-defined]
+                return otherwise
+
+        return guarded
+
+    return wrap
 
 
 class Cgroups:
@@ -49,7 +79,8 @@ class Cgroups:
         self._parent = parent
         """Where the daemon came from, when `home` is a folder that we made."""
         self._made: set[str] = set()
-        self._leftover: set[str] = set()
+        self._leftover: dict[str, Iterator[None]] = {}
+        """Groups to be removed, each with how far that is."""
 
     @classmethod
     def detect(cls, note: Note = lambda _: None, *, root: Path = Path("/")) -> Cgroups | None:
@@ -102,6 +133,7 @@ class Cgroups:
                     enabled.add(controller)
         return cls(home, frozenset(enabled), note, parent=parent)
 
+    @_never_raises("")
     def make(self, name: str, *, memory_max: int = 0, cpu: float = 0.0, processes: int = 0) -> str:
         """A group for one child: its folder, or "" when there is none. 0 is no limit.
 
@@ -119,16 +151,19 @@ class Cgroups:
             return ""
         path = str(folder)
         self._made.add(path)
-        self._leftover.discard(path)
+        self._leftover.pop(path, None)
         if files.populated(folder):
             self.kill(path)
+        fixed = [("cgroup.max.descendants", str(MOST_BELOW)), ("cgroup.max.depth", str(DEEPEST))]
         if "memory" in self.controllers:
-            for file, value in (("memory.swap.max", "0"), ("memory.oom.group", "1")):
-                if (folder / file).exists():
-                    self._set(folder / file, value)
+            fixed += [("memory.swap.max", "0"), ("memory.oom.group", "1")]
+        for file, value in fixed:
+            if (folder / file).exists():
+                self._set(folder / file, value)
         self.adjust(path, memory_max=memory_max, cpu=cpu, processes=processes)
         return path
 
+    @_never_raises(False)
     def adjust(
         self, path: str, *, memory_max: int | None = None, cpu: float | None = None, processes: int | None = None
     ) -> bool:
@@ -152,6 +187,7 @@ class Cgroups:
                 done = False
         return done
 
+    @_never_raises(False)
     def kill(self, path: str) -> bool:
         """KILL every process in the group and below, whatever sessions they made. Their end comes a little later."""
         if path not in self._made:
@@ -162,34 +198,33 @@ class Cgroups:
             return self._set(folder / "cgroup.kill", "1")
         files.put(folder / "cgroup.freeze", "1")  # who is frozen doesn't fork; KILL ends the frozen too
         killed: set[int] = set()
-        for _ in range(KILL_ROUNDS):
+        until = time.monotonic() + KILL_TIMEOUT
+        while True:
             found = {pid for group in files.tree(folder) for pid in files.pids(group)} - killed - {0, os.getpid()}
             for pid in found:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
-            if not found:
-                break
             killed |= found
+            if not found or time.monotonic() > until:
+                break
         files.put(folder / "cgroup.freeze", "0")
         return not found
 
+    @_never_raises(0)
     def oom_kills(self, path: str) -> int:
         """How many processes of the group the kernel has ended for want of memory."""
         return files.field(files.text(Path(path) / "memory.events"), "oom_kill")
 
-    def memory_current(self, path: str) -> int | None:
-        """Bytes charged to the group. Pages it shares since the fork are the forkserver's."""
-        text = files.text(Path(path) / "memory.current").strip()
-        return int(text) if text.isdigit() else None
-
+    @_never_raises(False)
     def remove(self, path: str) -> bool:
         """Drop a group. One that still holds processes is tried again whenever groups are made or removed."""
         if path not in self._made:
             return False
-        self._leftover.add(path)
+        self._leftover[path] = files.removal(Path(path))
         self._sweep()
         return path not in self._leftover
 
+    @_never_raises(None)
     def close(self) -> None:
         """End what is left in our groups, leave, and remove them. For the end of the daemon; takes up to a second."""
         for path in list(self._made):
@@ -216,12 +251,18 @@ class Cgroups:
         return not failed
 
     def _sweep(self) -> None:
-        for path in list(self._leftover):
-            failed = ""
-            for group in reversed(list(files.tree(Path(path)))):
-                failed = failed or files.remove_folder(group)
-            if not failed:
-                self._leftover.discard(path)
+        steps = STEPS
+        for path, removal in list(self._leftover.items()):
+            done = False
+            while steps and not done:
+                steps -= 1
+                done = next(removal, _DONE) is _DONE
+            if not done:
+                return  # to be gone on with
+            del self._leftover[path]
+            if os.path.isdir(path):
+                self._leftover[path] = files.removal(Path(path))  # somebody was in it; again, after the others
+            else:
                 self._made.discard(path)
 
 
@@ -262,5 +303,5 @@ def _remove_old(own: Path) -> None:
         for old in own.glob(f"{_OWN_PREFIX}*"):
             number = old.name.removeprefix(_OWN_PREFIX)
             if number.isdigit() and not Path(f"/proc/{number}").exists() and not files.populated(old):
-                for group in reversed(list(files.tree(old))):
-                    files.remove_folder(group)
+                for _ in itertools.islice(files.removal(old), STEPS):
+                    pass

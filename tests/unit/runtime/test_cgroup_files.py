@@ -6,6 +6,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,7 +73,8 @@ class Machine:
             "memory.swap.max": "",
             "memory.oom.group": "",
             "memory.events": "low 0\nhigh 0\nmax 7\noom 3\noom_kill 2\noom_group_kill 1\n",
-            "memory.current": "1048576\n",
+            "cgroup.max.descendants": "",
+            "cgroup.max.depth": "",
             "cpu.max": "",
             "pids.max": "",
         }
@@ -86,8 +89,10 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
-    return Machine(tmp_path)
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    subprocess.run(["rm", "-rf", made.own], check=True)  # too deep for the removal of old folders by pytest
 
 
 def written(path: str | Path, name: str) -> str:
@@ -130,13 +135,14 @@ def test_a_group_gets_its_limits(machine: Machine):
     assert written(path, "memory.oom.group") == "1"
     assert written(path, "cpu.max") == "50000 100000"
     assert written(path, "pids.max") == "64"
+    assert written(path, "cgroup.max.descendants") == "16"
+    assert written(path, "cgroup.max.depth") == "4"
     assert cgroups.adjust(path, cpu=0.0, memory_max=536870912)
     assert written(path, "memory.max") == "536870912"
     assert written(path, "cpu.max").startswith("max 100000")
     assert cgroups.adjust(path, cpu=0.0001)
     assert written(path, "cpu.max").startswith("1000 100000")
     assert cgroups.oom_kills(path) == 2
-    assert cgroups.memory_current(path) == 1048576
     assert cgroups.kill(path)
     assert written(path, "cgroup.kill") == "1"
     assert machine.notes == []
@@ -178,10 +184,89 @@ def test_nothing_raises_when_files_are_missing(machine: Machine):
     assert "memory.max" in machine.notes[0]
     assert cgroups.adjust(path, memory_max=1) is False
     assert cgroups.oom_kills(path) == 0
-    assert cgroups.memory_current(path) is None
     assert cgroups.remove(path) is True
     assert cgroups.remove(path) is False
     assert not Path(path).exists()
+
+
+def nested(group: Path, depth: int) -> None:
+    """As many folders in one another; `Path` and one call could not make them all."""
+    folder = str(group)
+    for _ in range(depth):
+        folder += "/a"
+        os.mkdir(folder)
+
+
+@pytest.mark.parametrize(("wide", "deep"), [(5000, 0), (0, 1100), (300, 300)])
+def test_groups_that_a_bot_has_made_without_end_go_a_few_at_a_time(machine: Machine, wide: int, deep: int):
+    cgroups = machine.detect()
+    assert cgroups is not None
+    path = cgroups.make("bot-1")
+    for number in range(wide):
+        Path(path, f"w{number}").mkdir()
+    nested(Path(path), deep)
+    turns = [processor_time(lambda: cgroups.remove(path))]
+    while exists(path):
+        turns.append(processor_time(lambda: cgroups.make("other")))
+        assert len(turns) < 200
+    assert len(turns) > 3
+    assert max(turns) < 0.03
+    assert cgroups.make("bot-1") == path
+
+
+def processor_time(call: Callable[[], object]) -> float:
+    began = time.thread_time()
+    call()
+    return time.thread_time() - began
+
+
+def exists(path: str) -> bool:
+    return Path(path).exists()
+
+
+def test_a_group_that_holds_processes_is_tried_again_after_the_others(machine: Machine):
+    cgroups = machine.detect()
+    assert cgroups is not None
+    busy, free = cgroups.make("busy"), cgroups.make("free")
+    for name in "abc":
+        Path(busy, name).mkdir()
+    (Path(busy, "b") / "cgroup.procs").write_text("1\n")  # a folder that can't be removed, as in the kernel's
+    assert cgroups.remove(busy) is False
+    assert {one.name for one in Path(busy).iterdir()} == {"b"}
+    assert cgroups.remove(free) is True
+    (Path(busy, "b") / "cgroup.procs").unlink()
+    cgroups.make("another")
+    assert not exists(busy)
+
+
+def test_nobody_is_looked_for_beyond_a_bound(machine: Machine):
+    cgroups = machine.detect()
+    assert cgroups is not None
+    path = cgroups.make("bot-1")
+    for number in range(300):
+        Path(path, f"w{number}").mkdir()
+    nested(Path(path), 1100)
+    assert len(list(cgroup_files.tree(Path(path)))) == cgroup_files.AT_ONCE
+    assert cgroups.kill(path)
+
+
+def test_nothing_that_goes_wrong_reaches_the_loop(machine: Machine, monkeypatch: pytest.MonkeyPatch):
+    cgroups = machine.detect()
+    assert cgroups is not None
+    path = cgroups.make("bot-1")
+
+    def fail(*_: object) -> object:
+        raise RecursionError("too deep")
+
+    for name in ("make_folder", "remove_folder", "put", "text", "field", "tree"):
+        monkeypatch.setattr(cgroup_files, name, fail)
+    assert cgroups.make("bot-2") == ""
+    assert cgroups.adjust(path, processes=1) is False
+    assert cgroups.kill(path) is False
+    assert cgroups.oom_kills(path) == 0
+    assert cgroups.remove(path) is False
+    cgroups.close()
+    assert "RecursionError: too deep" in machine.notes[-1]
 
 
 @pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "supervisor", "x" * 200, "new\nline"])
