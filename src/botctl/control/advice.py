@@ -74,6 +74,17 @@ _TROUBLES = {
 """By what a bot says is wrong with its surroundings."""
 
 
+HELD_BACK = (
+    "Many bots failed together: look for what they share, such as a library, a disk, a server, the network. Once that "
+    "is mended they come back by themselves, one as a probe, then the others."
+)
+
+
+def is_held_back(reason: str) -> bool:
+    """Whether a bot waits because the fleet breaker holds it back (`supervision.breaker`)."""
+    return reason.endswith("so restarts are held back")
+
+
 def advice_in_trouble(reason: str) -> list[str]:
     """What to do about each trouble that a bot's reason tells of."""
     return list(dict.fromkeys(todo for words, todo in _TROUBLES.items() if words in reason))

@@ -116,6 +116,8 @@ class FleetSight:
     forkservers: tuple[ForkserverSight, ...] = ()
     breaker: str = ""
     """Why restarts are held back, by the fleet breaker; empty when they are not."""
+    gauges: dict[str, float] = field(default_factory=dict)
+    """Of the supervisor itself: `starting`, `waiting_to_start`, `held_back`, `longest_turn_ms`, …"""
 
     def bot(self, bot_id: int) -> BotSight | None:
         """The bot of this id, if the supervisor has it."""

@@ -33,6 +33,14 @@ class RolloutKeeper:
         """Whether a rolling restart is under way."""
         return self._beginning or (self._rollout is not None and not self._rollout.over)
 
+    @property
+    def says(self) -> str:
+        """What the one under way has said last; empty when there is none."""
+        if not self.running:
+            return ""
+        lines = self._rollout.lines if self._rollout is not None else []
+        return lines[-1].text if lines else "it begins"
+
     def refuse_beside(self, what: str) -> None:
         """Raises RefusedError while a rolling restart is under way."""
         if not self.running:

@@ -20,10 +20,12 @@ from botctl.bus.topology import Topology
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.releasing import releasable, released_words
 from botctl.control.rollout import WaveSize
 from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.samples import fleet_sample
 from botctl.control.starts import Starts
-from botctl.control.status import status_body
+from botctl.control.status import breaker_problems, status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.control.views import (
     AppliedBody,
@@ -40,7 +42,7 @@ from botctl.control.views import (
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
-from botctl.observability.metrics import BotSample, FleetSample, ServiceSample, render
+from botctl.observability.metrics import render
 from botctl.storage import deliveries, logins, runs
 from botctl.storage.scram import new_password
 from botctl.storage.url import format_database_url
@@ -98,6 +100,7 @@ class Service:
             version=self._version,
             control_pid=os.getpid(),
             now=time.time(),
+            rollout=self._rollouts.says,
         )
 
     async def apply(
@@ -119,9 +122,21 @@ class Service:
             self._bot_id(name)
         elif verb != "stop":
             self._rollouts.refuse_beside(f"a {verb} of the whole fleet")
+        if verb == "release" and not name:
+            return await self._release_all()
         if verb in ("start", "restart", "release") and not self._rollouts.running:
             await self._starts.by_command(verb, name, await self._sight())
         return await self._command(verb, name)
+
+    async def _release_all(self) -> CommandBody:
+        """Every bot whose failures put it into quarantine; who was shut away on purpose stays there."""
+        sight = await self._sight()
+        freed = releasable(sight)
+        if freed:
+            await self._starts.by_command("release", "", sight)
+        for bot in freed:
+            await self._command("release", bot.name)
+        return CommandBody(message=released_words([bot.name for bot in freed], sight))
 
     async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
         """Begin a rolling restart."""
@@ -200,47 +215,26 @@ class Service:
         return LoginBody(url=format_database_url(login), valid_until=until)
 
     async def health(self) -> HealthBody:
-        """Whether `control` can do its work."""
+        """Whether `control` and the supervisor can do their work, and restart who fails."""
         problems = self._problems()
+        try:
+            problems = problems + breaker_problems(await self._sight())
+        except BotctlError as error:
+            problems = [*problems, error.message]
         return HealthBody(ok=not problems, problems=problems)
 
     async def metrics(self) -> bytes:
         """The Prometheus exposition."""
         sight = await self._sight()
-        stats = self._router_stats
         journal = await self._journal_counts()
         return render(
-            FleetSample(
+            fleet_sample(
+                sight,
                 version=self._version,
-                state=sight.state,
-                uptime_s=max(0.0, time.time() - sight.started_at),
-                bots=[
-                    BotSample(
-                        name=bot.name,
-                        bot_id=bot.bot_id,
-                        state=bot.state,
-                        restarts=bot.restarts,
-                        telegram_pending=self._telegram_pending.get(bot.bot_id),
-                        gauges=bot.gauges
-                        | ({"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}),
-                        counters=bot.counters
-                        | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
-                    )
-                    for bot in sight.bots
-                ],
-                services=[
-                    ServiceSample(name=one.name, state=one.state, restarts=one.restarts) for one in sight.services
-                ],
-                bus={
-                    "routed": stats.routed,
-                    "delivered": stats.delivered,
-                    "rejected": stats.rejected,
-                    "duplicates": stats.duplicates,
-                    "dropped": stats.dropped,
-                    "replaced_streams": stats.replaced_streams,
-                    "healthy": float(stats.healthy),
-                    "doorbell": float(stats.doorbell),
-                },
+                pending=self._telegram_pending,
+                journal=journal,
+                router=self._router_stats,
+                now=time.time(),
             )
         )
 

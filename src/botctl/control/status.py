@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from botctl.control.advice import is_held_back
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
 from botctl.fleet import BotSpec, Fleet
@@ -18,8 +19,12 @@ def status_body(
     version: str,
     control_pid: int,
     now: float,
+    rollout: str = "",
 ) -> StatusBody:
-    """Bots in the fleet file's order, then those the supervisor is still ending."""
+    """Bots in the fleet file's order, then those the supervisor is still ending.
+
+    `rollout` is what a rolling restart under way says.
+    """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
     bots = [_bot(spec, sight.bot(spec.bot_id), failed, now) for spec in specs]
@@ -32,13 +37,20 @@ def status_body(
             uptime_s=round(max(0.0, now - sight.started_at), 3),
             control_pid=control_pid,
             generation=sight.generation,
-            problems=problems,
+            problems=problems + breaker_problems(sight),
+            breaker=sight.breaker,
+            rollout=rollout,
         ),
         bots=bots,
         services=[
             ServiceView(name=one.name, state=one.state, pid=one.pid, restarts=one.restarts) for one in sight.services
         ],
     )
+
+
+def breaker_problems(sight: FleetSight) -> list[str]:
+    """What the open fleet breaker is to an operator; nothing while it is closed."""
+    return [f"fleet breaker: {sight.breaker}"] if sight.breaker else []
 
 
 def _bot(spec: BotSpec, sight: BotSight | None, failed: Mapping[str, str], now: float) -> BotView:
@@ -73,6 +85,7 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         wanted=bot.wanted,
         code=bot.code.rpartition("/")[2],
         shut_away=bot.shut_away,
+        held_back=bot.state == "backoff" and is_held_back(bot.reason),
         counters=bot.counters,
     )
 

@@ -14,7 +14,10 @@ class View(BaseModel):
 
 
 class DaemonView(View):
-    """The daemon. `pid` is the supervisor's; `problems` is empty when all is well."""
+    """The daemon. `pid` is the supervisor's; `problems` is empty when all is well.
+
+    `breaker` says why restarts are held back, `rollout` what a rolling restart under way does; empty otherwise.
+    """
 
     pid: int
     state: str
@@ -23,6 +26,8 @@ class DaemonView(View):
     control_pid: int | None = None
     generation: int = 0
     problems: list[str] = Field(default_factory=list)
+    breaker: str = ""
+    rollout: str = ""
 
 
 class BotView(View):
@@ -51,6 +56,8 @@ class BotView(View):
     """Name of the copy of its handlers' code that it was rolled back to; empty for what stands on disk."""
     shut_away: bool = False
     """Whether it was quarantined on purpose, by an operator or by threat detection."""
+    held_back: bool = False
+    """Whether the fleet breaker holds its restart back."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

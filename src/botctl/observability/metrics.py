@@ -45,7 +45,10 @@ class ServiceSample:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetSample:
-    """The fleet at one moment. `bus` are figures of the router, see `_BUS_COUNTERS` and `_BUS_GAUGES`."""
+    """The fleet at one moment. `bus` are figures of the router, see `_BUS_COUNTERS` and `_BUS_GAUGES`.
+
+    `breaker_open`: restarts are held back. `supervisor` are its own gauges, see `_SUPERVISOR`.
+    """
 
     version: str
     state: str
@@ -53,6 +56,8 @@ class FleetSample:
     bots: Iterable[BotSample] = ()
     services: Iterable[ServiceSample] = ()
     bus: Mapping[str, float] = field(default_factory=dict)
+    breaker_open: bool = False
+    supervisor: Mapping[str, float] = field(default_factory=dict)
 
 
 _UP = frozenset({"running", "degraded"})
@@ -80,6 +85,16 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "divergences": ("divergences", "Replayed handler calls that differed from the journal.", {}),
     "sends_uncertain": ("sends_uncertain", "Sends of which nobody knows whether Telegram had them.", {}),
     "events_relayed": ("events_relayed", "Events brought to Redis.", {}),
+}
+# name in the supervisor's snapshot -> metric, help, factor
+_SUPERVISOR: Mapping[str, tuple[str, str, float]] = {
+    "starting": ("starting", "Bots whose turn to start is used.", 1),
+    "waiting_to_start": ("waiting_to_start", "Bots that wait for their turn to start.", 1),
+    "held_back": ("held_back", "Bots whose restart the fleet breaker holds back.", 1),
+    "longest_turn_ms": ("longest_turn_seconds", "The longest turn of the supervisor's loop so far.", 1e-3),
+    "longest_turn_cpu_ms": ("longest_turn_cpu_seconds", "The most CPU time that a turn has taken so far.", 1e-3),
+    "open_files": ("open_files", "Descriptors that the supervisor has open.", 1),
+    "threads": ("threads", "Threads of the supervisor.", 1),
 }
 _BUS_COUNTERS: Mapping[str, str] = {
     "routed": "Events routed to the logs.",
@@ -130,6 +145,12 @@ def _fleet(sample: FleetSample) -> Iterator[Metric]:
     state.add_metric([sample.state], 1)
     yield state
     yield GaugeMetricFamily("botctl_uptime_seconds", "Since the daemon was started.", value=sample.uptime_s)
+    yield GaugeMetricFamily(
+        "botctl_breaker_open", "1 while the fleet breaker holds restarts back.", value=float(sample.breaker_open)
+    )
+    for key, (name, text, factor) in _SUPERVISOR.items():
+        if key in sample.supervisor:
+            yield GaugeMetricFamily(f"botctl_supervisor_{name}", text, value=sample.supervisor[key] * factor)
     up = GaugeMetricFamily("botctl_service_up", "1 while a supervised server runs.", labels=["service"])
     restarts = CounterMetricFamily("botctl_service_restarts", "Restarts of a supervised server.", labels=["service"])
     for service in sample.services:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from botctl.control.advice import is_held_back
 from botctl.control.ports import BotSight, FleetSight, ServiceSight
 from botctl.control.status import status_body
 from botctl.control.views import StatusBody
 from botctl.fleet import BotSpec, Fleet
+from botctl.supervision.breaker import Breaker, BreakerPolicy
 
 
 def fleet(*names: str) -> Fleet:
@@ -70,3 +74,17 @@ def test_the_daemon_is_shown_before_any_fleet_was_applied() -> None:
     assert (shown.daemon.pid, shown.daemon.uptime_s, shown.daemon.problems) == (1, 10.0, ["redis: away"])
     assert shown.bots == []
     assert shown.services[0].name == "postgres"
+
+
+def test_the_open_breaker_is_a_problem_and_marks_whom_it_holds() -> None:
+    breaker = Breaker(BreakerPolicy())
+    for key in (1, 2, 3):
+        breaker.failed(key, 3, 0.0)
+    assert is_held_back(breaker.reason)
+    held = BotSight(name="a", bot_id=1, state="backoff", reason=breaker.reason)
+    alone = BotSight(name="b", bot_id=2, state="backoff", reason="ValueError: restarts")
+    shown = body(replace(sight(held, alone), breaker=breaker.reason), fleet("a", "b"))
+    assert shown.daemon.breaker == breaker.reason
+    assert shown.daemon.problems == ["redis: away", f"fleet breaker: {breaker.reason}"]
+    assert [bot.held_back for bot in shown.bots] == [True, False]
+    assert body(sight(), None).daemon.breaker == ""

@@ -1,0 +1,53 @@
+"""The figures of `/metrics`, from what the supervisor sees and what `control` counts. Pure: the time is an argument."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from botctl.bus.router import RouterStats
+from botctl.control.ports import BotSight, FleetSight
+from botctl.observability.metrics import BotSample, FleetSample, ServiceSample
+
+
+def fleet_sample(
+    sight: FleetSight,
+    *,
+    version: str,
+    pending: Mapping[int, int],
+    journal: Mapping[str, Mapping[int, int]],
+    router: RouterStats,
+    now: float,
+) -> FleetSample:
+    """`pending` are updates that Telegram holds, by bot_id; `journal` counters that outlive a process, likewise."""
+    return FleetSample(
+        version=version,
+        state=sight.state,
+        uptime_s=max(0.0, now - sight.started_at),
+        bots=[_bot(bot, pending, journal) for bot in sight.bots],
+        services=[ServiceSample(name=one.name, state=one.state, restarts=one.restarts) for one in sight.services],
+        bus={
+            "routed": router.routed,
+            "delivered": router.delivered,
+            "rejected": router.rejected,
+            "duplicates": router.duplicates,
+            "dropped": router.dropped,
+            "replaced_streams": router.replaced_streams,
+            "healthy": float(router.healthy),
+            "doorbell": float(router.doorbell),
+        },
+        breaker_open=bool(sight.breaker),
+        supervisor=sight.gauges,
+    )
+
+
+def _bot(bot: BotSight, pending: Mapping[int, int], journal: Mapping[str, Mapping[int, int]]) -> BotSample:
+    age = {"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}
+    return BotSample(
+        name=bot.name,
+        bot_id=bot.bot_id,
+        state=bot.state,
+        restarts=bot.restarts,
+        telegram_pending=pending.get(bot.bot_id),
+        gauges=bot.gauges | age,
+        counters=bot.counters | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
+    )
