@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from botctl.cli.log_line import readable
 from botctl.cli.stack_view import telling
-from botctl.cli.words import ago, cut, local_time, printable, span, times, when
-from botctl.control.advice import advice, advice_in_trouble
+from botctl.cli.words import ago, cut, local_time, printable, span, times, when, with_signals_named
+from botctl.control.advice import HELD_BACK, advice, advice_in_trouble
 from botctl.supervision.failures import TREATMENT
 from botctl.supervision.model import Failure
 
@@ -42,10 +42,13 @@ def answer(body: DeathsBody, *, now: float, width: int, full: bool = False, unse
         lines += _wrapped(paragraph, width)
     lines += [line for note in body.notes for line in _wrapped(f"! {printable(note)}", width)]
     shortened = False
-    advised = {_to_mend(body.bot, body)} if body.bot is not None and body.bot.state in _DOWN else set()
+    advised = set()
+    if body.bot is not None and body.bot.state in _DOWN and not body.bot.held_back:
+        advised.add(_to_mend(body.bot, body))
     for death in body.deaths:
-        todo = advice(death.failure) if death.failure not in advised else ""
-        advised.add(death.failure)
+        todo = advice(death.failure, exit=death.exit, cause=_cause(death))
+        todo = "" if todo in advised else todo
+        advised.add(todo)
         told = list(_death(death, todo, now, width, full))
         shortened = shortened or (not full and told != list(_death(death, todo, now, width, True)))
         lines += ["", *told]
@@ -88,7 +91,7 @@ def _standing(body: DeathsBody, now: float, unseen: str) -> Iterator[str]:
 def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
     since = f" since {when(now - bot.since_s, now)}" if bot.since_s is not None else ""
     lived = f", for {span(bot.uptime_s)}" if bot.uptime_s is not None else ""
-    reason = printable(" ".join(bot.reason.split()))
+    reason = with_signals_named(printable(" ".join(bot.reason.split())))
     because = f": {reason}" if reason else ""
     name = bot.name
     match bot.state:
@@ -107,6 +110,9 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
             yield f"{name} is being ended{since}{because}."
         case "configured":
             yield f"{name} has not been started yet{because}."
+        case "backoff" if bot.held_back:
+            yield f"{name} is down{since}{because}. It is started again by itself."
+            yield f"To do: {HELD_BACK} To start this one at once: botctl restart {name}"
         case "backoff":
             yield f"{name} is down{since}{because}. It is started again by itself."
             yield from _to_do(bot, body)
@@ -122,8 +128,10 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
 
 
 def _to_do(bot: BotView, body: DeathsBody, then: str = "") -> Iterator[str]:
-    steps = [step for step in (advice(_to_mend(bot, body)), then) if step]
-    if steps:
+    todo = _to_mend(bot, body)
+    if todo == advice(Failure.BAD_TOKEN):
+        then = ""  # applying the new token starts it
+    if steps := [step for step in (todo, then) if step]:
         yield f"To do: {' Then: '.join(steps)}"
 
 
@@ -132,8 +140,11 @@ def _in_trouble(bot: BotView) -> Iterator[str]:
         yield f"To do: {' '.join(steps)}"
 
 
-def _to_mend(bot: BotView, body: DeathsBody) -> str | None:
-    return body.last_end.failure if body.last_end is not None else bot.last_failure
+def _to_mend(bot: BotView, body: DeathsBody) -> str:
+    """What to do about its latest end."""
+    if (last := body.last_end) is not None:
+        return advice(last.failure, exit=last.exit, cause=_cause(last))
+    return advice(bot.last_failure, exit=bot.last_exit)
 
 
 # --- one death -----------------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 from datetime import datetime
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.?)")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SIGNAL = re.compile(r"\bsignal (\d{1,3})\b")
 
 _UNITS = (("days", 86_400.0), ("h", 3600.0), ("min", 60.0))
 
@@ -44,6 +46,18 @@ def times(count: int) -> str:
 def printable(text: str) -> str:
     """Without what would move the cursor, change colours or hide itself: a bot may print anything."""
     return _CONTROLS.sub("�", _ESCAPES.sub("", text.expandtabs(4)))
+
+
+def with_signals_named(text: str) -> str:
+    """With `SIGSEGV` where `signal 11` stands."""
+    return _SIGNAL.sub(lambda found: _name_of_signal(int(found[1])) or found[0], text)
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return ""
 
 
 def cut(text: str, width: int) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from botctl.supervision.model import Failure
 
 ADVICE: dict[Failure, str] = {
@@ -24,7 +26,8 @@ ADVICE: dict[Failure, str] = {
         "or add memory."
     ),
     Failure.BAD_TOKEN: (
-        "Get the bot's token from @BotFather, put it where the fleet file reads it, and run `botctl apply`."
+        "Get the bot's token from @BotFather, put it where the fleet file reads it, and run `botctl apply`, which "
+        "starts the bot."
     ),
     Failure.CODE: (
         "Correct what is named. Handlers are looked for beside the fleet file; `botctl release` imports them anew."
@@ -48,8 +51,44 @@ ADVICE: dict[Failure, str] = {
 }
 
 
-def advice(failure: str | None) -> str:
-    """What to do; empty for a class that this release doesn't know."""
+FATAL_SIGNAL = (
+    "A signal of its own making ended it, so that no line of Python is to blame for sure: mostly it is machine code of a "
+    "library. Look at the last lines of its log and at what was installed or updated last."
+)
+NO_PLACE = (
+    "No place is named: something in it calls os._exit() or sys.exit(), or a library does; the last lines of its log "
+    "show what it was doing."
+)
+STOPPED = (
+    "Somebody or something had stopped its process: look who sent it SIGSTOP (kill -STOP, a debugger, Ctrl-Z in a "
+    "terminal). Nothing is wrong with the bot itself."
+)
+
+IN_THE_KERNEL = (
+    "It waited in the kernel, where no signal reaches it: look at the disks and network file systems that it uses, and "
+    "at what `dmesg` says of them."
+)
+
+_STOOD = {
+    "it had been stopped by a signal": STOPPED,
+    "a debugger had stopped it": STOPPED,
+    "it was stuck in the kernel": IN_THE_KERNEL,
+}
+"""By what the supervisor found of a silent process (`runtime.linux.STATE_NOTES`)."""
+
+_ONLY_A_CODE = re.compile(r"(ended with )?exit (code )?\d+")
+
+
+def advice(failure: str | None, *, exit: str | None = None, cause: str = "") -> str:
+    """What to do; empty for a class that this release doesn't know. `exit` and `cause` are those of the death."""
+    if failure == Failure.CRASH and exit and exit.startswith("signal "):
+        return FATAL_SIGNAL
+    if failure == Failure.CRASH and _ONLY_A_CODE.fullmatch(cause):
+        return NO_PLACE
+    if failure in (Failure.HANG, Failure.NOT_READY):
+        for words, todo in _STOOD.items():
+            if words in cause:
+                return todo
     try:
         return ADVICE[Failure(failure)] if failure else ""
     except ValueError:

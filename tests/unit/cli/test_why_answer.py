@@ -11,8 +11,8 @@ import pytest
 
 from botctl.cli.answer import answer
 from botctl.cli.log_line import readable
-from botctl.cli.words import ago, cut, local_time, printable, span
-from botctl.control.advice import ADVICE, advice
+from botctl.cli.words import ago, cut, local_time, printable, span, with_signals_named
+from botctl.control.advice import ADVICE, FATAL_SIGNAL, HELD_BACK, IN_THE_KERNEL, NO_PLACE, STOPPED, advice
 from botctl.control.views import BotView, DeathBody, DeathsBody
 from botctl.supervision.model import Failure, State
 
@@ -74,8 +74,47 @@ def test_every_state_has_a_sentence_of_its_own(state: State) -> None:
 
 
 def test_a_quarantined_bot_is_told_what_to_do_and_then_released() -> None:
+    told = tell(bot("quarantined", reason="no module"), death(failure="code"))
+    assert f"To do: {ADVICE[Failure.CODE]} Then: botctl release support" in told
+
+
+def test_a_new_token_is_applied_and_needs_no_release() -> None:
     told = tell(bot("quarantined", reason="Telegram refuses the token"), death(failure="bad_token"))
-    assert f"To do: {ADVICE[Failure.BAD_TOKEN]} Then: botctl release support" in told
+    assert f"\nTo do: {ADVICE[Failure.BAD_TOKEN]}\n" in told
+    assert "botctl release" not in told
+
+
+def test_a_bot_that_the_breaker_holds_is_told_to_look_for_what_they_share() -> None:
+    reason = "7 of 9 bots failed within 10 s, so restarts are held back"
+    told = tell(bot("backoff", reason=reason, held_back=True), death())
+    assert f"\nTo do: {HELD_BACK} To start this one at once: botctl restart support\n" in told
+    assert f"\n  To do: {ADVICE[Failure.CRASH]}\n" in told
+    assert HELD_BACK not in tell(bot("backoff", reason="ValueError"), death())
+
+
+@pytest.mark.parametrize(
+    ("fields", "todo"),
+    [
+        ({"exit": "signal 11", "cause": "killed by SIGSEGV"}, FATAL_SIGNAL),
+        ({"exit": "exit 3", "cause": "ended with exit code 3"}, NO_PLACE),
+        ({"exit": "exit 3", "cause": "ValueError: no (h.py:3)"}, ADVICE[Failure.CRASH]),
+        ({"failure": "hang", "cause": "no heartbeat for 10 s: it had been stopped by a signal"}, STOPPED),
+        ({"failure": "not_ready", "cause": "a debugger had stopped it"}, STOPPED),
+        ({"failure": "hang", "cause": "it was stuck in the kernel, as by a disk"}, IN_THE_KERNEL),
+        ({"failure": "hang", "cause": "no heartbeat for 10 s"}, ADVICE[Failure.HANG]),
+    ],
+)
+def test_advice_fits_what_is_known_of_the_death(fields: dict[str, str], todo: str) -> None:
+    for state in ("running", "backoff"):
+        told = tell(bot(state), death(**fields))
+        assert told.count("To do: ") == 1
+        assert f"To do: {todo}\n" in told
+
+
+def test_a_signal_is_told_by_its_name() -> None:
+    told = tell(bot("quarantined", reason="6 failures within 60 s, the last: signal 11"))
+    assert "the last: SIGSEGV" in told
+    assert with_signals_named("signal 99, signals 3") == "signal 99, signals 3"
 
 
 def test_a_bot_that_an_operator_quarantined_is_to_be_released_whatever_it_failed_of_before() -> None:
