@@ -129,9 +129,10 @@ class Fuse:
             return []
         if self.stage == "probing" and self.alive:
             self.stage, self.batch, self.recent = "releasing", 2, []
-        self.held.sort(key=lambda one: one[0])
+        first = sorted(self.held, key=lambda one: one[0])
         if self.stage == "releasing":
-            freed, self.held = self.held[: self.batch], self.held[self.batch :]
+            freed = first[: self.batch]
+            self.held = [one for one in self.held if one not in freed]
             if not freed:
                 self._close()
             self.batch += self.batch
@@ -141,7 +142,8 @@ class Fuse:
             self._close()
             return []
         self.stage, self.alive, self.until = "probing", False, now + self.law.patience
-        self.probe = self.held.pop(0)[1]
+        self.held.remove(first[0])
+        self.probe = first[0][1]
         return [self.probe]
 
     def _close(self) -> None:

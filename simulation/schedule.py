@@ -189,6 +189,8 @@ class Schedule:
                 self._turn()
             missing = self._unsettled()
             settled_for = 0 if missing else settled_for + 1
+            if not missing:
+                by = self.now + self._patience()  # somebody may be recycled
             if self.now > by + self.lost and missing:
                 key, what = missing
                 self.oracle.broken("wanted bots run", f"{what}, {self._patience():.0f} s after the last fault", key)
