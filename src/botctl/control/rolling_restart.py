@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from dataclasses import replace
 
 import structlog
 
+from botctl.control import rollout_environment
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight, FleetSight, GenerationsPort
 from botctl.control.rollout import Ledger, Return, Tally, allowance, enough, fall, is_of, returned, takes_part
 from botctl.control.rollout_back import WayBack, end, to_bring_back
+from botctl.control.rollout_environment import Environment
 from botctl.control.rollout_reach import Reach
 from botctl.control.rollout_story import Story, bots, listed
 from botctl.control.views import RolloutLine
@@ -48,6 +51,7 @@ class RollingRestart:
         self._old: dict[int, str] = {}
         self._before: dict[int, BotSight] = {}
         self._ledgers: dict[int, Ledger] = {}
+        self._environment = Environment()
 
     @property
     def lines(self) -> list[RolloutLine]:
@@ -144,19 +148,21 @@ class RollingRestart:
                 raise _HarmError(f"the new generation can't start: {why}")
 
     async def _wave(self, label: str, planned: Sequence[BotSight], settle: float | None) -> None:
-        now = await self._reach.sight()
+        now = await self._well_look([bot.bot_id for bot in planned])
         wave = [bot for one in planned if (bot := now.bot(one.bot_id)) is not None and takes_part(bot)]
         if not wave:
             await self._story.say(f"{label}: nobody left to restart")
             return
+        ids = [bot.bot_id for bot in wave]
+        self._environment.begin_wave(ids, now)
         for bot in wave:
             self._before[bot.bot_id] = bot
             self._ledgers[bot.bot_id] = Ledger(bot)
-        self._reach.assign([bot.bot_id for bot in wave], self.generation, {})
+        self._reach.assign(ids, self.generation, {})
         for bot in wave:
             await self._reach.command("restart", bot.name, f"rolling restart, {label}")
-        deadline = time.monotonic() + allowance(self._fleet, wave)
-        while self._away(wave, await self._look(), late=time.monotonic() >= deadline):
+        deadline = self._clock() + allowance(self._fleet, wave)
+        while self._away(wave, await self._well_look(ids), late=self._clock() >= deadline):
             pass
         text = f"{label}: {listed([bot.name for bot in wave])} running"
         if settle is not None:
@@ -166,9 +172,9 @@ class RollingRestart:
         await self._story.say(text)
 
     async def _watch(self, wave: Sequence[BotSight], settle: float) -> None:
-        deadline = time.monotonic() + settle
-        while time.monotonic() < deadline:
-            sight = await self._look()
+        deadline = self._clock() + settle
+        while self._clock() < deadline:
+            sight = await self._well_look([bot.bot_id for bot in wave])
             everybody = list(self._before.values())
             self._away(everybody, sight, late=False)
             for part in (wave, everybody):
@@ -219,6 +225,34 @@ class RollingRestart:
             if (bot := sight.bot(bot_id)) is not None:
                 ledger.take(bot)
         return sight
+
+    async def _well_look(self, concerned: Collection[int]) -> FleetSight:
+        """The next view in which the environment is well. Raises _HarmError when it does not become so.
+
+        What bots fail at meanwhile is forgiven them, unless only those have failed that run the new code.
+        """
+        waiting = False
+        while (trouble := self._environment.look(sight := await self._look(), concerned, time.monotonic())) is not None:
+            if not trouble.suspect:
+                self._forgive(sight)
+            self._away(list(self._before.values()), sight, late=False)
+            if self._environment.too_long:
+                exonerated = "" if trouble.suspect else "; nothing is known against the code"
+                raise _HarmError(f"{trouble.why}, for {rollout_environment.PATIENCE:g} s{exonerated}")
+            if not waiting:
+                await self._story.say(f"waiting: {trouble.why}", warning=True)
+            waiting = True
+        if waiting:
+            await self._story.say("going on")
+        return sight
+
+    def _forgive(self, sight: FleetSight) -> None:
+        for bot_id, before in self._before.items():
+            if (now := sight.bot(bot_id)) is not None:
+                self._before[bot_id] = replace(before, failures=now.failures)
+
+    def _clock(self) -> float:
+        return self._environment.clock(time.monotonic())
 
     def _away(self, those: Collection[BotSight], sight: FleetSight, *, late: bool) -> list[BotSight]:
         """Those who are not back yet. Raises _HarmError for one that is lost."""

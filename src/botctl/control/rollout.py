@@ -36,7 +36,8 @@ ENOUGH = 20
 """Updates of one wave, all of them answered, after which nothing more is waited for."""
 
 ALLOWED_CRASHES = 1
-"""Crashes of one bot that are put up with: an old poll still held by Telegram, a kill from outside."""
+"""Failures of its own doing that one bot is forgiven after its restart. Kills from outside, an old poll still held by
+Telegram and being recycled are none, however often (`BotSight.failures`)."""
 
 _MARGIN = 10.0
 """Seconds a bot is given beyond its own stop and ready times: for its turn to start, and for one crash."""
@@ -112,7 +113,7 @@ def returned(before: BotSight, now: BotSight | None, *, late: bool, generation: 
         return Return.LEFT, ""
     if now.state == "quarantined":
         return Return.LOST, f"is quarantined: {now.reason}"
-    if now.incarnation - before.incarnation - 1 > ALLOWED_CRASHES:
+    if now.failures - before.failures > ALLOWED_CRASHES:
         return Return.LOST, f"keeps failing ({now.last_failure}): {now.reason}" if now.reason else "keeps failing"
     fresh = now.incarnation > before.incarnation and generation in (0, now.forkserver)
     if fresh and now.state in _SERVES:

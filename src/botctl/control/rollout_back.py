@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import structlog
 
@@ -21,6 +22,13 @@ _log = structlog.get_logger("botctl.control.rollout")
 
 _TRIES = 3
 """How often a forkserver is asked to be ended; each may take the seconds that an answer may."""
+
+
+class _Unwell(NamedTuple):
+    """Names of bots."""
+
+    missing: list[str]
+    paused: list[str]
 
 
 class WayBack:
@@ -38,7 +46,7 @@ class WayBack:
         `generation` is the new one, 0 when there is none; `assigned`: it was said what bots start from.
         """
         try:
-            missing = await self._go_back(why, before, generation, assigned)
+            missing, paused = await self._go_back(why, before, generation, assigned)
         except Exception as error:
             _log.exception("the rollout can't be taken back")
             what = error.message if isinstance(error, BotctlError) else type(error).__name__
@@ -47,9 +55,11 @@ class WayBack:
         text = f"rolled back: {why}" if before else f"nothing was restarted: {why}"
         if missing:
             text += f"; these do not run: {listed(missing)}"
+        if paused:
+            text += f"; these are paused: {listed(paused)}"
         await self._story.say(text, warning=True, outcome="rolled back" if before and not missing else "failed")
 
-    async def _go_back(self, why: str, before: Mapping[int, BotSight], generation: int, assigned: bool) -> list[str]:
+    async def _go_back(self, why: str, before: Mapping[int, BotSight], generation: int, assigned: bool) -> _Unwell:
         if before:
             names = listed([bot.name for bot in before.values()])
             await self._story.say(f"rolling back {names}: {why}", warning=True)
@@ -63,15 +73,15 @@ class WayBack:
             # One by one: should we end in the middle, those that are left still show that the rollout had them.
             self._reach.assign([bot.bot_id], 0, self._code)
             await self._reach.command("release" if bot.state == "quarantined" else "restart", bot.name, "rolled back")
-        missing = await self._until_back(asked)
+        unwell = await self._until_back(asked)
         if generation:
             await end(generation, self._reach, self._story)
-        return missing
+        return unwell
 
-    async def _until_back(self, asked: Sequence[BotSight]) -> list[str]:
-        """Names of those who did not come back."""
+    async def _until_back(self, asked: Sequence[BotSight]) -> _Unwell:
+        """Those who did not come back, and those who came back and wait for the database."""
         deadline = time.monotonic() + allowance(self._fleet, asked)
-        waiting, missing = list(asked), []
+        waiting, unwell = list(asked), _Unwell([], [])
         while waiting:
             sight = await self._reach.look()
             late = time.monotonic() >= deadline
@@ -79,12 +89,16 @@ class WayBack:
                 now = sight.bot(was.bot_id)
                 if now is not None and now.state == was.state == "quarantined" and not (now.shut_away or late):
                     continue  # a release takes a moment
+                if now is not None and now.state == "paused" and now.incarnation > was.incarnation:
+                    waiting.remove(was)
+                    unwell.paused.append(was.name)
+                    continue
                 how, _ = returned(was, now, late=late)
                 if how is not Return.UNDER_WAY:
                     waiting.remove(was)
                 if how is Return.LOST:
-                    missing.append(was.name)
-        return missing
+                    unwell.missing.append(was.name)
+        return unwell
 
 
 async def end(generation: int, reach: Reach, story: Story) -> None:

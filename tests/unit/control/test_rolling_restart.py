@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control import rollout, rollout_reach
+from botctl.control import rollout, rollout_environment, rollout_reach
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight, FleetSight, ForkserverSight
 from botctl.control.rollout import WaveSize
@@ -42,6 +42,8 @@ class Pretended:
         self.commands: list[tuple[str, str]] = []
         self.fresh: Callable[[BotSight], BotSight] = lambda bot: bot
         self.silent = False
+        self.breaker = ""
+        self.meanwhile: Callable[[], None] = lambda: None
 
     def desire(self, fleet: Any) -> None:
         raise AssertionError
@@ -60,8 +62,9 @@ class Pretended:
         if self.silent:
             raise TimeoutError
         await asyncio.sleep(0)
+        self.meanwhile()
         return FleetSight(
-            pid=1, state="running", started_at=0.0, generation=1,
+            pid=1, state="running", started_at=0.0, generation=1, breaker=self.breaker,
             bots=tuple(replace(bot, assigned=self.sources[one][0]) for one, bot in self.bots.items()),
             forkservers=tuple(self.servers.values()),
         )  # fmt: skip
@@ -99,6 +102,9 @@ class Pretended:
         )
         self.bots[bot.bot_id] = self.fresh(bot) if generation != 1 else bot
         return True, ""
+
+    def change(self, bot_id: int, **fields: Any) -> None:
+        self.bots[bot_id] = replace(self.bots[bot_id], **fields)
 
     def forkservers(self) -> dict[str, int]:
         return {bot.name: bot.forkserver for bot in self.bots.values()}
@@ -215,6 +221,105 @@ async def test_a_bot_that_does_not_come_back_takes_it_back(fleet: Fleet, code: C
     supervisor.fresh = lambda bot: replace(bot, state="starting")
     lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
     assert lines[-1].text == "rolled back: b1 does not come back; it is starting"
+
+
+@pytest.mark.parametrize(("failures", "outcome"), [(0, "done"), (1, "done"), (2, "rolled back")])
+async def test_being_recycled_is_no_harm_and_failing_is(fleet: Fleet, code: CodeKeeper, failures: int, outcome: str):
+    supervisor = await started(fleet, code)
+
+    def fresh(bot: BotSight) -> BotSight:
+        if bot.bot_id == 3:  # which b1 has had no part in
+            supervisor.change(1, incarnation=9, failures=failures)
+        return bot
+
+    supervisor.fresh = fresh
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), settle=0.02)
+    assert lines[-1].outcome == outcome
+    assert ("b1 keeps failing" in lines[-1].text) == (failures == 2)
+
+
+async def test_a_wave_waits_for_a_database_that_is_away(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    back_at = asyncio.get_running_loop().time() + 0.6  # the bots have 0.3 s to come back
+    then = iter(["starting"] * 3)
+
+    def meanwhile() -> None:
+        if asyncio.get_running_loop().time() >= back_at:
+            supervisor.fresh = lambda bot: bot
+            state = next(then, "running")
+            for bot_id in supervisor.bots:
+                supervisor.change(bot_id, state=state, reason="")
+
+    supervisor.meanwhile = meanwhile
+    supervisor.fresh = lambda bot: replace(bot, state="paused", reason="database: it is away", failures=2)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert [(line.text, line.warning) for line in lines[1:4]] == [
+        ("waiting: b1 and 1 more are paused: database: it is away", True),
+        ("going on", False),
+        ("wave 1 of 2: b1, b2 running", False),
+    ]
+    assert lines[-1].outcome == "done"
+
+
+async def test_a_database_that_stays_away_ends_it_without_a_word_against_the_code(
+    fleet: Fleet, code: CodeKeeper, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rollout_environment, "PATIENCE", 0.05)
+    supervisor = await started(fleet, code)
+
+    def meanwhile() -> None:
+        if supervisor.commands:
+            for bot_id in (1, 2):
+                supervisor.change(bot_id, state="paused", reason="database: it is away")
+
+    supervisor.meanwhile = meanwhile
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == (
+        "rolled back: b1 and 1 more are paused: database: it is away, for 0.05 s; nothing is known against the code; "
+        "these are paused: b1, b2"
+    )
+    assert lines[-1].outcome == "rolled back"
+    assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
+
+
+async def test_no_wave_begins_while_the_breaker_holds_restarts_back(
+    fleet: Fleet, code: CodeKeeper, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(rollout_environment, "PATIENCE", 0.05)
+    supervisor = await started(fleet, code)
+    supervisor.breaker = "many bots failed"
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[-1].text == ("nothing was restarted: many bots failed, for 0.05 s; nothing is known against the code")
+    assert supervisor.commands == []
+    assert list(supervisor.servers) == [1]
+
+
+@pytest.mark.parametrize(("others", "outcome"), [(True, "done"), (False, "rolled back")])
+async def test_failures_under_the_breaker_count_unless_old_code_fails_too(
+    fleet: Fleet, code: CodeKeeper, others: bool, outcome: str
+):
+    supervisor = await started(fleet, code)
+    looks = 0
+
+    def meanwhile() -> None:
+        nonlocal looks
+        if supervisor.bots[1].forkserver != 2 or looks >= 6:
+            return
+        looks += 1
+        for bot_id in (1, 2, *((3, 4) if others else ())):
+            failed = {"last_failure": "crash", "last_failure_at": float(looks), "failures": looks}
+            supervisor.change(bot_id, state="backoff", reason="it broke", **failed)
+        supervisor.breaker = "many bots failed"
+        if looks == 6:
+            supervisor.breaker = ""
+            for bot_id in supervisor.bots:
+                supervisor.change(bot_id, state="running")
+
+    supervisor.meanwhile = meanwhile
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
+    assert lines[1].text == "waiting: many bots failed"
+    assert lines[-1].outcome == outcome
+    assert ("keeps failing (crash)" in lines[-1].text) is not others
 
 
 async def test_a_generation_that_can_not_start_changes_nothing(fleet: Fleet, code: CodeKeeper):

@@ -65,7 +65,7 @@ def test_stopped_quarantined_and_unstarted_bots_are_left_alone():
 
 # --- who is back ---------------------------------------------------------------------------------------------------
 
-BEFORE = bot(incarnation=7)
+BEFORE = bot(incarnation=7, failures=3)
 
 
 @pytest.mark.parametrize(
@@ -79,9 +79,11 @@ BEFORE = bot(incarnation=7)
         (bot(incarnation=8, forkserver=2, state="degraded"), True, Return.BACK),
         (bot(incarnation=8, forkserver=1), False, Return.UNDER_WAY),
         (bot(incarnation=9, forkserver=2), False, Return.BACK),
-        (bot(incarnation=9, state="backoff"), False, Return.UNDER_WAY),
-        (bot(incarnation=10, state="backoff"), False, Return.LOST),
-        (bot(incarnation=10, forkserver=2), False, Return.LOST),
+        (bot(incarnation=9, state="backoff", failures=4), False, Return.UNDER_WAY),
+        (bot(incarnation=9, forkserver=2, failures=4), False, Return.BACK),
+        (bot(incarnation=10, state="backoff", failures=5), False, Return.LOST),
+        (bot(incarnation=10, forkserver=2, failures=5), False, Return.LOST),
+        (bot(incarnation=40, forkserver=2, failures=3), False, Return.BACK),
         (bot(incarnation=8, state="quarantined", wanted=False), False, Return.LOST),
         (bot(incarnation=8, state="quarantined", shut_away=True), False, Return.LEFT),
         (bot(incarnation=8, state="stopping", shut_away=True), True, Return.LEFT),
