@@ -197,7 +197,7 @@ def nested(group: Path, depth: int) -> None:
         os.mkdir(folder)
 
 
-@pytest.mark.parametrize(("wide", "deep"), [(5000, 0), (0, 1100), (300, 300)])
+@pytest.mark.parametrize(("wide", "deep"), [(1500, 0), (0, 1100), (300, 300)])
 def test_groups_that_a_bot_has_made_without_end_go_a_few_at_a_time(machine: Machine, wide: int, deep: int):
     cgroups = machine.detect()
     assert cgroups is not None
@@ -205,10 +205,11 @@ def test_groups_that_a_bot_has_made_without_end_go_a_few_at_a_time(machine: Mach
     for number in range(wide):
         Path(path, f"w{number}").mkdir()
     nested(Path(path), deep)
+    deadline = time.monotonic() + 60
     turns = [processor_time(lambda: cgroups.remove(path))]
     while exists(path):
         turns.append(processor_time(lambda: cgroups.make("other")))
-        assert len(turns) < 200
+        assert time.monotonic() < deadline
     assert len(turns) > 3
     assert max(turns) < 0.03
     assert cgroups.make("bot-1") == path
