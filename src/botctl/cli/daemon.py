@@ -230,6 +230,10 @@ class Daemon:
         """Come down again, leaving word of why."""
         self._fail("start failed", message)
 
+    def broken(self, message: str) -> None:
+        """Come down as failed: the error may not stand in a log that nobody writes any more, but where we were told."""
+        self._fail("broken", message)
+
     def reloading(self) -> None:
         """SIGHUP arrived; `desired` tells of the end, unless the fleet file is wrong."""
         self._notifier.reloading()

@@ -34,6 +34,14 @@ Measured on 2 cores (`benchmarks/fork.py 200 8`): 12 ms in the median and 36 ms 
 NUDGE_AFTER = 0.25
 """Seconds without an answer after which a forkserver that somebody has stopped (SIGSTOP) is told to go on."""
 
+FIRST_DELAY = 0.1
+LONGEST_DELAY = 10.0
+"""Seconds before a forkserver that has died is started again: doubled while it dies young, for a start keeps a
+processor busy for a second or two."""
+
+YOUNG = 60.0
+"""Seconds of life, once ready, after which a forkserver that dies is started again at once."""
+
 _DEATH_TIMEOUT = 1.0
 
 
@@ -91,7 +99,7 @@ class Fork:
 class ForkClient:
     """One generation. `spawn` starts its process and gives pid and channel; it may raise OSError.
 
-    A process that dies is replaced at once, one that can't preload at the next fork.
+    A process that dies is replaced, after a delay if it died young; one that can't preload, at the next fork.
     """
 
     def __init__(
@@ -108,9 +116,14 @@ class ForkClient:
         self._asked: Fork | None = None
         self._deadline = 0.0
         self._nudge_at = 0.0
+        self._ready_at = 0.0
+        self._delay = 0.0
+        self._start_at: float | None = None
+        """When it is to be started again; None when that is not waited for."""
 
     def start(self) -> None:
         """Start the process; what it says comes to `readable`."""
+        self._start_at = None
         try:
             self.pid, self.channel = self._spawn()
             self._pidfd = os.pidfd_open(self.pid)
@@ -123,7 +136,7 @@ class ForkClient:
     def fork(self, job: Fork) -> None:
         """Make a child as soon as those asked for before are made."""
         self._waiting.append(job)
-        if self.channel is None:
+        if self.channel is None and self._start_at is None:
             self.start()
         self._go_on()
 
@@ -152,14 +165,19 @@ class ForkClient:
 
     def next_look(self) -> float | None:
         """When to call `look`; None while nothing is expected."""
+        if self._start_at is not None:
+            return self._start_at
         if self.channel is None or (self._ready and self._asked is None):
             return None
         return min(self._deadline, self._nudge_at)
 
     def look(self, now: float) -> None:
-        """Judge a silence."""
+        """Judge a silence, or start again what has died."""
         look = self.next_look()
         if look is None or look > now:
+            return
+        if self._start_at is not None:
+            self.start()
             return
         if now < self._deadline:
             self._nudge_at = now + NUDGE_AFTER
@@ -172,6 +190,7 @@ class ForkClient:
     def end(self) -> None:
         """End the process; whoever still waits for it is told."""
         self._drop()
+        self._start_at = None
         self._refuse("is being retired")
 
     def _preloaded(self, reply: SpawnReply) -> None:
@@ -179,6 +198,7 @@ class ForkClient:
             self._failed(reply.error)
             return
         self._ready = True
+        self._ready_at = time.monotonic()
         self._report(ForkserverUp(self.pid, self.generation))
 
     def _go_on(self) -> None:
@@ -210,7 +230,13 @@ class ForkClient:
         self._report(ForkserverEnded(pid, self.generation, error))
         if asked is not None:
             self._report(Launched(asked.token, None, f"forkserver: {error}"))
-        self.start()
+        now = time.monotonic()
+        if now - self._ready_at >= YOUNG:
+            self._delay = 0.0
+            self.start()
+        else:
+            self._delay = min(LONGEST_DELAY, max(FIRST_DELAY, 2 * self._delay))
+            self._start_at = now + self._delay
 
     def _failed(self, error: str) -> None:
         self._drop()
@@ -237,7 +263,8 @@ class ForkClient:
             os.close(self._pidfd)
             self._pidfd = -1
         elif self.pid:
-            os.kill(self.pid, signal.SIGKILL)  # no descriptor was to be had for it
+            with contextlib.suppress(OSError):
+                os.kill(self.pid, signal.SIGKILL)  # no descriptor was to be had for it
         self.pid = 0
         if self.channel is not None:
             self.channel.close()

@@ -92,10 +92,9 @@ class Launcher:
         return self._pids
 
     @property
-    def forkserver_pid(self) -> int:
-        """Of the generation that serves everybody; 0 when there is none."""
-        client = self._clients.get(self._current)
-        return client.pid if client is not None else 0
+    def alive(self) -> bool:
+        """False when the thread has died, so that nothing can be started any more."""
+        return self._thread.ident is None or self._thread.is_alive()
 
     def start(self) -> None:
         """Start the thread and, in it, the forkserver."""

@@ -139,13 +139,6 @@ class Loop:
         self.longest_turn_cpu = max(self.longest_turn_cpu, time.process_time() - self._woke_cpu)
         return busy
 
-    def close(self) -> None:
-        """Let go of its own descriptors."""
-        self._selector.close()
-        self._patient.close()
-        for descriptor in (self._wake_out, self._wake_in):
-            os.close(descriptor)
-
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_out, 4096)

@@ -66,6 +66,10 @@ class Starter:
         """Key and incarnation that an answer of the launcher is for."""
         return self._requests.pop(answer.token)
 
+    def abandoned(self) -> list[Launched]:
+        """Answers to all requests under way, from a launcher that can give none any more."""
+        return [Launched(token, None, "cannot be started: the launcher has died") for token in self._requests]
+
     def release(self, child: Child) -> None:
         """Let go of everything that belonged to the last incarnation, and end what is left of it."""
         if child.pipes is not None:

@@ -62,6 +62,9 @@ class Owner(Protocol):
     def boot_failed(self, message: str) -> None:
         """The daemon can't come up; shut down with this message."""
 
+    def broken(self, message: str) -> None:
+        """The daemon can't go on; shut down as failed, so that whoever watches it starts it anew."""
+
     def serving(self) -> None:
         """`control` serves its API for the first time."""
 
@@ -390,6 +393,7 @@ class ProcessSupervisor:
             return
         self._pulse_at = now + PULSE_EVERY
         self._reaper.look_again()
+        self._look_at_threads()
         self.desk.settle()
         if self.machine.breaker.reason != self._breaker_told:
             self._breaker_told = self.machine.breaker.reason
@@ -400,6 +404,18 @@ class ProcessSupervisor:
                 self.owner.log("info", "fleet breaker closed")
         bots = (child for child in self.children.values() if child.kind is Kind.BOT)
         self.owner.pulse(Counter(child.record.state.value for child in bots))
+
+    def _look_at_threads(self) -> None:
+        """Nobody else would notice the end of one, and without it this is no supervisor any more."""
+        if not self._launcher.alive:
+            self.call(self._abandon)  # after what it has still answered
+        dead = [name for name, part in (("launcher", self._launcher), ("log keeper", self.logs)) if not part.alive]
+        if dead and not self.shutting_down:
+            self.owner.broken(f"died by an error of its own: {', '.join(dead)}")
+
+    def _abandon(self) -> None:
+        for answer in self._starter.abandoned():
+            self._launched(answer)
 
     # --- shutting down ---------------------------------------------------------------------------------------------
 

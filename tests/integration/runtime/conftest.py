@@ -107,7 +107,7 @@ def launcher() -> Iterator[tuple[Launcher, queue.SimpleQueue[Result]]]:
         launcher.start()
         up = results.get(timeout=60)
         assert isinstance(up, ForkserverUp), f"{up}: {Path(path).read_text()}"
-        pid = launcher.forkserver_pid
+        (pid,) = launcher.forkserver_pids
         yield launcher, results
     finally:
         if before is None:

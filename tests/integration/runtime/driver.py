@@ -73,6 +73,7 @@ class Driver:
     def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]]) -> None:
         redactor = Redactor()
         self.outlet = Outlet()
+        self.failed = False
         self.logs = LogKeeper(folder, redact=redactor.redact_bytes, max_bytes=200_000, backups=2)
         self.supervisor = Supervisor(
             self, lambda report: Launcher(MODULES, lambda: self.logs.open("forkserver")[1], report), self.logs
@@ -96,6 +97,8 @@ class Driver:
         self.supervisor.run()
         self.logs.stop(2)
         self.outlet.stop()
+        if self.failed:
+            sys.exit(1)
 
     def listen(self) -> None:
         for line in sys.stdin:
@@ -131,6 +134,20 @@ class Driver:
         )
         loop.longest_turn = loop.longest_turn_cpu = 0.0
         self.supervisor.lags = []
+
+    def do_break(self, which: str) -> None:
+        """`break launcher` or `break logs`: an error in that thread, as of a defect of ours."""
+
+        def fail() -> None:
+            raise RuntimeError("a defect")
+
+        if which == "launcher":
+            launcher = self.supervisor._launcher
+            launcher._do = lambda _: fail()
+            launcher.retire(99)
+        else:
+            self.logs._write_own_lines = fail
+            self.logs.write("daemon", "a line")
 
     def do_adjust(self, rest: str) -> None:
         """`adjust NAME BYTES`: an Adjust of that size."""
@@ -173,6 +190,11 @@ class Driver:
 
     def boot_failed(self, message: str) -> None:
         self.outlet.tell("boot failed", message=message)
+        self.supervisor.shut_down()
+
+    def broken(self, message: str) -> None:
+        self.failed = True
+        self.log("error", "broken", error=message)
         self.supervisor.shut_down()
 
     def serving(self) -> None:

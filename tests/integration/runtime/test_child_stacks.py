@@ -155,7 +155,8 @@ def test_a_fatal_signal_leaves_its_stack_for_after_the_death(fork):
 
 def test_a_child_that_is_asked_before_it_can_answer_does_not_die_of_it(launcher):
     """A child has the forkserver's dispositions until it has its own."""
-    status = Path(f"/proc/{launcher[0].forkserver_pid}/status").read_text()
+    (pid,) = launcher[0].forkserver_pids
+    status = Path(f"/proc/{pid}/status").read_text()
     assert int(status.partition("SigIgn:")[2].split()[0], 16) >> (STACKS_SIGNAL - 1) & 1
 
 

@@ -60,7 +60,6 @@ def end_by_kill(tmp_path: Path, groups: Groups | None, cgroup: str) -> Record:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     supervisor._ended(child)
     process.returncode = -9
-    supervisor.loop.close()
     return child.record
 
 
