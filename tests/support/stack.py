@@ -123,11 +123,13 @@ class Stack:
 
     def status(self) -> dict[str, Any]:
         """`botctl status --json`."""
-        return json.loads(self.cli("status", "--json").stdout)
+        status: dict[str, Any] = json.loads(self.cli("status", "--json").stdout)
+        return status
 
     def bot(self, name: str) -> dict[str, Any]:
         """One bot of the status."""
-        return next(bot for bot in self.status()["bots"] if bot["name"] == name)
+        found: dict[str, Any] = next(bot for bot in self.status()["bots"] if bot["name"] == name)
+        return found
 
     async def until_running(self, *names: str, timeout: float = DEADLINE) -> None:
         """Wait for bots to answer their users."""
@@ -163,7 +165,8 @@ class Stack:
         """Rows of a query, as the administrator."""
         connection = await asyncpg.connect(url or self.database_url)
         try:
-            return await connection.fetch(query, *arguments)
+            found: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+            return found
         finally:
             await connection.close()
 
