@@ -5,6 +5,8 @@ Slim: the daemon writes this file, every command reads it first.
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 
 import msgspec
@@ -62,10 +64,47 @@ def require_note(folder: DataFolder) -> DaemonNote:
     """As `live_note`. Raises NoDaemonError, and says what was found where."""
     note = live_note(folder)
     if note is None:
-        raise NoDaemonError(
-            f"no daemon runs on {folder.root}", hint="Start it with `botctl start`, or name its folder with --data-dir."
-        )
+        raise no_daemon(folder)
     return note
+
+
+def no_daemon(folder: DataFolder) -> NoDaemonError:
+    """Why no daemon can be spoken to: there is none, or it can't be seen from here."""
+    if held_out_of_sight(folder):
+        return NoDaemonError(
+            f"the daemon that holds {folder.root} runs in another PID namespace, such as a container's",
+            hint="Run this where it runs, as with `docker exec CONTAINER botctl …`.",
+        )
+    return NoDaemonError(
+        f"no daemon runs on {folder.root}", hint="Start it with `botctl start`, or name its folder with --data-dir."
+    )
+
+
+def held_out_of_sight(folder: DataFolder) -> bool:
+    """Whether a daemon that is not among the processes seen from here has the folder.
+
+    The lock is tried only beside a note, which a daemon writes once it has the lock and removes before it lets it go;
+    so a daemon that begins is not disturbed.
+    """
+    if read_note(folder) is None or not _is_locked(folder.run / "daemon.lock"):
+        return False
+    return live_note(folder) is None and read_note(folder) is not None
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return False
 
 
 def process_started(pid: int) -> int | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from botctl.cli.client import ApiClient, ControlAwayError, RemoteError, bot_path
-from botctl.cli.note import live_note, require_note
+from botctl.cli.note import live_note, no_daemon, require_note
 from botctl.cli.shared import PLAIN_WIDTH, DataDir, data_folder
 from botctl.errors import BotctlError, ExitCode, NoSuchBotError
 from botctl.settings.places import DataFolder
@@ -50,7 +50,7 @@ def _asked(folder: DataFolder, name: str, last: int, planned: bool) -> tuple[Dea
     if note is None:
         told = _from_file(folder, name, last, planned)
         if told is not None:
-            return told, f"no daemon runs on {folder.root}."
+            return told, f"{no_daemon(folder).message}."
         note = require_note(folder)
     from botctl.control.views import DeathsBody
 

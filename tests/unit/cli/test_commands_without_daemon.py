@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from pathlib import Path
@@ -115,6 +116,30 @@ def test_a_note_left_by_a_killed_daemon_does_not_count(tmp_path: Path, fields: d
     write_note(tmp_path / "data", **fields)
     assert live_note(DataFolder(tmp_path / "data")) is None
     assert run("status").exit_code == 3
+
+
+def test_a_daemon_of_another_pid_namespace_is_not_called_absent(tmp_path: Path) -> None:
+    write_note(tmp_path / "data", process_started=1)
+    lock = tmp_path / "data/run/daemon.lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for command in (["status"], ["stop"], ["restart", "a"]):
+            result = run(*command)
+            assert result.exit_code == 3
+            assert f"the daemon that holds {tmp_path / 'data'} runs in another PID namespace" in result.stderr
+            assert "docker exec" in result.stderr
+        (tmp_path / "data/logs").mkdir()
+        (tmp_path / "data/logs/a.log").write_text("")
+        (tmp_path / "data/logs/deaths.log").write_text("")
+        assert "runs in another PID namespace" in run("why", "a").stdout
+    assert "no daemon runs on" in run("status").stderr
+
+
+def test_a_held_lock_without_a_note_is_a_daemon_that_only_begins(tmp_path: Path) -> None:
+    (tmp_path / "data/run").mkdir(parents=True)
+    with (tmp_path / "data/run/daemon.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert "no daemon runs on" in run("status").stderr
 
 
 def test_logs_are_read_without_a_daemon(tmp_path: Path) -> None:
