@@ -14,7 +14,7 @@ import typer
 from botctl.cli.client import ApiClient, ControlAwayError, bot_path
 from botctl.cli.note import DaemonNote, process_started, require_note
 from botctl.cli.shared import BotName, DataDir, FleetFile, data_folder, say
-from botctl.errors import BotctlError
+from botctl.errors import BotctlError, UsageError
 
 _POLL = 0.05
 
@@ -118,9 +118,18 @@ def restart(
     )
 
 
-def release(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
-    """Let a quarantined bot start again."""
+def release(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A bot.")] = None,
+    data_dir: DataDir = None,
+    all_: Annotated[bool, typer.Option("--all", help="All whose failures put them into quarantine.")] = False,
+) -> None:
+    """Let a quarantined bot start again; with --all every one that was not shut away on purpose."""
+    if all_ == (name is not None):
+        raise UsageError("release a bot by its NAME, or with --all every one that failed")
     client = ApiClient.of(data_folder(data_dir))
+    if name is None:
+        say(client.post("/v1/release")["message"])
+        return
     state = _bot(client, name).get("state")
     client.post(bot_path(name, "release"))
     say(f"{name} is released" if state == "quarantined" else f"{name} was not quarantined: it is {state}")
@@ -162,11 +171,11 @@ def _await_bot(client: ApiClient, name: str, done: Callable[[dict[str, Any]], bo
     deadline = time.monotonic() + timeout
     while not done(bot := _bot(client, name)):
         if bot.get("state") == "quarantined":
-            raise BotctlError(f"{name} is quarantined: {bot['reason']}", hint=f"See `botctl logs {name}`.")
+            raise BotctlError(f"{name} is quarantined: {bot['reason']}", hint=f"See `botctl why {name}`.")
         if time.monotonic() >= deadline:
             raise BotctlError(
                 f"{name} is not {word} after {timeout:g} s; it is {bot.get('state')}: {bot.get('reason')}",
-                hint=f"See `botctl logs {name}`.",
+                hint=f"See `botctl why {name}` and `botctl logs {name}`.",
             )
         time.sleep(_POLL)
     say(f"{name} is {word}")

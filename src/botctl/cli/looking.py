@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from botctl.cli.client import ApiClient
-from botctl.cli.shared import DataDir, console, data_folder
-from botctl.cli.words import ago
+from botctl.cli.shared import DataDir, console, data_folder, still_waiting
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from botctl.control.views import BotView, StatusBody
+    from botctl.control.views import StatusBody
 
 WATCH_EVERY = 1.0
+
+_TIMEOUT = 10.0
 
 
 def status(
@@ -27,29 +26,35 @@ def status(
 ) -> None:
     """Show the daemon and its bots."""
     client = ApiClient.of(data_folder(data_dir))
+
+    def ask() -> dict[str, Any]:
+        with still_waiting():
+            return client.get("/v1/status", timeout=_TIMEOUT)
+
     if as_json:
         import json
 
         while True:
-            print(json.dumps(client.get("/v1/status", timeout=10.0), indent=None if watch else 2), flush=True)
+            print(json.dumps(ask(), indent=None if watch else 2), flush=True)
             if not watch:
                 return
             time.sleep(WATCH_EVERY)
+    from botctl.cli.status_view import table
     from botctl.control.views import StatusBody
 
     def look() -> StatusBody:
-        return StatusBody.model_validate(client.get("/v1/status", timeout=10.0))
+        return StatusBody.model_validate(ask())
 
     screen = console()
     if not watch:
-        screen.print(_table(look()))
+        screen.print(table(look(), time.time()))
         return
     from rich.live import Live
 
-    with Live(_table(look()), console=screen, auto_refresh=False) as live:
+    with Live(table(look(), time.time()), console=screen, auto_refresh=False) as live:
         while True:
             time.sleep(WATCH_EVERY)
-            live.update(_table(look()), refresh=True)
+            live.update(table(look(), time.time()), refresh=True)
 
 
 def logs(
@@ -104,76 +109,6 @@ def _event_line(text: str) -> str:
     at = datetime.fromtimestamp(event["occurred_at"]).astimezone().isoformat(" ", "milliseconds")
     data = " ".join(f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in event["data"].items())
     return f"{at} {event['log']:6} {event['type']:22} {event['source']:16} {data}".rstrip()
-
-
-def _table(body: StatusBody) -> RenderableType:
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    daemon = body.daemon
-    head = f"botctl {daemon.version}  {daemon.state}  pid {daemon.pid}  up {_span(daemon.uptime_s)}"
-    servers = "  ".join(f"{one.name} {one.state} (pid {one.pid or '-'})" for one in body.services)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("BOT", "ID", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "INBOX", "OUTBOX", "NOTE"):
-        table.add_column(
-            column, justify="left" if column in ("BOT", "STATE", "NOTE") else "right", no_wrap=column != "NOTE"
-        )
-    for bot in body.bots:
-        note = bot.reason or _last_failure(bot)
-        table.add_row(
-            bot.name,
-            str(bot.bot_id),
-            Text(bot.state, style=_COLOURS.get(bot.state, "")),
-            str(bot.pid or "-"),
-            _span(bot.uptime_s),
-            str(bot.restarts),
-            f"{bot.memory_mb:.0f} MB" if bot.memory_mb is not None else "-",
-            _number(bot.inbox_depth),
-            _number(bot.outbox_depth),
-            Text(" ".join(note.split())[:500]),
-        )
-    rows: list[RenderableType] = [Text(head, style="bold")]
-    if servers:
-        rows.append(Text(servers))
-    rows += [Text(f"! {problem}", style="yellow") for problem in daemon.problems]
-    return Group(*rows, Text(""), table)
-
-
-def _last_failure(bot: BotView) -> str:
-    """`last failure: hang (signal 9), 3 min ago`."""
-    if bot.last_failure is None:
-        return ""
-    exit = f" ({bot.last_exit})" if bot.last_exit else ""
-    at = f", {ago(bot.last_failure_at, time.time())}" if bot.last_failure_at is not None else ""
-    return f"last failure: {bot.last_failure}{exit}{at}"
-
-
-_COLOURS = {
-    "running": "green",
-    "starting": "cyan",
-    "degraded": "yellow",
-    "paused": "yellow",
-    "backoff": "red",
-    "failed": "red",
-    "quarantined": "bold red",
-    "stopped": "dim",
-    "configured": "dim",
-}
-
-
-def _number(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _span(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    whole = int(seconds)
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if whole >= 2 * size:
-            return f"{whole // size}{unit}"
-    return f"{whole}s"
 
 
 def _write_line(name: str | None, line: str) -> None:

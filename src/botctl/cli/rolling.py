@@ -6,6 +6,7 @@ The rollout runs in `control`: ending the command does not end it.
 from __future__ import annotations
 
 import json
+import re
 import sys
 
 from botctl.cli.client import ApiClient, ControlAwayError
@@ -14,6 +15,11 @@ from botctl.control.rollout import WaveSize
 from botctl.errors import BotctlError, UsageError
 
 _PATH = "/v1/rollout"
+
+_WORD = re.compile(r"[\w-]+")
+
+_NAMED = 3
+"""Bots whose commands stand in a hint."""
 
 
 def check(name: str | None, *, wave: str | None, watch: bool, abort: bool) -> None:
@@ -36,7 +42,7 @@ def restart(client: ApiClient, wave: str, *, watch: bool, settle: float) -> None
     say(f"{bots} {'bot' if bots == 1 else 'bots'} in {waves} {'wave' if waves == 1 else 'waves'}")
     outcome, last = _follow(client)
     if outcome != "done":
-        raise BotctlError(last, hint="`botctl why NAME` and `botctl logs NAME` tell what went wrong.")
+        raise BotctlError(last, hint=_where_to_look(client, last))
 
 
 def abort(client: ApiClient) -> None:
@@ -44,7 +50,9 @@ def abort(client: ApiClient) -> None:
     client.post(f"{_PATH}/abort")
     outcome, last = _follow(client)
     if outcome == "failed":
-        raise BotctlError(last)
+        raise BotctlError(last, hint=_where_to_look(client, last))
+    if outcome != "done":
+        print(last, flush=True)
 
 
 def _follow(client: ApiClient) -> tuple[str, str]:
@@ -67,6 +75,18 @@ def _follow(client: ApiClient) -> tuple[str, str]:
     except ControlAwayError as error:
         raise _lost() from error
     raise _lost()
+
+
+def _where_to_look(client: ApiClient, last: str) -> str:
+    """The commands that tell more of the bots that the last line names."""
+    try:
+        known = [bot["name"] for bot in client.get("/v1/status", timeout=10.0)["bots"]]
+    except BotctlError:
+        known = []
+    words = set(_WORD.findall(last))
+    named = [name for name in known if name in words][:_NAMED] or ["NAME"]
+    commands = [f"`botctl {verb} {name}`" for name in named for verb in ("why", "logs")]
+    return f"{', '.join(commands[:-1])} and {commands[-1]} tell what went wrong."
 
 
 def _lost() -> BotctlError:

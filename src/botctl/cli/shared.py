@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -27,6 +30,9 @@ BotName = Annotated[str | None, typer.Argument(metavar="[NAME]", help="A bot; al
 
 PLAIN_WIDTH = 4000
 """Columns when the output is no terminal: nothing is wrapped or cut for whoever reads it."""
+
+PATIENCE = 2.0
+"""Seconds that a command waits for `control` without a word."""
 
 
 class Commands(TyperGroup):
@@ -68,6 +74,18 @@ def say(text: str) -> None:
     """A line for the operator, on standard error so that output can be piped."""
     sys.stderr.write(f"botctl: {text}\n")
     sys.stderr.flush()
+
+
+@contextlib.contextmanager
+def still_waiting() -> Iterator[None]:
+    """Say so once, if what is done in here waits for `control` longer than `PATIENCE`."""
+    word = threading.Timer(PATIENCE, say, ("control does not answer yet; waiting …",))
+    word.daemon = True
+    word.start()
+    try:
+        yield
+    finally:
+        word.cancel()
 
 
 def console() -> Console:

@@ -11,7 +11,7 @@ import typer
 
 from botctl.cli.client import ApiClient, ControlAwayError, RemoteError, bot_path
 from botctl.cli.note import live_note, no_daemon, require_note
-from botctl.cli.shared import PLAIN_WIDTH, DataDir, data_folder
+from botctl.cli.shared import PLAIN_WIDTH, DataDir, data_folder, still_waiting
 from botctl.errors import BotctlError, ExitCode, NoSuchBotError
 from botctl.settings.places import DataFolder
 
@@ -56,7 +56,8 @@ def _asked(folder: DataFolder, name: str, last: int, planned: bool) -> tuple[Dea
 
     query = {"limit": last, "planned": str(planned).lower()}
     try:
-        document = ApiClient(note).get(bot_path(name, "deaths"), query, timeout=_TIMEOUT)
+        with still_waiting():
+            document = ApiClient(note).get(bot_path(name, "deaths"), query, timeout=_TIMEOUT)
         return DeathsBody.model_validate(document), ""
     except (ControlAwayError, RemoteError) as error:
         if error.exit_code is ExitCode.NO_SUCH_BOT:

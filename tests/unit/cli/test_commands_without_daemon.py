@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+from botctl.cli import looking, shared
 from botctl.cli.main import app
 from botctl.cli.note import live_note, process_started
 from botctl.settings.places import DataFolder
@@ -42,7 +44,7 @@ def write_note(folder: Path, **fields: Any) -> None:
     "command",
     [
         ["status"], ["status", "--json"], ["stop"], ["stop", "a"], ["restart"], ["reload"], ["release", "a"],
-        ["events"], ["chat", "a"], ["db", "psql", "--as-bot", "a"],
+        ["release", "--all"], ["events"], ["chat", "a"], ["db", "psql", "--as-bot", "a"],
     ],
 )  # fmt: skip
 def test_without_a_daemon_the_exit_code_is_3(command: list[str], tmp_path: Path) -> None:
@@ -54,7 +56,15 @@ def test_without_a_daemon_the_exit_code_is_3(command: list[str], tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "command", [["nonsense"], ["status", "--nonsense"], ["release"], ["events", "--log", "x"], ["logs", "-n", "-5"]]
+    "command",
+    [
+        ["nonsense"],
+        ["status", "--nonsense"],
+        ["release"],
+        ["release", "a", "--all"],
+        ["events", "--log", "x"],
+        ["logs", "-n", "-5"],
+    ],
 )
 def test_a_wrong_command_line_is_2(command: list[str]) -> None:
     assert run(*command).exit_code == 2
@@ -116,6 +126,23 @@ def test_a_note_left_by_a_killed_daemon_does_not_count(tmp_path: Path, fields: d
     write_note(tmp_path / "data", **fields)
     assert live_note(DataFolder(tmp_path / "data")) is None
     assert run("status").exit_code == 3
+
+
+@pytest.mark.parametrize("command", [["status"], ["status", "--json"], ["why", "a"]])
+def test_a_control_that_does_not_answer_is_told_while_it_is_waited_for(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared, "PATIENCE", 0.02)
+    monkeypatch.setattr(looking, "_TIMEOUT", 0.5)
+    monkeypatch.setattr("botctl.cli.why._TIMEOUT", 0.5)
+    write_note(tmp_path / "data", socket="run/api.sock")
+    monkeypatch.chdir(tmp_path / "data")  # whose path may be too long for a socket
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind("run/api.sock")
+        deaf.listen()
+        result = run(*command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("botctl: control does not answer yet")
 
 
 def test_a_daemon_of_another_pid_namespace_is_not_called_absent(tmp_path: Path) -> None:

@@ -44,6 +44,11 @@ class Client:
         self.posted.append((path, body))
         return {"bots": 4, "waves": 2}
 
+    def get(self, path: str, *, timeout: float) -> dict[str, Any]:
+        if self._away:
+            raise ControlAwayError("the daemon runs, but its control process does not answer")
+        return {"bots": [{"name": name} for name in ("a", "shop-2", "shop", "sales", "d")]}
+
     def lines(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
         for line in self._lines:
             yield json.dumps({"at": 0.0, "warning": False, "outcome": None} | line).encode()
@@ -70,10 +75,27 @@ def test_a_bad_end_is_an_error(outcome: str, capsys: pytest.CaptureFixture[str])
     assert (told.out, "botctl: rolling back a: oh" in told.err) == ("", True)
 
 
-def test_an_abort_ends_well_when_all_is_taken_back() -> None:
+@pytest.mark.parametrize(
+    ("text", "away", "commands"),
+    [
+        ("rolled back: shop-2 crashes again", False, "`botctl why shop-2` and `botctl logs shop-2` tell"),
+        ("rolled back: the code can't be imported", False, "`botctl why NAME` and `botctl logs NAME` tell"),
+        ("rolled back: shop-2 crashes", True, "`botctl why NAME` and `botctl logs NAME` tell"),
+        ("it failed: a, d", False, "`botctl why a`, `botctl logs a`, `botctl why d` and `botctl logs d` tell"),
+    ],
+)
+def test_the_hint_names_the_bots_that_did_not_come_back(text: str, away: bool, commands: str) -> None:
+    client: Any = Client({"text": text, "outcome": "rolled back"}, away=away)
+    with pytest.raises(BotctlError) as raised:
+        rolling.restart(client, "1", watch=False, settle=5.0)
+    assert str(raised.value.hint).startswith(commands)
+
+
+def test_an_abort_ends_well_when_all_is_taken_back(capsys: pytest.CaptureFixture[str]) -> None:
     client: Any = Client({"text": "rolled back: aborted", "outcome": "rolled back"})
     rolling.abort(client)
     assert client.posted == [("/v1/rollout/abort", None)]
+    assert capsys.readouterr().out == "rolled back: aborted\n"
     with pytest.raises(BotctlError, match="do not run"):
         rolling.abort(Client({"text": "these do not run: a", "outcome": "failed"}))  # type: ignore[arg-type]
 

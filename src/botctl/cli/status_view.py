@@ -1,0 +1,90 @@
+"""`botctl status` as a terminal shows it. Asks nobody: the body and the time are arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from botctl.cli.words import ago, with_signals_named
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from botctl.control.views import BotView, StatusBody
+
+
+def table(body: StatusBody, now: float) -> RenderableType:
+    """The daemon, its servers, what is wrong, and a row for each bot."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    daemon = body.daemon
+    head = f"botctl {daemon.version}  {daemon.state}  pid {daemon.pid}  up {_span(daemon.uptime_s)}"
+    servers = "  ".join(f"{one.name} {one.state} (pid {one.pid or '-'})" for one in body.services)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("BOT", "ID", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "INBOX", "OUTBOX", "NOTE"):
+        table.add_column(
+            column, justify="left" if column in ("BOT", "STATE", "NOTE") else "right", no_wrap=column != "NOTE"
+        )
+    for bot in body.bots:
+        table.add_row(
+            bot.name,
+            str(bot.bot_id),
+            Text(bot.state, style=_COLOURS.get(bot.state, "")),
+            str(bot.pid or "-"),
+            _span(bot.uptime_s),
+            str(bot.restarts),
+            f"{bot.memory_mb:.0f} MB" if bot.memory_mb is not None else "-",
+            _number(bot.inbox_depth),
+            _number(bot.outbox_depth),
+            Text(" ".join(_note(bot, now).split())[:500]),
+        )
+    rows: list[RenderableType] = [Text(head, style="bold")]
+    if servers:
+        rows.append(Text(servers))
+    if daemon.rollout:
+        rows.append(Text(f"rolling restart: {daemon.rollout}", style="cyan"))
+    rows += [Text(f"! {problem}", style="yellow") for problem in daemon.problems]
+    return Group(*rows, Text(""), table)
+
+
+def _note(bot: BotView, now: float) -> str:
+    said = with_signals_named(bot.reason or _last_failure(bot, now))
+    old = f"old code ({bot.code})" if bot.code else ""
+    return "; ".join(part for part in (old, said) if part)
+
+
+def _last_failure(bot: BotView, now: float) -> str:
+    """`last failure: hang (signal 9), 3 min ago`."""
+    if bot.last_failure is None:
+        return ""
+    exit = f" ({bot.last_exit})" if bot.last_exit else ""
+    at = f", {ago(bot.last_failure_at, now)}" if bot.last_failure_at is not None else ""
+    return f"last failure: {bot.last_failure}{exit}{at}"
+
+
+_COLOURS = {
+    "running": "green",
+    "starting": "cyan",
+    "degraded": "yellow",
+    "paused": "yellow",
+    "backoff": "red",
+    "failed": "red",
+    "quarantined": "bold red",
+    "stopped": "dim",
+    "configured": "dim",
+}
+
+
+def _number(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if whole >= 2 * size:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
