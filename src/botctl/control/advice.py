@@ -53,7 +53,7 @@ ADVICE: dict[Failure, str] = {
 
 FATAL_SIGNAL = (
     "A signal of its own making ended it, so that no line of Python is to blame for sure: mostly it is machine code of "
-    "a library. Look at the last lines of its log and at what was installed or updated last."
+    "a library. Its stacks, if there are any, show what was called; look at what was installed or updated last."
 )
 NO_PLACE = (
     "No place is named: something in it calls os._exit() or sys.exit(), or a library does; the last lines of its log "
