@@ -25,9 +25,12 @@ CREATE INDEX bot_runs_ended ON bot_runs (bot_id, ended_at DESC, run_id DESC) WHE
 GRANT UPDATE (from_state, cause, action, log_tail, stacks, memory_mb, silent_for, duration) ON bot_runs
 TO botctl_control;
 
--- Forgets ended runs that are both older than `days` and not among the latest `keep` of their bot; at most `at_once` a
--- call, so that the first one after a long time takes no longer than the others. Returns how many.
-CREATE FUNCTION botctl_internal.prune_runs(keep integer, days integer, at_once integer DEFAULT 20000) RETURNS bigint
+-- Forgets ended runs that are both older than `days` and not among the latest `keep` of their bot, and, whatever their
+-- age, those not among its latest `most`: a bot that dies again and again fills no disk. At most `at_once` a call, so
+-- that the first one after a long time takes no longer than the others. Returns how many.
+CREATE FUNCTION botctl_internal.prune_runs(
+    keep integer, days integer, at_once integer DEFAULT 20000, most integer DEFAULT 10000
+) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -37,22 +40,20 @@ BEGIN
     IF keep < 1 OR days < 1 THEN
         RAISE EXCEPTION 'a run and a day must be kept at least, not % and %', keep, days;
     END IF;
-    WITH old AS (
-        SELECT bot_id FROM public.bots b
-        WHERE EXISTS (SELECT FROM public.bot_runs r
-                      WHERE r.bot_id = b.bot_id AND r.ended_at < now() - make_interval(days => days))
+    WITH rules(beyond, before) AS (
+        VALUES (keep, now() - make_interval(days => days)), (greatest(keep, most), timestamptz 'infinity')
     ), latest_to_go AS (
-        SELECT old.bot_id, first.ended_at, first.run_id
-        FROM old CROSS JOIN LATERAL (
+        SELECT b.bot_id, rules.before, first.ended_at, first.run_id
+        FROM public.bots b CROSS JOIN rules CROSS JOIN LATERAL (
             SELECT r.ended_at, r.run_id FROM public.bot_runs r
-            WHERE r.bot_id = old.bot_id AND r.ended_at IS NOT NULL
-            ORDER BY r.ended_at DESC, r.run_id DESC OFFSET keep LIMIT 1
+            WHERE r.bot_id = b.bot_id AND r.ended_at IS NOT NULL
+            ORDER BY r.ended_at DESC, r.run_id DESC OFFSET rules.beyond LIMIT 1
         ) first
+        WHERE EXISTS (SELECT FROM public.bot_runs r WHERE r.bot_id = b.bot_id AND r.ended_at < rules.before)
     ), going AS (
         SELECT r.bot_id, r.run_id
         FROM public.bot_runs r JOIN latest_to_go l ON l.bot_id = r.bot_id
-        WHERE r.ended_at < now() - make_interval(days => days)
-          AND (r.ended_at, r.run_id) <= (l.ended_at, l.run_id)
+        WHERE r.ended_at < l.before AND (r.ended_at, r.run_id) <= (l.ended_at, l.run_id)
         LIMIT at_once
     )
     DELETE FROM public.bot_runs r USING going g WHERE r.bot_id = g.bot_id AND r.run_id = g.run_id;

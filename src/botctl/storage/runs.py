@@ -17,6 +17,9 @@ KEPT_RUNS = 1000
 KEPT_DAYS = 90
 """A run is forgotten when it is older than this and not among the bot's latest `KEPT_RUNS`."""
 
+MOST_RUNS = 10_000
+"""Of a bot, whatever their age."""
+
 UNKNOWN_EXIT = "unknown"
 """`exit` of a run that nobody has seen end."""
 
@@ -219,9 +222,13 @@ async def first_run_at(connection: AsyncConnection, bot_id: int) -> float | None
     return began
 
 
-async def prune_runs(connection: AsyncConnection, *, keep: int = KEPT_RUNS, days: int = KEPT_DAYS) -> int:
-    """Forget runs older than `days` that are not among the latest `keep` of their bot; returns how many."""
-    result = await connection.exec_driver_sql("SELECT botctl_internal.prune_runs($1, $2)", (keep, days))
+async def prune_runs(
+    connection: AsyncConnection, *, keep: int = KEPT_RUNS, days: int = KEPT_DAYS, most: int = MOST_RUNS
+) -> int:
+    """Forget runs older than `days` that are not among the latest `keep` of their bot, and all beyond its latest
+    `most`; returns how many."""
+    call = "SELECT botctl_internal.prune_runs($1, $2, most => $3)"
+    result = await connection.exec_driver_sql(call, (keep, days, most))
     return int(result.scalar_one())
 
 

@@ -148,6 +148,22 @@ async def test_only_runs_both_old_and_beyond_the_latest_are_forgotten(engine: As
         assert [run.incarnation for run in await runs.open_runs(connection, now) if run.bot_id == bot] == [6]
 
 
+async def test_a_bot_that_dies_again_and_again_fills_no_disk(engine: AsyncEngine, bot: int) -> None:
+    now = time.time()
+    for incarnation in range(1, 8):
+        await live(engine, bot, incarnation, now - DAY / incarnation)
+    async with engine.begin() as connection:
+        await runs.open_run(connection, bot, 8, at=now, seq=1, pid=5)
+    await prune(engine, keep=1, days=90, most=7)
+    assert await left(engine, bot) == [7, 6, 5, 4, 3, 2, 1]
+    await prune(engine, keep=1, days=90, most=4)
+    assert await left(engine, bot) == [7, 6, 5, 4], "young, but too many"
+    await prune(engine, keep=3, days=90, most=2)
+    assert await left(engine, bot) == [7, 6, 5], "what is to be kept in any case is"
+    async with engine.connect() as connection:
+        assert [run.incarnation for run in await runs.open_runs(connection, now + 1) if run.bot_id == bot] == [8]
+
+
 async def test_pruning_leaves_other_bots_alone_and_goes_in_bounded_steps(database: Any, engine: AsyncEngine) -> None:
     one, two = next(_numbers), next(_numbers)
     admin = await connect(database.admin)
