@@ -5,6 +5,7 @@ Few are under way at a time, so that a `control` that has just come up isn't bur
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 
 import msgspec
@@ -15,7 +16,10 @@ KEPT = 10_000
 """Records; beyond, the oldest are lost to `control`. The file of deaths has them."""
 
 KEPT_BYTES = 16 << 20
-"""Of records with their stacks and log lines; beyond, new ones are kept without. The file of deaths has those too."""
+"""Of memory for stacks and log lines; beyond, new records are kept without. The file of deaths has those too."""
+
+RECORD_BYTES = 1000
+"""About what a record takes without them."""
 
 UNDER_WAY = 200
 """Records that may be told and not yet stored."""
@@ -63,4 +67,5 @@ class RecordOutbox:
 
 
 def _size(record: messages.Lifecycle) -> int:
-    return len(record.stacks) + sum(map(len, record.log_tail)) + 500
+    # As the strings stand in memory: a character takes one byte or four.
+    return sys.getsizeof(record.stacks) + sum(map(sys.getsizeof, record.log_tail)) + RECORD_BYTES

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
+import pytest
+
 from botctl.runtime import messages
 from botctl.runtime.record_outbox import KEPT, KEPT_BYTES, UNDER_WAY, RecordOutbox
 
@@ -47,12 +51,16 @@ def test_the_oldest_go_when_there_are_too_many():
     assert told(outbox)[0] == 5
 
 
-def test_memory_is_bounded_by_leaving_out_what_stands_in_the_file():
+@pytest.mark.parametrize("character", ["x", "€", "🤖"])
+@pytest.mark.parametrize("where", ["stacks", "log_tail"])
+def test_memory_is_bounded_by_leaving_out_what_stands_in_the_file(character: str, where: str):
     outbox = RecordOutbox()
-    stacks = "x" * 65_536
-    for seq in range(KEPT_BYTES // len(stacks) + 50):
-        outbox.add(record(seq, stacks=stacks))
+    for seq in range(KEPT_BYTES // 65_536 + 50):
+        text = character * (65_536 + seq)  # each a string of its own
+        outbox.add(record(seq, **{where: text if where == "stacks" else [text]}))
     kept = [one for one, _ in outbox._records]
-    assert kept[0].stacks
-    assert not kept[-1].stacks
-    assert sum(len(one.stacks) for one in kept) <= KEPT_BYTES
+    assert getattr(kept[0], where)
+    assert not getattr(kept[-1], where)
+    assert len(kept) == KEPT_BYTES // 65_536 + 50
+    texts = [text for one in kept for text in (one.stacks, *one.log_tail)]
+    assert KEPT_BYTES / 2 < sum(map(sys.getsizeof, texts)) <= KEPT_BYTES
