@@ -85,7 +85,7 @@ async def test_a_bot_that_breaks_is_started_again_and_says_of_what(
     told = fleet.why(name)
     assert told.startswith(f"{name} runs (pid {bot['pid']})")
     assert f"Failures in the last 24 h: {failure} once." in told
-    assert "Then: started again after" in told
+    assert "Then: next start after" in told
     for words in said:
         assert words in told
 

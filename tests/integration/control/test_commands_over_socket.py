@@ -154,7 +154,7 @@ def test_the_socket_is_its_owners_only(control: ControlDouble, folder: Path) -> 
 def test_status_is_a_table_and_json(control: ControlDouble) -> None:
     shown = run("status")
     assert shown.exit_code == 0
-    failed = "last failure: hang (signal 9), 3 min ago"
+    failed = "last failure: hang (SIGKILL), 3 min ago"
     for word in ("botctl 9.9", "up 2h", "! redis: away", "backoff", "exit 1", "18 MB", failed):
         assert word in shown.stdout
     assert "\x1b" not in shown.stdout
@@ -214,7 +214,7 @@ def test_why_asks_control(control: ControlDouble) -> None:
     assert told.exit_code == 0
     for words in (
         "a is down: no heartbeat for 10 s. It is started again by itself.", "To do: The stacks show where it stood.",
-        "Failures in the last 24 h: hang once.", "hang · signal 9 · after 10 s · silent for 10 s · 18 MB",
+        "Failures in the last 24 h: hang once.", "hang · killed by its supervisor · after 10 s · silent for 10 s · 18 MB",
         "  Then: restarted in 0.08 s", "    the last line",
     ):  # fmt: skip
         assert words in told.stdout
