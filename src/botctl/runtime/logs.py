@@ -7,7 +7,6 @@ else does.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import selectors
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from botctl.runtime.allowance import Allowance
 from botctl.runtime.log_stream import LogStream
+from botctl.runtime.rotating_file import RotatingFile
 
 BYTES_PER_SECOND = 1 << 20
 """Bytes of output a child may write on average, and ten times as many at once. Who writes more has to wait."""
@@ -28,9 +28,6 @@ PAUSE = 0.1
 GIVE_WAY = 10
 """Milliseconds for which the supervisor's work goes before the next few KiB of output."""
 
-RETRY_AFTER = 1.0
-"""Seconds before a log file that could not be opened is tried again."""
-
 CLOSE_AFTER = 2.0
 """Seconds for which a pipe is read after its incarnation has ended. Somebody may have inherited the other end, and
 would cost us a descriptor for as long as it lives."""
@@ -40,62 +37,6 @@ LAST_READS = 16
 
 IDLE_AFTER = 30.0
 """Seconds without a pipe and without a line after which a file is closed and its name forgotten."""
-
-
-class RotatingFile:
-    """An append-only file that is renamed to `.1`, `.2`, … when it outgrows `max_bytes`.
-
-    Never raises: with the disk full or the folder gone, lines are lost, and counted in `lost` until a later write
-    succeeds again.
-    """
-
-    def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
-        self._path = path
-        self._max_bytes = max_bytes
-        self._backups = backups
-        self._descriptor = -1
-        self._size = 0
-        self._retry_at = 0.0
-        self.lost = 0
-
-    def write(self, data: bytes) -> None:
-        """Append; rotates before a write that would go over the limit."""
-        try:
-            if self._descriptor < 0:
-                self._open()
-            if self._size and self._size + len(data) > self._max_bytes:
-                self._rotate()
-                self._open()
-            if self.lost:
-                note = f"[botctl: {self.lost} writes were lost]\n".encode()
-                self._size += os.write(self._descriptor, note)
-                self.lost = 0
-            self._size += os.write(self._descriptor, data)
-        except OSError:
-            self.lost += 1
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def _open(self) -> None:
-        if time.monotonic() < self._retry_at:
-            raise OSError(errno.EAGAIN, "not yet")
-        self._retry_at = time.monotonic() + RETRY_AFTER
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        self._size = os.fstat(self._descriptor).st_size
-        self._retry_at = 0.0
-
-    def _rotate(self) -> None:
-        self.close()
-        for number in range(self._backups, 0, -1):
-            source = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
-            with contextlib.suppress(FileNotFoundError):
-                source.replace(self._path.with_name(f"{self._path.name}.{number}"))
-        if self._backups == 0:
-            self._path.unlink(missing_ok=True)
 
 
 class LogKeeper:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from botctl.runtime.log_stream import CUT_WINDOW, LONGEST_LINE, _harmless_cut
-from botctl.runtime.logs import RotatingFile
+from botctl.runtime.rotating_file import RotatingFile
 
 
 def test_a_full_file_is_rotated_and_the_oldest_dropped(tmp_path: Path):

@@ -1,0 +1,68 @@
+"""A log file of bounded size. Never raises: what can't be written is lost, and counted."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from pathlib import Path
+
+RETRY_AFTER = 1.0
+"""Seconds before a log file that could not be opened is tried again."""
+
+
+class RotatingFile:
+    """An append-only file that is renamed to `.1`, `.2`, … when it outgrows `max_bytes`.
+
+    Never raises: with the disk full or the folder gone, lines are lost, and counted in `lost` until a later write
+    succeeds again.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, backups: int) -> None:
+        self._path = path
+        self._max_bytes = max_bytes
+        self._backups = backups
+        self._descriptor = -1
+        self._size = 0
+        self._retry_at = 0.0
+        self.lost = 0
+
+    def write(self, data: bytes) -> None:
+        """Append; rotates before a write that would go over the limit."""
+        try:
+            if self._descriptor < 0:
+                self._open()
+            if self._size and self._size + len(data) > self._max_bytes:
+                self._rotate()
+                self._open()
+            if self.lost:
+                note = f"[botctl: {self.lost} writes were lost]\n".encode()
+                self._size += os.write(self._descriptor, note)
+                self.lost = 0
+            self._size += os.write(self._descriptor, data)
+        except OSError:
+            self.lost += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _open(self) -> None:
+        if time.monotonic() < self._retry_at:
+            raise OSError(errno.EAGAIN, "not yet")
+        self._retry_at = time.monotonic() + RETRY_AFTER
+        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        self._size = os.fstat(self._descriptor).st_size
+        self._retry_at = 0.0
+
+    def _rotate(self) -> None:
+        self.close()
+        for number in range(self._backups, 0, -1):
+            source = self._path if number == 1 else self._path.with_name(f"{self._path.name}.{number - 1}")
+            with contextlib.suppress(FileNotFoundError):
+                source.replace(self._path.with_name(f"{self._path.name}.{number}"))
+        if self._backups == 0:
+            self._path.unlink(missing_ok=True)
