@@ -64,7 +64,7 @@ def _reading(service: ControlService) -> APIRouter:
 
     @router.get("/healthz")
     async def healthz(response: Response) -> HealthBody:
-        """200 when `control` can do its work, else 503 and what is missing."""
+        """200 when `control` can do its work and no breaker is open, else 503 and what is wrong."""
         body = await service.health()
         response.status_code = 200 if body.ok else 503
         return body
@@ -148,7 +148,7 @@ def _commanding(service: ControlService) -> APIRouter:
 
     @router.post("/{verb}", status_code=202)
     async def command_all(verb: Verb) -> CommandBody:
-        """Command every bot."""
+        """Command every bot; `release` leaves those that were shut away on purpose."""
         return await service.command(verb, "")
 
     return router

@@ -48,7 +48,10 @@ class ControlService(Protocol):
         ...
 
     async def command(self, verb: Verb, name: str) -> CommandBody:
-        """Pass a command to the supervisor; an empty name means every bot. Raises NoSuchBotError."""
+        """Pass a command to the supervisor; an empty name means every bot. Raises NoSuchBotError.
+
+        Releasing every bot leaves those that were shut away on purpose.
+        """
         ...
 
     async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
@@ -84,7 +87,7 @@ class ControlService(Protocol):
         ...
 
     async def health(self) -> HealthBody:
-        """Whether `control` can do its work."""
+        """Whether `control` and the supervisor can do their work, and restart who fails."""
         ...
 
     async def metrics(self) -> bytes:
