@@ -159,7 +159,7 @@ def test_fifty_deaths_at_once_stall_nobody(daemon):
 
 def test_a_bot_that_does_not_read_costs_bounded_memory(daemon):
     fleet = attack(daemon, *["deaf"] * 4)
-    fleet.wait(lambda entry: entry["event"] == "bot running")
+    wait_until(lambda: all(bot["state"] == "running" for bot in fleet.snapshot()["bots"]), 20)
     before = resident(fleet)
     for number in range(4):
         for _ in range(200):  # 12 MB each
