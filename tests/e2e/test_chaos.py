@@ -6,9 +6,9 @@ The long one is `scripts/chaos`. Nothing fails here because it is slow.
 from __future__ import annotations
 
 import pytest
+
 from chaos import plan
 from chaos.run import Chaos
-
 from support.stack import Stack
 
 pytestmark = pytest.mark.e2e

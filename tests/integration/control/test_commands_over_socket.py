@@ -214,7 +214,8 @@ def test_why_asks_control(control: ControlDouble) -> None:
     assert told.exit_code == 0
     for words in (
         "a is down: no heartbeat for 10 s. It is started again by itself.", "To do: The stacks show where it stood.",
-        "Failures in the last 24 h: hang once.", "hang · killed by its supervisor · after 10 s · silent for 10 s · 18 MB",
+        "Failures in the last 24 h: hang once.",
+        "hang · killed by its supervisor · after 10 s · silent for 10 s · 18 MB",
         "  Then: restarted in 0.08 s", "    the last line",
     ):  # fmt: skip
         assert words in told.stdout

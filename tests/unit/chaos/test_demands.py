@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from chaos import plan
 from chaos.faults import FAULTS
 from chaos.outcome import Outcome, judge
