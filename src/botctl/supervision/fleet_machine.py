@@ -212,12 +212,11 @@ class FleetMachine:
             own = [one for one in self.breaker.suspects() if 2 * well >= wanted or not self.records[one].been_ready]
             freed = self.breaker.leave_alone(own)
             guiltless = tuple(one for one in guiltless if one not in own)
-        if not self.breaker.closed:
-            for one in self.turns.queue():
-                if self.records[one].state is State.BACKOFF and self.breaker.minds(one):
-                    self.turns.leave(one)
-                    self._hold(one)
-                    self._apply(one, Held(self.breaker.reason), now, changes)
+        for one in self.turns.queue():
+            if self.records[one].state is State.BACKOFF and self.breaker.minds(one):
+                self.turns.leave(one)
+                self._hold(one)
+                self._apply(one, Held(self.breaker.reason), now, changes)
         return guiltless, freed
 
     def _hold(self, key: int) -> None:

@@ -90,9 +90,8 @@ def note_pid_and_end(record: Record, event: Spawned, now: float) -> Step:
 
 
 def note_pid_of_condemned(record: Record, event: Spawned, now: float) -> Step:
-    """The process came up after it had been judged; if its time is over, it ends at once."""
-    known = record.but(pid=event.pid)
-    return Step(known, (Kill(),) if record.escalation is Escalation.KILL else ())
+    """The process came up after it had been judged: it ends at once."""
+    return Step(record.but(pid=event.pid), (Kill(),))
 
 
 def escalate(record: Record, event: Due, now: float) -> Step:
