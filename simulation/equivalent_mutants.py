@@ -10,6 +10,9 @@ _LESS_THAN_ONE = "one MB, or one update, is below every limit"
 
 EQUIVALENT: dict[str, str] = {
     "backoff.py delay: 32 -> 33": "2**32 times any delay is beyond every maximum",
+    "breaker.py Breaker.__init__: self._openings = 0 -> pass": _SET_WHEN_IT_OPENS,
+    "breaker.py Breaker.__init__: 0 -> 1": _SET_WHEN_IT_OPENS,
+    "breaker.py Breaker.hold: False -> True": _ALWAYS_GIVEN,
     "breaker.py Breaker.__init__: self._pause = policy.first_pause -> pass": _SET_WHEN_IT_OPENS,
     "breaker.py Breaker.__init__: self._look_at = 0.0 -> pass": _SET_WHEN_IT_OPENS,
     "breaker.py Breaker.__init__: 0.0 -> 1.0": _SET_WHEN_IT_OPENS,
@@ -28,9 +31,6 @@ EQUIVALENT: dict[str, str] = {
     "_start(record, now) if True else Step(record)": "nobody unwanted waits for a turn; the cell is total all the same",
     "events.py Beat: 0.0 -> 1.0": _LESS_THAN_ONE,
     "events.py Beat: 0.0 -> 1.0 (2)": _LESS_THAN_ONE,
-    "fleet_machine.py module: {State.RUNNING, State.DEGRADED, State.PAUSED} without State.DEGRADED": (
-        "nobody is degraded before having been running or paused, so it is never the first sign of life"
-    ),
     "fleet_machine.py module: 1.0 -> 2.0": "a setting of the loop that feeds it",
     "fleet_machine.py FleetMachine.add: True -> False": _ALWAYS_GIVEN,
     "fleet_machine.py FleetMachine.next_look: look < first -> look <= first": "the smaller of two equals",

@@ -272,6 +272,18 @@ class Storyteller:
             if not self._desire() and before is not None:
                 world.policies[key] = before
 
+    def _farewell(self) -> None:
+        """A bot leaves the fleet while its end is awaited, and somebody who doesn't know wants it all the same."""
+        children = self.world.driver.children.values()
+        judged = [child.key for child in children if child.record.state is State.FAILED and child.key in self.desired]
+        if judged:
+            key = judged[int(self.random.random() * len(judged))]
+            one = self.desired.pop(key)
+            if self._desire():
+                self._say(Command("start", key))
+            else:
+                self.desired[key] = one
+
     def _fleet(self) -> None:
         before = dict(self.desired)
         live: set[int] = set()

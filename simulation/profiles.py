@@ -45,7 +45,7 @@ STORM = Profile(
     "storm",
     3.0,
     {"crash all": 3, "crash": 4, "oom": 2, "database": 2, "network": 2, "forkserver": 1, "command": 2, "hang all": 0.5,
-     "hold": 0.5, "fleet": 0.5, "storm": 2},
+     "farewell": 1, "hold": 0.5, "fleet": 0.5, "storm": 2},
     {"well": 10, "die early": 3, "words": 1, "never ready": 1},
 )  # fmt: skip
 FLAPPING = Profile(
@@ -59,7 +59,8 @@ SLOW = Profile(
     "slow",
     2.5,
     {"crash": 3, "kill": 2, "hang": 2, "stop": 2, "continue": 2, "hold": 3, "long hold": 0.6, "launcher": 2,
-     "forkserver": 2, "command": 5, "descriptors": 1, "stray": 2, "crash all": 0.5, "hear": 1},
+     "forkserver": 2, "command": 5, "descriptors": 1, "stray": 2, "crash all": 0.5, "hear": 1,
+     "farewell": 0.5},
     {"well": 5, "slow": 6, "never ready": 3, "die early": 1},
     late=0.3,
     slow_launcher=0.4,
@@ -101,7 +102,8 @@ EVERYTHING = Profile(
      "busy": 1, "mood": 3, "database": 0.6, "network": 0.6, "storm": 0.4, "crash all": 0.6, "hang all": 0.2,
      "forkserver": 0.6, "launcher": 0.6, "descriptors": 0.4, "command": 5, "all": 0.5, "twice": 1, "fleet": 2,
      "policy": 1, "hear": 3, "limits": 0.5, "release": 2, "stray": 3, "hold": 0.7, "long hold": 0.2, "lose": 1,
-     "double": 2, "again": 1, "control": 0.3},
+     "double": 2, "again": 1, "control": 0.3,
+     "farewell": 0.5},
     {"well": 8, "slow": 2, "die early": 2, "words": 2, "never ready": 1, "leak": 1, "busy": 1},
     late=0.1,
     slow_launcher=0.15,
