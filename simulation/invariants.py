@@ -16,7 +16,7 @@ INVARIANTS: dict[str, str] = {
     "quarantine": "A quarantined bot is never started but by a release.",
     "state": (
         "The state shown follows from what the child last said and what it was told: quarantine exactly when counted "
-        "failures exceed the intensity or a class is hopeless, never by failures of others or of the environment."
+        "failures exceed the intensity or a class is hopeless, never by failures that the breaker puts down to the environment."
     ),
     "backoff": (
         "After a failure a bot waits between half and the whole of its doubled, capped delay; after a stable period, "
@@ -35,11 +35,17 @@ INVARIANTS: dict[str, str] = {
     "turns": "At most `at_once` bots have a turn to start; whoever waits is served in order, as soon as there is room.",
     "breaker": (
         "The breaker opens exactly at its threshold, pauses twice as long each time, lets one probe go, then growing "
-        "batches, and closes; who is held is counted and told why."
+        "batches, and closes; who is held is counted and told why. Opened again and again, it leaves those on their own "
+        "who fail while most are well or have never been ready, and still holds the others."
     ),
-    "recycling": "A bot is recycled at its age or number of updates, give or take a tenth, and never while paused.",
+    "recycling": (
+        "A bot is recycled at its age or number of updates, give or take a tenth, but neither while it is paused nor "
+        "before it has been ready for the period."
+    ),
     "next look": "Supervision asks to be woken no later than something is due.",
-    "consistent changes": "Each change begins where the last one of that child ended, and changes something.",
+    "consistent changes": (
+        "Each change begins where the last one of that child ended, changes something, and shows no state without a stay."
+    ),
     "record": "The rest of the record (pid, restarts, failures, causes, times) agrees with what happened.",
     "reasons": "Every state says its reason; backoff and quarantine by failures have a cause.",
     "policy": "A new policy counts from when it is set.",
