@@ -7,16 +7,18 @@ INVARIANTS: dict[str, str] = {
     "incarnations": "Incarnations count upwards, also over removal from the fleet and return.",
     "wanted bots run": (
         "Once the faults end, every wanted bot that isn't quarantined runs and goes on running, a restarted one as a "
-        "newer incarnation; an unwanted one has no process; a quarantined one stays in quarantine until it is released."
+        "newer incarnation; an unwanted one has no process; a quarantined one stays in quarantine until it is "
+        "released."
     ),
     "commands": (
-        "Commands mean what they say; `start` and `restart` of a quarantined bot, and nothing else, are refused with a "
-        "reason, and change nothing."
+        "Commands mean what they say; `start` and `restart` of a quarantined bot, and nothing else, are refused with "
+        "a reason, and change nothing."
     ),
     "quarantine": "A quarantined bot is never started but by a release.",
     "state": (
         "The state shown follows from what the child last said and what it was told: quarantine exactly when counted "
-        "failures exceed the intensity or a class is hopeless, never by failures that the breaker puts down to the environment."
+        "failures exceed the intensity or a class is hopeless, never by failures that the breaker puts down to the "
+        "environment."
     ),
     "backoff": (
         "After a failure a bot waits between half and the whole of its doubled, capped delay; after a stable period, "
@@ -27,16 +29,16 @@ INVARIANTS: dict[str, str] = {
         "come; nothing for reports of processes that are gone."
     ),
     "deadlines": (
-        "Whatever has a process has a deadline; it is met to the turn of the loop, never before, and moves by the time "
-        "for which the supervisor was held up."
+        "Whatever has a process has a deadline; it is met to the turn of the loop, never before, and moves by the "
+        "time for which the supervisor was held up."
     ),
     "nobody in time": "A bot that has written a heartbeat in time is never condemned, not even after a stall.",
     "stop in time": "A process that was asked to stop is gone after stop_timeout + term_timeout and the kernel's time.",
     "turns": "At most `at_once` bots have a turn to start; whoever waits is served in order, as soon as there is room.",
     "breaker": (
         "The breaker opens exactly at its threshold, pauses twice as long each time, lets one probe go, then growing "
-        "batches, and closes; who is held is counted and told why. Opened again and again, it leaves those on their own "
-        "who fail while most are well or have never been ready, and still holds the others."
+        "batches, and closes; who is held is counted and told why. Opened again and again, it leaves those on their "
+        "own who fail while most are well or have never been ready, and still holds the others."
     ),
     "recycling": (
         "A bot is recycled at its age or number of updates, give or take a tenth, but neither while it is paused nor "
@@ -44,7 +46,8 @@ INVARIANTS: dict[str, str] = {
     ),
     "next look": "Supervision asks to be woken no later than something is due.",
     "consistent changes": (
-        "Each change begins where the last one of that child ended, changes something, and shows no state without a stay."
+        "Each change begins where the last one of that child ended, changes something, and shows no state without a "
+        "stay."
     ),
     "record": "The rest of the record (pid, restarts, failures, causes, times) agrees with what happened.",
     "reasons": "Every state says its reason; backoff and quarantine by failures have a cause.",
