@@ -45,6 +45,8 @@ def main(argv: list[str]) -> int:
         _reply(channel, SpawnReply(id=0, error=f"preloading failed: {type(error).__name__}: {error}"))
         return 1
     linux.undumpable()
+    # From here on the end of the socket is noticed; one that was stopped must be let run for it.
+    linux.die_with_parent(signal.SIGCONT, supervisor)
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.siginterrupt(signal.SIGTERM, False)
     signal.signal(STACKS_SIGNAL, signal.SIG_IGN)  # until a child has its own handler, it must not die of it

@@ -194,6 +194,15 @@ def test_a_killed_supervisor_leaves_no_process_behind(daemon):
     wait_until(lambda: all(gone(pid) for pid in family), 2.0)
 
 
+def test_a_forkserver_that_was_stopped_ends_with_a_killed_supervisor_too(daemon):
+    fleet = daemon(one="well")
+    fleet.wait_running("one")
+    (forkserver,) = {entry["pid"] for entry in fleet.seen if entry["event"] == "forkserver ready"}
+    os.kill(forkserver, signal.SIGSTOP)
+    fleet.process.kill()
+    wait_until(lambda: gone(forkserver), 2.0)
+
+
 def test_bots_survive_the_forkserver_and_a_new_one_serves_the_next_start(daemon):
     fleet = daemon(one="well")
     up = fleet.wait(lambda entry: entry["event"] == "forkserver ready")
