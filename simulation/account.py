@@ -43,7 +43,15 @@ class Account:
         """Of delays, between half and the whole."""
         self.spreads: list[float] = []
         """At what part of their limit bots were recycled."""
-        self.tallies = {"started": 0, "failed": 0, "quarantined": 0, "condemned": 0, "recycled": 0, "restarted": 0}
+        self.tallies = {
+            "started": 0,
+            "failed": 0,
+            "quarantined": 0,
+            "condemned": 0,
+            "acquitted": 0,
+            "recycled": 0,
+            "restarted": 0,
+        }
         self.living: dict[int, Process] = {}
         """The processes that there are."""
         self._numbers: dict[int, int] = {}

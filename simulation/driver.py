@@ -15,7 +15,7 @@ from botctl.supervision import commands, events
 from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn, Terminate
 from botctl.supervision.fleet_machine import STALL, Change, FleetMachine
 from botctl.supervision.model import HAS_PROCESS, Policy, Record, State
-from simulation.orders import Command, Fleet, Heard, NewLimits, SetUp
+from simulation.orders import Command, Fleet, GaveUp, Heard, NewLimits, SetUp
 from simulation.process import Kind, Process, Report
 
 if TYPE_CHECKING:
@@ -214,6 +214,8 @@ class Driver:
             process.pipe = []
             self.dispatch(child, report)
             return False
+        if type(report) is events.Beat and process.woken:
+            return True
         if isinstance(report, events.Beat | events.BecameReady | events.LastWords):
             self.dispatch(child, report)
         else:
@@ -229,6 +231,8 @@ class Driver:
             heard = self.children.get(report.key)
             if heard is not None:
                 self.dispatch(heard, events.Hearing(report.deaf, report.reason))
+        elif isinstance(report, GaveUp):
+            self.dispatch(child, events.Pardoned())
         elif isinstance(report, NewLimits):
             limited = self.children.get(report.key)
             record = limited.record if limited is not None else None
@@ -354,7 +358,7 @@ class Driver:
         child = self.children.get(key)
         if child is None:
             return
-        if child.record.state is not State.STOPPING and child.record.state is not State.FAILED:
+        if child.record.state is not State.STOPPING:
             self._read(child)
         if self.machine.is_due(key, self.now):
             self.dispatch(child, events.Due())

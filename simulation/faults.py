@@ -9,7 +9,7 @@ from botctl.supervision import events
 from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Record, State
 from botctl.supervision.reconcile import Wanted
 from simulation.driver import HEARD, Child
-from simulation.orders import Command, Fleet, Heard, NewLimits, Order
+from simulation.orders import Command, Fleet, GaveUp, Heard, NewLimits, Order
 from simulation.process import Kind, Process
 from simulation.profiles import draw_policy
 from simulation.world import CLEAN, CRASHES, KILLS, OOM, Weighted, World
@@ -123,6 +123,13 @@ class Storyteller:
         process = self._one()
         if process is not None:
             process.mood, process.mood_reason = MOODS[int(self.random.random() * len(MOODS))]
+
+    def _give_up(self) -> None:
+        """One that has failed finds that an update was to blame."""
+        children = self.world.driver.children
+        failed = [one for one in self.world.bots() if not one.frozen and children[one.key].record.failures]
+        if failed:
+            self.world.write(failed[int(self.random.random() * len(failed))], GaveUp())
 
     def _again(self) -> None:
         """It says once more that it is ready, whatever it has been since."""

@@ -1,4 +1,4 @@
-"""What `control` sends up its pipe: commands, the wanted fleet, what it heard of Telegram. Values only."""
+"""What children send up their pipes that is for the supervisor to translate, most of it from `control`. Values only."""
 
 from __future__ import annotations
 
@@ -46,4 +46,9 @@ class SetUp:
     """Set-up has ended well."""
 
 
-Order = Command | Fleet | Heard | NewLimits | SetUp
+@dataclass(frozen=True)
+class GaveUp:
+    """From a bot: updates that ended it are given up, and its failures with them."""
+
+
+Order = Command | Fleet | Heard | NewLimits | SetUp | GaveUp

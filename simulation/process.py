@@ -63,6 +63,7 @@ class Process:
         "updates",
         "updates_step",
         "waiting",
+        "woken",
     )
 
     def __init__(self, key: int, kind: Kind, incarnation: int) -> None:
@@ -108,3 +109,5 @@ class Process:
         self.kill_time = 0.0
         """Seconds the kernel takes to end it."""
         self.killed = False
+        self.woken = False
+        """Stopped, and let run for its stacks: its heartbeats count no more."""

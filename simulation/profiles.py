@@ -51,10 +51,11 @@ STORM = Profile(
 FLAPPING = Profile(
     "flapping",
     2.0,
-    {"crash": 6, "exit": 2, "kill": 2, "words": 3, "command": 3, "release": 3, "fleet": 1, "hold": 0.3, "stray": 2},
+    {"crash": 6, "exit": 2, "kill": 2, "words": 3, "command": 3, "release": 3, "fleet": 1, "hold": 0.3, "stray": 2,
+     "give up": 2},
     {"well": 6, "die early": 6, "words": 3},
     flapping=0.3,
-)
+)  # fmt: skip
 SLOW = Profile(
     "slow",
     2.5,
@@ -103,7 +104,7 @@ EVERYTHING = Profile(
      "forkserver": 0.6, "launcher": 0.6, "descriptors": 0.4, "command": 5, "all": 0.5, "twice": 1, "fleet": 2,
      "policy": 1, "hear": 3, "limits": 0.5, "release": 2, "stray": 3, "hold": 0.7, "long hold": 0.2, "lose": 1,
      "double": 2, "again": 1, "control": 0.3,
-     "farewell": 0.5},
+     "farewell": 0.5, "give up": 1},
     {"well": 8, "slow": 2, "die early": 2, "words": 2, "never ready": 1, "leak": 1, "busy": 1},
     late=0.1,
     slow_launcher=0.15,

@@ -26,6 +26,7 @@ class Rules(Endings):
             events.Restart: self._restart,
             events.Quarantine: self._quarantine,
             events.Release: self._release,
+            events.Pardoned: self._pardoned,
             events.Spawned: self._spawned,
             events.SpawnFailed: self._gone,
             events.BecameReady: self._became_ready,
@@ -55,6 +56,8 @@ class Rules(Endings):
         elif view.ending:
             if view.afterwards != "quarantine":
                 view.afterwards, view.reason = "stay", event.reason
+        elif view.judged:
+            self._ends_at_once(view, now)
         elif not view.process and not view.shut:
             if view.rest is not State.STOPPED or view.waits:
                 view.reason = event.reason
@@ -71,11 +74,19 @@ class Rules(Endings):
                 view.afterwards = "start"
         elif view.judged:
             view.wanted = True
+            self._ends_at_once(view, now)
         elif not view.shut:
             view.wanted = True
             if view.waits in ("delay", "held"):
                 self.queue.leave(view.key)
             self._queues(view, now, fresh=True)
+
+    def _ends_at_once(self, view: View, now: float) -> None:
+        """Judged already, and somebody wishes for its end: its stacks are not waited for, nor a sign of life."""
+        if view.hard != KILL:
+            view.hard = KILL
+            self._owes(view, now, view.policy.kill_timeout)
+            self._does(view, Kill())
 
     def _quarantine(self, view: View, event: events.Quarantine, now: float) -> None:
         if view.process:
@@ -102,6 +113,9 @@ class Rules(Endings):
             if view.wanted:
                 self._queues(view, now, fresh=False)
 
+    def _pardoned(self, view: View, event: events.Pardoned, now: float) -> None:
+        view.failures = []
+
     def _spawned(self, view: View, event: events.Spawned, now: float) -> None:
         if view.process != ASKED:
             return
@@ -123,6 +137,10 @@ class Rules(Endings):
         self._owes(view, now, view.policy.heartbeat_timeout)
 
     def _beat(self, view: View, event: events.Beat, now: float) -> None:
+        if view.judged and view.hard == NOT and view.ready and view.said is Failure.HANG:
+            # Silent for too long, but it isn't being ended yet, and it beats.
+            view.judged, view.said, view.said_why = False, None, ""
+            self.tallies["acquitted"] += 1
         if not view.lives:
             return
         policy = view.policy

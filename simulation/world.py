@@ -388,6 +388,7 @@ class World:
 
     def dumps(self, process: Process) -> None:
         """It is asked for its stacks; a stopped process is let run for that."""
+        process.woken = process.stopped
         self.thaw(process)
 
     def fits(self, number: int) -> int:

@@ -47,7 +47,8 @@ class FatalError(BotctlError):
 class BotMachine:
     """`previous_failure` is how the incarnation before this one failed, empty when it didn't or nobody knows.
 
-    `on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges.
+    `on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges,
+    `on_give_up` with the number of updates that become dead letters because they ended earlier processes.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class BotMachine:
         previous_failure: str,
         on_ready: Callable[[], None],
         on_beat: Callable[[dict[str, float]], None],
+        on_give_up: Callable[[int], None],
     ) -> None:
         self.health = Health()
         self._config = config
@@ -66,6 +68,7 @@ class BotMachine:
         self._previous_failure = previous_failure
         self._on_ready = on_ready
         self._on_beat = on_beat
+        self._on_give_up = on_give_up
         self._parts: Parts = assemble(config, spec, passwords, self.health)
         self._poller = Poller(
             self._parts.transport,
@@ -155,7 +158,8 @@ class BotMachine:
         """Everything that comes before the first update is handled."""
         parts = self._parts
         await asyncio.gather(first, self._initialize())
-        await parts.suspects.find(self._previous_failure)
+        if given_up := await parts.suspects.find(self._previous_failure):
+            self._on_give_up(given_up)
         await parts.recovery.find()
         await parts.intake.refill()
         if parts.application.post_init is not None:

@@ -78,6 +78,7 @@ class BotProcess:
             previous_failure=channel.configure.previous_failure,
             on_ready=self._ready,
             on_beat=self._beat,
+            on_give_up=self._give_up,
         )
 
     async def run(self) -> int:
@@ -147,6 +148,9 @@ class BotProcess:
     def _ready(self) -> None:
         _log.info("ready")
         self._channel.send(messages.Ready())
+
+    def _give_up(self, updates: int) -> None:
+        self._channel.send(messages.GaveUp(updates=updates))
 
     def _beat(self, gauges: dict[str, float]) -> None:
         health = self._machine.health

@@ -31,7 +31,7 @@ TELLING = frozenset({"crash", "hang", "memory", "exit", "protocol"})
 DEATHS = 3
 """Deaths after which an update is given up, one of them perhaps in company, if its bot allows as many attempts. Two
 poisonous updates that begin together make five: as many as the default restart intensity, at which a bot still is
-restarted. The updates are to be shut away, not the bot."""
+restarted. With the update its deaths are pardoned (`messages.GaveUp`): it is to be shut away, not the bot."""
 
 KILLS = 5
 """Kills from outside in a row, all during the same update, after which it is suspected."""
@@ -85,8 +85,8 @@ class Suspects:
         self._alone = asyncio.Lock()
         self._changed = asyncio.Condition()
 
-    async def find(self, previous_failure: str) -> None:
-        """Judge what an earlier process was working on when it ended."""
+    async def find(self, previous_failure: str) -> int:
+        """Judge what an earlier process was working on when it ended; the number of updates that are given up."""
 
         async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int]]:
             interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
@@ -114,6 +114,7 @@ class Suspects:
                 tried_alone=len(suspected),
                 given_up=len(verdict.guilty),
             )
+        return len(verdict.guilty)
 
     def is_guilty(self, inbox_id: int) -> bool:
         """Whether the process has ended with this update alone too often."""

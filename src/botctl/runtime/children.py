@@ -90,6 +90,10 @@ class Child:
     """When its last transition was recorded, in seconds since the epoch."""
     last_words: int = 0
     """How often it has said what it will die of."""
+    pardoned: bool = False
+    """Whether its incarnation has had earlier failures pardoned."""
+    woken: bool = False
+    """Whether it had been stopped and was let run for nothing but its stacks: a heartbeat is no sign of health then."""
     note: str = ""
     """What was seen of a process while it was judged, for its death record."""
     failed_at: float | None = None

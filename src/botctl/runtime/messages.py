@@ -98,6 +98,15 @@ class Rotated(Message, frozen=True):
     generation: int
 
 
+class GaveUp(Message, frozen=True):
+    """So many updates have ended the process again and again and have become dead letters.
+
+    What they did is not the bot's failure any more: those counted so far are pardoned, once an incarnation.
+    """
+
+    updates: int
+
+
 class SetupDone(Message, frozen=True):
     """Last word of the set-up child: the JSON of `handover.SetupResult`."""
 
@@ -344,7 +353,7 @@ class Reload(Message, frozen=True):
 
 
 Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifecycle | Reload
-Upward = Ready | Heartbeat | Failing | Rotated | SetupDone
+Upward = Ready | Heartbeat | Failing | Rotated | GaveUp | SetupDone
 ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing | Assign | Generation
 
 _encoder = msgspec.json.Encoder()

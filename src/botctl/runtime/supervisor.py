@@ -243,6 +243,7 @@ class ProcessSupervisor:
         child.signal(STACKS_SIGNAL)
         if state in ("T", "t"):
             # A stopped process writes nothing; it is let run for the moment between this and its end.
+            child.woken = True
             child.signal(signal.SIGCONT)
 
     # --- what children say and how they end ------------------------------------------------------------------------
@@ -285,6 +286,8 @@ class ProcessSupervisor:
                 if child.kind is Kind.CONTROL:
                     self.owner.serving()
                     self.desk.control_ready()
+            case messages.Heartbeat() if child.woken:
+                return
             case messages.Heartbeat():
                 child.heartbeat_at = time.monotonic()
                 child.gauges, child.counters = message.gauges, message.counters
@@ -298,6 +301,11 @@ class ProcessSupervisor:
                     raise ProtocolError(f"more than {LAST_WORDS} last words")
                 detail = self.logs.redact(message.detail[:REDACTED])[:2000]
                 self.dispatch(child, events.LastWords(message.failure, detail))
+            case messages.GaveUp():
+                if not child.pardoned:
+                    child.pardoned = True
+                    self.owner.log("warning", "updates given up, failures pardoned", bot=child.name, n=message.updates)
+                    self.dispatch(child, events.Pardoned())
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
             case messages.SetupDone():
@@ -379,7 +387,7 @@ class ProcessSupervisor:
 
     def _take_deadline(self, key: int) -> None:
         child = self.children.get(key)
-        if child is not None and child.record.state not in (State.STOPPING, State.FAILED):
+        if child is not None and child.record.state is not State.STOPPING:
             # What a child has said already counts before its silence does: we may be the late one. One look only:
             # a child that never stops talking gets no more time by it.
             self._wire.look(child)

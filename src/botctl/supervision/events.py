@@ -52,7 +52,7 @@ class Held:
 
 @dataclass(frozen=True)
 class Pardoned:
-    """Its failures so far were the environment's, and don't count."""
+    """Its failures so far don't count: the environment was to blame, or an update that has been given up for it."""
 
 
 @dataclass(frozen=True)

@@ -131,8 +131,9 @@ TABLE: dict[State, dict[type[Event], Cell]] = {
     State.FAILED: _ENDING
     | {
         Want: note_wanted,
-        Unwant: note_unwanted,
-        Restart: note_wanted,
+        Unwant: ending.end_unwanted,
+        Restart: ending.end_for_restart,
+        Beat: living.acquit,
         Spawned: ending.note_pid_of_condemned,
         SpawnFailed: ending.condemned_gone,
         Exited: ending.condemned_gone,

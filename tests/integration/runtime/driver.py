@@ -65,8 +65,11 @@ class Outlet:
         self._thread.join(5)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
-            os.write(1, line.encode() + b"\n")
+        # A signal may cut a long write short; a file object goes on where it was cut.
+        with open(1, "wb", closefd=False) as out:
+            while (line := self._lines.get()) is not None:
+                out.write(line.encode() + b"\n")
+                out.flush()
 
 
 class Driver:

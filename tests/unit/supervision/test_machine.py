@@ -11,7 +11,7 @@ from botctl.supervision import events, machine
 from botctl.supervision.actions import AskStop, AskTurn, DumpStacks, Kill, Spawn, Terminate
 from botctl.supervision.cells.step import Step
 from botctl.supervision.machine import TABLE
-from botctl.supervision.model import HAS_PROCESS, Exit, Failure, Health, Policy, Record, State
+from botctl.supervision.model import HAS_PROCESS, Escalation, Exit, Failure, Health, Policy, Record, State
 from botctl.supervision.reference import reference
 
 POLICY = Policy(intensity=3, period=60.0, first_delay=0.1, max_delay=5.0, stop_timeout=10.0, ready_timeout=20.0)
@@ -158,6 +158,51 @@ def test_silence_of_the_event_loop_means_stacks_then_kill():
     record, actions = play((11.2, events.Due()), (11.3, events.Exited(Exit(signal=9))), record=record)
     assert actions == [Kill()]
     assert (record.state, record.last_failure, record.reason) == (State.BACKOFF, Failure.HANG, "no heartbeat for 10 s")
+
+
+def judged_silent() -> Record:
+    record, _ = play((11.0, events.Due()), record=running(1.0))
+    return record
+
+
+@pytest.mark.parametrize(
+    ("health", "state"),
+    [(Health.OK, State.RUNNING), (Health.DEGRADED, State.DEGRADED), (Health.PAUSED, State.PAUSED)],
+)
+def test_who_beats_before_it_is_killed_is_acquitted(health: Health, state: State):
+    record, actions = step(judged_silent(), events.Beat(health, "busy"), 11.1)
+    assert (record.state, record.reason, record.deadline, actions) == (state, "busy", 21.1, ())
+    assert (record.last_words, record.last_detail, record.failures) == (None, "", ())
+
+
+def test_who_beats_after_the_kill_is_killed():
+    record, _ = play((11.2, events.Due()), (11.25, events.Beat()), record=judged_silent())
+    assert (record.state, record.escalation) == (State.FAILED, Escalation.KILL)
+
+
+def test_only_silence_is_disproved_by_a_heartbeat():
+    late, _ = play((0.0, events.Want()), (0.1, events.Spawned(1)), (20.1, events.Due()), (20.2, events.Beat()))
+    assert (late.state, late.last_words) == (State.FAILED, Failure.NOT_READY)
+    said = events.LastWords(Failure.MEMORY, "no more memory")
+    record, _ = play((5.0, said), (11.0, events.Due()), (11.1, events.Beat()), record=running(1.0))
+    assert (record.state, record.last_words) == (State.FAILED, Failure.MEMORY)
+
+
+@pytest.mark.parametrize("wish", [events.Unwant(), events.Restart()])
+def test_who_is_judged_and_unwanted_ends_at_once_and_for_good(wish: events.Event):
+    record, actions = step(judged_silent(), wish, 11.1)
+    assert (record.state, record.wanted, actions) == (State.FAILED, isinstance(wish, events.Restart), (Kill(),))
+    record, actions = step(record, events.Beat(), 11.15)
+    assert (record.state, actions) == (State.FAILED, ())
+    assert step(record, wish, 11.16).actions == ()
+    record, _ = step(record, events.Exited(Exit(signal=9)), 11.2)
+    assert record.state is (State.BACKOFF if isinstance(wish, events.Restart) else State.STOPPED)
+
+
+def test_a_pardon_leaves_the_delay_as_long_as_it_was():
+    record, _ = play((1.0, events.Exited(Exit(code=1))), (2.0, events.Due()), record=running())
+    pardoned, actions = step(record, events.Pardoned(), 2.0)
+    assert (pardoned.failures, pardoned.consecutive, actions) == ((), record.consecutive, ())
 
 
 def test_a_heartbeat_moves_the_deadline():

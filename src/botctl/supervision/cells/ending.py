@@ -94,6 +94,16 @@ def note_pid_of_condemned(record: Record, event: Spawned, now: float) -> Step:
     return Step(record.but(pid=event.pid), (Kill(),))
 
 
+def end_unwanted(record: Record, event: Unwant, now: float) -> Step:
+    """Nobody wants what has been judged, so nothing more is waited for."""
+    return _end_at_once(record.but(wanted=False), now)
+
+
+def end_for_restart(record: Record, event: Restart, now: float) -> Step:
+    """The next incarnation is wished for, so nothing more is waited for."""
+    return _end_at_once(record.but(wanted=True), now)
+
+
 def escalate(record: Record, event: Due, now: float) -> Step:
     """It did not end in time: TERM, then KILL, again and again."""
     if record.escalation is Escalation.ASKED:
@@ -176,6 +186,12 @@ def class_of(ending: Exit) -> Failure:
     if ending.signal is not None:
         return Failure.SIGNAL if ending.signal in FROM_OUTSIDE else Failure.CRASH
     return Failure.EXIT if ending.code == 0 else Failure.CRASH
+
+
+def _end_at_once(record: Record, now: float) -> Step:
+    if record.escalation is Escalation.KILL:
+        return Step(record)
+    return Step(record.but(escalation=Escalation.KILL, deadline=now + record.policy.kill_timeout), (Kill(),))
 
 
 def _after_failure(record: Record, failure: Failure, cause: str, now: float) -> Step:

@@ -42,6 +42,13 @@ def beat(record: Record, event: Beat, now: float) -> Step:
     return _recycle(alive, event, now) or Step(alive)
 
 
+def acquit(record: Record, event: Beat, now: float) -> Step:
+    """It was judged silent, and beats after all: as long as nothing ends it yet, it goes on."""
+    if record.last_words is not Failure.HANG or not record.ready or record.escalation is not Escalation.NONE:
+        return Step(record)
+    return beat(record.but(last_words=None, last_detail=""), event, now)
+
+
 def deafness(record: Record, event: Hearing, now: float) -> Step:
     """Deaf once: degraded. Deaf again: drain and restart. It hears: forget it."""
     if not event.deaf:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from botctl.supervision.actions import Action
-from botctl.supervision.events import Event, Pardoned, Restart, Unwant, Want
+from botctl.supervision.events import Event, Pardoned, Unwant, Want
 from botctl.supervision.model import Record
 
 
@@ -21,7 +21,7 @@ def ignore(record: Record, event: Event, now: float) -> Step:
     return Step(record)
 
 
-def note_wanted(record: Record, event: Want | Restart, now: float) -> Step:
+def note_wanted(record: Record, event: Want, now: float) -> Step:
     """Note that it is wanted; what it is in goes on."""
     return Step(record.but(wanted=True))
 
@@ -32,7 +32,7 @@ def note_unwanted(record: Record, event: Unwant, now: float) -> Step:
 
 
 def pardon(record: Record, event: Pardoned, now: float) -> Step:
-    """Forget its failures: they were the environment's."""
+    """Forget its failures: something else was to blame, and is seen to."""
     return Step(record.but(failures=()))
 
 
