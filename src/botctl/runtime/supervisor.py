@@ -301,10 +301,10 @@ class ProcessSupervisor:
                     raise ProtocolError(f"more than {LAST_WORDS} last words")
                 detail = self.logs.redact(message.detail[:REDACTED])[:2000]
                 self.dispatch(child, events.LastWords(message.failure, detail))
-            case messages.GaveUp():
+            case messages.GaveUp(updates=n):
                 if not child.pardoned:
                     child.pardoned = True
-                    self.owner.log("warning", "updates given up, failures pardoned", bot=child.name, n=message.updates)
+                    self.owner.log("warning", "updates given up, failures pardoned", bot=child.name, updates=n)
                     self.dispatch(child, events.Pardoned())
             case messages.Rotated():
                 self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)

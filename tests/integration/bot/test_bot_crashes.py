@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from bot_waiting import completion_of, until
 
+from botctl.runtime import messages
+
 
 async def calls_of(bot: Any, method: str, number: int) -> None:
     async def made() -> bool:
@@ -184,6 +186,7 @@ async def test_an_update_that_kills_the_process_becomes_a_dead_letter(bot: Any) 
         bot.start(previous_failure="crash")
     await bot.ready()
     assert await bot.answers(1) == ["echo after"]
+    assert [one.updates for one in bot.receive() if isinstance(one, messages.GaveUp)] == [1]
     await bot.settled(2)
     row = (await bot.rows("SELECT state, attempts, last_error FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id"))[0]
     assert (row["state"], row["attempts"]) == ("dead", 2)

@@ -87,6 +87,27 @@ def do_freeze(channel: Channel) -> int:
     return 0
 
 
+def do_nap(channel: Channel) -> int:
+    """Silent once, for longer than it may be."""
+
+    async def work() -> int:
+        asyncio.get_running_loop().call_later(0.3, time.sleep, 1.5)
+        return await _work(channel)
+
+    return asyncio.run(work())
+
+
+def do_poisoned(channel: Channel) -> int:
+    """Ended by one update three times, then by another; each is given up by the incarnation after those."""
+    incarnation = channel.configure.incarnation
+    if incarnation in (4, 7):
+        for _ in range(2):
+            channel.send(messages.GaveUp(updates=1))
+    if incarnation < 7:
+        raise RuntimeError("an update breaks this child")
+    return asyncio.run(_work(channel))
+
+
 def a_function_that_hangs() -> None:
     time.sleep(600)
 

@@ -52,6 +52,21 @@ def test_a_hung_bot_is_killed_and_its_stack_names_the_function(daemon):
     assert "a_function_that_hangs" in fleet.log("stuck")
 
 
+def test_a_bot_that_beats_before_it_is_killed_is_let_live(daemon):
+    fleet = daemon(late={"habit": "nap", "policy": {**QUICK, "dump_timeout": 10.0}})
+    pid = fleet.wait_state("late", "running")["pid"]
+    assert fleet.wait_state("late", "failed")["reason"] == "no heartbeat for 1 s"
+    entry = fleet.wait_state("late", "running")
+    assert (entry["pid"], entry["was"], entry["incarnation"]) == (pid, "failed", 1)
+
+
+def test_deaths_by_updates_that_were_given_up_do_not_add_up_to_quarantine(daemon):
+    fleet = daemon(poisoned={"habit": "poisoned", "policy": {"intensity": 5, "max_delay": 0.05}})
+    fleet.wait_state("poisoned", "running", incarnation=7)
+    said = [entry for entry in fleet.seen if entry["event"] == "updates given up, failures pardoned"]
+    assert [(entry["bot"], entry["updates"]) for entry in said] == [("poisoned", 1)] * 2
+
+
 def test_a_stopped_process_counts_as_hung(daemon):
     fleet = daemon(frozen="well")
     entry = fleet.wait_state("frozen", "running")
