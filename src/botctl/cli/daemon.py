@@ -27,12 +27,13 @@ from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
 from botctl.observability.redaction import Redactor
 from botctl.runtime import linux, messages
 from botctl.runtime.cgroups import Cgroups
-from botctl.runtime.children import CONTROL_POLICY, SETUP_POLICY, Child, Kind, service_policy
+from botctl.runtime.children import Child, Kind
 from botctl.runtime.fleet_end import lost_fleet
 from botctl.runtime.folder import DataFolder
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.notify import Notifier, fleet_words
+from botctl.runtime.policies import CONTROL_POLICY, SETUP_POLICY, service_policy
 from botctl.runtime.supervisor import ProcessSupervisor
 from botctl.supervision.fleet_machine import FleetMachine
 from botctl.supervision.model import Record

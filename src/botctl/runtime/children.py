@@ -1,4 +1,7 @@
-"""What the supervisor holds of each child: its record, its pipes, its pidfd, its last report. Mechanism, no policy."""
+"""What the supervisor holds of each child: its record, its pipes, its pidfd, its last report; and the book of them all.
+
+Mechanism, no policy: nothing here decides what is to become of a child.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from botctl.runtime import linux, messages
 from botctl.runtime.allowance import Allowance
 from botctl.runtime.log_stream import LogStream
 from botctl.runtime.pipes import ChildPipes
-from botctl.supervision.model import Exit, Policy, Record
+from botctl.supervision.model import HAS_PROCESS, Exit, Record
 
 FRAMES_PER_SECOND = 25
 """Frames a bot may send on average; an ordinary one sends one or two. Beyond, it is flooding."""
@@ -143,31 +146,22 @@ class Child:
         return Exit(code=os.WEXITSTATUS(status))
 
 
-def bot_policy(policy: messages.RestartPolicy) -> Policy:
-    """The fleet file's restart policy as supervision has it."""
-    return Policy(
-        intensity=policy.intensity,
-        period=policy.period,
-        first_delay=policy.first_delay,
-        max_delay=policy.max_delay,
-        stop_timeout=policy.stop_timeout,
-        ready_timeout=policy.ready_timeout,
-        heartbeat_timeout=policy.heartbeat_timeout,
-        memory_soft=policy.memory_soft / 1e6,
-        max_age=policy.max_age,
-        max_updates=policy.max_updates,
-    )
+class Children(dict[int, Child]):
+    """All that are on the books, by key, the oldest entry first."""
 
+    def bots(self) -> list[Child]:
+        """All bots, whatever their state."""
+        return [child for child in self.values() if child.kind is Kind.BOT]
 
-CONTROL_POLICY = Policy(intensity=None, first_delay=0.1, max_delay=5.0, stop_timeout=5.0, ready_timeout=90.0)
-"""`control` is always tried again; the bots run on without it."""
+    def bot(self, bot_id: int) -> Child | None:
+        """This bot; None when there is none, or somebody else has that key."""
+        child = self.get(bot_id)
+        return child if child is not None and child.kind is Kind.BOT else None
 
-SETUP_POLICY = Policy(intensity=0, ready_timeout=300.0, heartbeat_timeout=None, stop_timeout=5.0)
-"""Set-up happens once; its failure is the daemon's."""
+    def control(self) -> Child | None:
+        """The `control` that listens; None while there is none."""
+        return next((child for child in self.values() if child.kind is Kind.CONTROL and child.record.ready), None)
 
-
-def service_policy(spec: ExecSpec) -> Policy:
-    """Embedded servers have no heartbeat and are always tried again."""
-    return Policy(
-        intensity=None, first_delay=0.05, max_delay=2.0, stop_timeout=spec.stop_timeout, heartbeat_timeout=None
-    )
+    def alive(self) -> list[Child]:
+        """Those that have a process, or have asked for one."""
+        return [child for child in self.values() if child.record.state in HAS_PROCESS]

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from botctl.runtime import linux, messages
-from botctl.runtime.children import Child, Kind, Limits, bot_policy
+from botctl.runtime.children import Child, Kind, Limits
+from botctl.runtime.policies import bot_policy
 from botctl.runtime.record_outbox import RecordOutbox
 from botctl.runtime.starter import hard_by_rlimit
 from botctl.supervision import commands, events, explain
