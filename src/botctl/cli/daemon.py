@@ -157,7 +157,7 @@ class Daemon:
         self.supervisor.add(child)
         self.supervisor.want(child)
 
-    # --- what the supervisor asks (runtime.supervisor.Owner) ---------------------------------------------------------
+    # --- what the supervisor asks (runtime.owner.Owner) ------------------------------------------------------------
 
     def setup_done(self, result: bytes) -> None:
         """The database is at its newest revision: start `control`."""
@@ -197,11 +197,11 @@ class Daemon:
         """The first frame of an incarnation; a new `control` learns what the last one had applied."""
         config = child.config
         if child.kind is Kind.CONTROL and self._control_config is not None:
-            desk = self.supervisor.desk
+            wanted = self.supervisor.wanted
             config = msgspec.Raw(
                 msgspec.json.encode(
                     msgspec.structs.replace(
-                        self._control_config, applied=desk.applied, credentials=desk.held_credentials()
+                        self._control_config, applied=wanted.applied, credentials=wanted.held_credentials()
                     )
                 )
             )

@@ -1,87 +1,48 @@
 """`ProcessSupervisor`: one thread; feeds what happens to `supervision` and performs what it decides.
 
-It never waits for a child, a disk, a database or the network: pipes are non-blocking, starting is the launcher's, log
-files are the keeper's.
+Here it is put together, and here is its loop; the work is done in the rooms it is made of. It never waits for a child,
+a disk, a database or the network: pipes are non-blocking, starting is the launcher's, log files are the keeper's.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import sys
 import time
-from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
-from botctl.errors import ProtocolError
-from botctl.runtime import cgroups, linux, messages, stacks
-from botctl.runtime.children import Child, Kind
+from botctl.runtime import messages
+from botctl.runtime.cgroups import Cgroups
+from botctl.runtime.children import Child, Children
 from botctl.runtime.desk import Desk
+from botctl.runtime.dispatcher import Dispatcher
+from botctl.runtime.exits import Exits
 from botctl.runtime.generations import Generations
-from botctl.runtime.launcher import ForkserverDown, Launched, Launcher, Result
+from botctl.runtime.housekeeping import Housekeeping
+from botctl.runtime.launcher import Launcher, Result
+from botctl.runtime.launches import Launches
+from botctl.runtime.live_limits import LiveLimits
 from botctl.runtime.logs import LogKeeper
-from botctl.runtime.loop import READABLE, Loop
+from botctl.runtime.loop import Loop
+from botctl.runtime.owner import Owner
 from botctl.runtime.reaper import Reaper
-from botctl.runtime.spawn import STACKS_SIGNAL
+from botctl.runtime.record_keeper import RecordKeeper
+from botctl.runtime.reports import Reports
+from botctl.runtime.shutdown import Shutdown
+from botctl.runtime.snapshots import Snapshots
 from botctl.runtime.starter import Starter
+from botctl.runtime.wanted_fleet import WantedFleet
 from botctl.runtime.wire import Wire
 from botctl.supervision import events
-from botctl.supervision.actions import Action, AskStop, DumpStacks, Kill, Spawn, Terminate
-from botctl.supervision.fleet_machine import STALL, Change, FleetMachine
-from botctl.supervision.model import HAS_PROCESS, Escalation, State
-
-LAST_WORDS = 3
-"""What a child will die of can be said better once or twice; more often it is meant to keep us busy."""
+from botctl.supervision.fleet_machine import STALL, FleetMachine
+from botctl.supervision.model import State
 
 SWITCH_INTERVAL = 0.0005
 """Seconds after which another thread of this process has to hand the interpreter back. Each system call of the loop's
 thread may cost it that long while the log keeper is busy; Python's own 5 ms would add up."""
 
-REDACTED = 8192
-"""Characters of a bot's words that are looked through for secrets; fewer of them are kept."""
-
-PULSE_EVERY = 1.0
-"""Seconds between calls of `Owner.pulse`."""
-
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGQUIT)
-
-
-class Owner(Protocol):
-    """The composition root's side: what the supervisor tells it."""
-
-    def log(self, level: str, event: str, **fields: object) -> None:
-        """A line for the daemon's log."""
-
-    def setup_done(self, result: bytes) -> None:
-        """Set-up has ended well; `result` is the JSON of `handover.SetupResult`."""
-
-    def boot_failed(self, message: str) -> None:
-        """The daemon can't come up; shut down with this message."""
-
-    def broken(self, message: str) -> None:
-        """The daemon can't go on; shut down as failed, so that whoever watches it starts it anew."""
-
-    def serving(self) -> None:
-        """`control` serves its API for the first time."""
-
-    def configure(self, child: Child) -> messages.Configure:
-        """The first frame for a new incarnation."""
-
-    def keep_secret(self, secrets: list[str]) -> None:
-        """These must never stand in a log."""
-
-    def pulse(self, states: dict[str, int]) -> None:
-        """About once a second, from the loop; the number of bots by the name of their state."""
-
-    def reloading(self) -> None:
-        """SIGHUP has come; `control` is told to read the fleet file again."""
-
-    def desired(self, generation: int) -> None:
-        """`control` has sent a wanted fleet, and it is being made so."""
 
 
 class ProcessSupervisor:
@@ -94,30 +55,99 @@ class ProcessSupervisor:
         logs: LogKeeper,
         *,
         machine: FleetMachine | None = None,
-        groups: cgroups.Cgroups | None = None,
+        groups: Cgroups | None = None,
     ) -> None:
-        self.children: dict[int, Child] = {}
-        self.machine = machine or FleetMachine()
+        # Each room knows only those made before it. What has to come back, comes through methods of ours.
         self.owner = owner
-        self.logs = logs
-        self.loop = Loop()
-        logs.may_work = lambda: self.loop.waiting
-        self.groups = groups
-        self.desk = Desk(self)
-        self.shutting_down = False
-        self._launcher = launcher_for(self._report)
-        self.generations = Generations(self._launcher, owner.log)
-        self._wire = Wire(self.loop, self._handle, self._abused)
-        self._starter = Starter(self.loop, self._launcher, logs, groups, lambda: self.generations.promoted)
-        self._reaper = Reaper(self.children, self._launcher, self._starter)
-        self._changes: deque[Change] = deque()
-        self._performing = False
-        self._impatience = 0
-        self._pulse_at = 0.0
-        self._breaker_told = ""
-        self._oom_kills = cgroups.machine_oom_kills()
+        self.children = children = Children()
+        self.machine = machine = machine or FleetMachine()
+        self.loop = loop = Loop()
+        logs.may_work = lambda: loop.waiting
+        self._launcher = launcher = launcher_for(self._report)
+        self.generations = generations = Generations(launcher, owner.log)
+        self._wire = wire = Wire(loop, self._handle, self._abused)
+        starter = Starter(loop, launcher, logs, groups, lambda: generations.promoted)
+        self._reaper = reaper = Reaper(children, launcher, starter)
+        records = RecordKeeper(children, logs, wire.send)
+        self._dispatcher = dispatcher = Dispatcher(
+            children=children,
+            machine=machine,
+            wire=wire,
+            starter=starter,
+            records=records,
+            logs=logs,
+            owner=owner,
+            setup_failed=self._setup_failed,
+        )
+        self._shutdown = shutdown = Shutdown(children, dispatcher, owner.log)
+        self.wanted = WantedFleet(
+            children=children,
+            machine=machine,
+            dispatcher=dispatcher,
+            limits=LiveLimits(groups, owner.log),
+            send=wire.send,
+            owner=owner,
+        )
+        self.snapshots = Snapshots(
+            children=children,
+            machine=machine,
+            loop=loop,
+            generations=generations,
+            wanted=self.wanted,
+            shutdown=shutdown,
+        )
+        self.desk = Desk(
+            children=children,
+            machine=machine,
+            wire=wire,
+            dispatcher=dispatcher,
+            records=records,
+            wanted=self.wanted,
+            snapshots=self.snapshots,
+            generations=generations,
+            shutdown=shutdown,
+            log=owner.log,
+        )
+        self._reports = Reports(dispatcher, self.desk, logs, owner)
+        self._exits = Exits(
+            loop=loop,
+            wire=wire,
+            starter=starter,
+            reaper=reaper,
+            records=records,
+            dispatcher=dispatcher,
+            logs=logs,
+            groups=groups,
+        )
+        self._launches = Launches(
+            children=children,
+            starter=starter,
+            wire=wire,
+            exits=self._exits,
+            dispatcher=dispatcher,
+            generations=generations,
+            shutdown=shutdown,
+            forkserver_down=self._forkserver_down,
+        )
+        self._housekeeping = Housekeeping(
+            children=children,
+            breaker=machine.breaker,
+            launcher=launcher,
+            logs=logs,
+            reaper=reaper,
+            records=records,
+            shutdown=shutdown,
+            owner=owner,
+            # After what it has still answered.
+            launcher_died=lambda: loop.call(self._launches.abandon),
+        )
 
     # --- what the owner asks ---------------------------------------------------------------------------------------
+
+    @property
+    def shutting_down(self) -> bool:
+        """Whether it has been told to."""
+        return self._shutdown.begun
 
     def install_signals(self) -> None:
         """Handlers only note the signal; the loop acts on it."""
@@ -126,240 +156,46 @@ class ProcessSupervisor:
 
     def add(self, child: Child) -> None:
         """Put a child on the books; it starts when it is wanted."""
-        self.children[child.key] = child
-        child.record = self.machine.add(child.key, child.record.policy, paced=child.kind is Kind.BOT)
+        self._dispatcher.add(child)
 
     def want(self, child: Child) -> None:
         """Have it run."""
-        self.dispatch(child, events.Want())
+        self._dispatcher.dispatch(child, events.Want())
 
     def shut_down(self) -> None:
         """Stop bots, then `control`, then servers; `run` returns when all have ended."""
-        if not self.shutting_down:
-            self.shutting_down = True
-            self.owner.log("info", "shutting down")
-        self._shut_down_further()
+        self._shutdown.begin()
 
     def call(self, function: Callable[[], None]) -> None:
         """Have the loop call a function; the only way in for other threads."""
         self.loop.call(function)
 
+    # --- the loop --------------------------------------------------------------------------------------------------
+
     def run(self) -> None:
         """The loop."""
         sys.setswitchinterval(SWITCH_INTERVAL)
         self._launcher.start()
-        while not (self.shutting_down and not self._alive()):
+        while not self._shutdown.done:
             late = self.loop.turn(self._next_look())
             if late > STALL:
                 self.owner.log("warning", "the supervisor was held up", seconds=round(late, 3))
-                self.perform(self.machine.stalled(late, time.monotonic()))
+                self._dispatcher.perform(self.machine.stalled(late, time.monotonic()))
             self._take_signals()
             if self._reaper.due or self._reaper.behind:
                 self._reaper.reap()
             self._take_deadlines()
-            self._pulse()
-            if self.shutting_down:
-                self._shut_down_further()
+            self._housekeeping.do_what_is_due()
+            self._shutdown.go_on()
         self._launcher.stop(2.0)
         self._reaper.end_all()
 
-    # --- events and actions ----------------------------------------------------------------------------------------
-
-    def dispatch(self, child: Child, event: events.Event) -> None:
-        """Let supervision decide about an event of this child, and perform what it decides."""
-        self.perform(self.machine.feed(child.key, event, time.monotonic()))
-
-    def perform(self, changes: list[Change]) -> None:
-        """Perform changes in their order; those that performing brings about come after them."""
-        self._changes.extend(changes)
-        if self._performing:
-            return
-        self._performing = True
-        try:
-            while self._changes:
-                self._perform(self._changes.popleft())
-        finally:
-            self._performing = False
-
-    def _perform(self, change: Change) -> None:
-        child = self.children.get(change.key)
-        if child is None:
-            return
-        child.record = self.machine.records.get(change.key, change.after)
-        if change.after.state is not change.before.state:
-            child.wall_since = time.time()
-            if self.desk.transition(child, change):
-                self._log_transition(child, change)
-        for action in change.actions:
-            self._act(child, action)
-        if change.forgotten:
-            self._starter.release(child)
-            self.children.pop(child.key, None)
-        failed_setup = child.kind is Kind.SETUP and change.after.state is State.QUARANTINED
-        if failed_setup and not self.shutting_down:
-            self.owner.boot_failed(change.after.reason)
-
-    def _act(self, child: Child, action: Action) -> None:
-        match action:
-            case Spawn():
-                self._spawn(child)
-            case AskStop(timeout):
-                if child.exec is not None:
-                    child.signal(signal.Signals(child.exec.stop_signal))
-                else:
-                    self.send(child, messages.Stop(timeout=timeout))
-            case Terminate():
-                child.signal(signal.SIGTERM)
-            case Kill():
-                # A stopped process takes no other signal than this one.
-                child.kill_group()
-            case DumpStacks():
-                self._dump_stacks(child)
-
-    def send(self, child: Child, message: messages.Message) -> None:
-        """Send a frame to a child; one that doesn't read is judged."""
-        self._wire.send(child, message)
-
-    def _abused(self, child: Child, how: str) -> None:
-        self.dispatch(child, events.Misbehaved(self.logs.redact(how)))
-
-    def _spawn(self, child: Child) -> None:
-        try:
-            self._starter.start(child)
-        except OSError as error:
-            # No descriptors or no memory: the machine's trouble, and no reason for the others to suffer.
-            self.dispatch(child, events.SpawnFailed(f"cannot be started: {error.strerror or error}"))
-            return
-        if child.exec is None:
-            self.send(child, self.owner.configure(child))
-
-    def _dump_stacks(self, child: Child) -> None:
-        if child.exec is not None or child.record.pid is None:
-            return
-        state = linux.process_state(child.record.pid)
-        child.note = linux.STATE_NOTES.get(state, "")
-        if child.stacks is not None:
-            stacks.clear(child.stacks)
-        child.signal(STACKS_SIGNAL)
-        if state in ("T", "t"):
-            # A stopped process writes nothing; it is let run for the moment between this and its end.
-            child.woken = True
-            child.signal(signal.SIGCONT)
-
-    # --- what children say and how they end ------------------------------------------------------------------------
-
-    def _watch_end(self, child: Child) -> None:
-        if child.pidfd is not None:
-            self.loop.watch(child.pidfd, READABLE, lambda: self._seen_to_end(child))
-
-    def _seen_to_end(self, child: Child) -> None:
-        # A death is a millisecond's work, and a hundred may come at once; who lives goes first.
-        if child.pidfd is not None:
-            self.loop.forget(child.pidfd)
-            self.loop.defer(lambda: self._ended(child))
-
-    def _ended(self, child: Child) -> None:
-        ending = child.reap()
-        if ending is None:
-            self._watch_end(child)
-            return
-        self._wire.drain(child)
-        if ending.signal == signal.SIGKILL and child.record.escalation is not Escalation.KILL:
-            ending = replace(ending, oom=self._was_oom(child))
-        written = stacks.read(child.stacks) if child.stacks is not None else ""
-        self.desk.ending(child, ending, self.logs.redact(written))
-        self._starter.release(child)
-        self.dispatch(child, events.Exited(ending))
-        self._reaper.ended(child)
-
-    def _was_oom(self, child: Child) -> bool:
-        """Whether a KILL that we didn't send was the kernel's. Without a control group of its own this is a guess."""
-        if child.cgroup and self.groups is not None and "memory" in self.groups.controllers:
-            return self.groups.oom_kills(child.cgroup) > 0
-        kills, self._oom_kills = self._oom_kills, cgroups.machine_oom_kills()
-        return self._oom_kills > kills
-
-    def _handle(self, child: Child, message: messages.ControlUpward) -> None:
-        match message:
-            case messages.Ready():
-                self.dispatch(child, events.BecameReady())
-                if child.kind is Kind.CONTROL:
-                    self.owner.serving()
-                    self.desk.control_ready()
-            case messages.Heartbeat() if child.woken:
-                return
-            case messages.Heartbeat():
-                child.heartbeat_at = time.monotonic()
-                child.gauges, child.counters = message.gauges, message.counters
-                # Cut after it is redacted: half a secret is recognized by nobody.
-                reason = self.logs.redact(message.reason[:REDACTED])[:500] if message.reason else ""
-                memory, updates = message.gauges.get("pss_mb", 0.0), message.counters.get("updates", 0.0)
-                self.dispatch(child, events.Beat(message.health, reason, memory, updates))
-            case messages.Failing():
-                child.last_words += 1
-                if child.last_words > LAST_WORDS:
-                    raise ProtocolError(f"more than {LAST_WORDS} last words")
-                detail = self.logs.redact(message.detail[:REDACTED])[:2000]
-                self.dispatch(child, events.LastWords(message.failure, detail))
-            case messages.GaveUp(updates=n):
-                if not child.pardoned:
-                    child.pardoned = True
-                    self.owner.log("warning", "updates given up, failures pardoned", bot=child.name, updates=n)
-                    self.dispatch(child, events.Pardoned())
-            case messages.Rotated():
-                self.owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
-            case messages.SetupDone():
-                if child.kind is Kind.SETUP:
-                    self.perform(self.machine.dismiss(child.key, "done", time.monotonic()))
-                    self.owner.setup_done(bytes(message.result))
-            case _:
-                self.desk.handle(message)
-
-    # --- launcher, signals, deadlines ------------------------------------------------------------------------------
-
-    def _report(self, result: Result) -> None:
-        self.call(lambda: self._take_result(result))
-
-    def _take_result(self, result: Result) -> None:
-        match result:
-            case Launched():
-                self._launched(result)
-            case _ if self.shutting_down:
-                pass  # they are ended
-            case _:
-                self.generations.take(result)
-                at_boot = self.desk.never_served and result.generation == self.generations.promoted
-                if isinstance(result, ForkserverDown) and at_boot:
-                    self.owner.boot_failed(f"the forkserver can't start: {result.error}")
-
-    def _launched(self, result: Launched) -> None:
-        key, incarnation = self._starter.answered(result)
-        child = self.children.get(key)
-        current = child is not None and child.record.incarnation == incarnation
-        if result.pid is None:
-            if child is not None and current:
-                self._starter.release(child)
-                self.dispatch(child, events.SpawnFailed(result.error))
-            return
-        if child is None or not current:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(result.pid, signal.SIGKILL)
-            return
-        try:
-            child.pidfd = os.pidfd_open(result.pid)
-        except OSError as error:
-            # No descriptors: nobody could see it end, so it must not begin.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(result.pid, signal.SIGKILL)
-            self._starter.release(child)
-            self.dispatch(child, events.SpawnFailed(f"cannot be watched: {error.strerror or error}"))
-            return
-        self._watch_end(child)
-        self.dispatch(child, events.Spawned(result.pid))
-        # Not before: what a child says counts once we know who it is.
-        self._wire.listen(child)
-        if child.exec is not None:
-            self.dispatch(child, events.BecameReady())
+    def _next_look(self) -> float:
+        if self._reaper.behind:
+            return time.monotonic()
+        look = self.machine.next_look()
+        due_at = self._housekeeping.due_at
+        return due_at if look is None else min(look, due_at)
 
     def _take_signals(self) -> None:
         for sign in self.loop.take_signals():
@@ -370,20 +206,13 @@ class ProcessSupervisor:
                     self.owner.reloading()
                     self.desk.reload()
                 case _:
-                    self._impatience += self.shutting_down
-                    self.shut_down()
-
-    def _next_look(self) -> float:
-        if self._reaper.behind:
-            return time.monotonic()
-        look = self.machine.next_look()
-        return self._pulse_at if look is None else min(look, self._pulse_at)
+                    self._shutdown.demand()
 
     def _take_deadlines(self) -> None:
         now = time.monotonic()
         for key in self.machine.due(now):
             self.loop.defer(partial(self._take_deadline, key))
-        self.perform(self.machine.elapse(now))
+        self._dispatcher.perform(self.machine.elapse(now))
 
     def _take_deadline(self, key: int) -> None:
         child = self.children.get(key)
@@ -393,64 +222,24 @@ class ProcessSupervisor:
             self._wire.look(child)
         now = time.monotonic()
         if self.machine.is_due(key, now):
-            self.perform(self.machine.feed(key, events.Due(), now))
+            self._dispatcher.perform(self.machine.feed(key, events.Due(), now))
 
-    def _pulse(self) -> None:
-        now = time.monotonic()
-        if now < self._pulse_at:
-            return
-        self._pulse_at = now + PULSE_EVERY
-        self._reaper.look_again()
-        self._look_at_threads()
-        self.desk.settle()
-        if self.machine.breaker.reason != self._breaker_told:
-            self._breaker_told = self.machine.breaker.reason
-            held = self.machine.breaker.held
-            if self._breaker_told:
-                self.owner.log("error", "fleet breaker open", reason=self._breaker_told, held_back=held)
-            else:
-                self.owner.log("info", "fleet breaker closed")
-        bots = (child for child in self.children.values() if child.kind is Kind.BOT)
-        self.owner.pulse(Counter(child.record.state.value for child in bots))
+    # --- what comes back from the rooms ----------------------------------------------------------------------------
 
-    def _look_at_threads(self) -> None:
-        """Nobody else would notice the end of one, and without it this is no supervisor any more."""
-        if not self._launcher.alive:
-            self.call(self._abandon)  # after what it has still answered
-        dead = [name for name, part in (("launcher", self._launcher), ("log keeper", self.logs)) if not part.alive]
-        if dead and not self.shutting_down:
-            self.owner.broken(f"died by an error of its own: {', '.join(dead)}")
+    def _report(self, result: Result) -> None:
+        """From the launcher, in its own thread."""
+        self.call(lambda: self._launches.take(result))
 
-    def _abandon(self) -> None:
-        for answer in self._starter.abandoned():
-            self._launched(answer)
+    def _handle(self, child: Child, message: messages.ControlUpward) -> None:
+        self._reports.take(child, message)
 
-    # --- shutting down ---------------------------------------------------------------------------------------------
+    def _abused(self, child: Child, how: str) -> None:
+        self._dispatcher.abused(child, how)
 
-    def _alive(self) -> list[Child]:
-        return [child for child in self.children.values() if child.record.state in HAS_PROCESS]
+    def _setup_failed(self, reason: str) -> None:
+        if not self.shutting_down:
+            self.owner.boot_failed(reason)
 
-    def _shut_down_further(self) -> None:
-        order = {Kind.BOT: 0, Kind.SETUP: 0, Kind.CONTROL: 1, Kind.SERVICE: 2}
-        alive = self._alive()
-        if not alive:
-            return
-        turn = min(order[child.kind] for child in alive)
-        for child in list(self.children.values()):
-            if order[child.kind] <= turn and child.record.wanted:
-                self.dispatch(child, events.Unwant("the daemon shuts down"))
-            if self._impatience and child.record.state in HAS_PROCESS and child.kind is not Kind.SERVICE:
-                child.kill_group()
-
-    def _log_transition(self, child: Child, change: Change) -> None:
-        record = change.after
-        level = "warning" if record.state in (State.FAILED, State.BACKOFF, State.QUARANTINED) else "info"
-        self.owner.log(
-            level,
-            f"{child.kind.value} {record.state.value}",
-            name=child.name,
-            was=change.before.state.value,
-            reason=record.reason,
-            pid=record.pid,
-            incarnation=record.incarnation,
-        )
+    def _forkserver_down(self, error: str) -> None:
+        if self.desk.never_served:
+            self.owner.boot_failed(f"the forkserver can't start: {error}")

@@ -119,7 +119,7 @@ class Driver:
         self.supervisor.desk.handle(messages.Command(id=0, verb=verb, name=name))
 
     def do_snapshot(self, _: str) -> None:
-        snapshot = json.loads(msgspec.json.encode(self.supervisor.desk.snapshot()))
+        snapshot = json.loads(msgspec.json.encode(self.supervisor.snapshots.take()))
         self.outlet.tell("snapshot", snapshot=snapshot)
 
     def do_ping(self, number: str) -> None:
@@ -156,7 +156,7 @@ class Driver:
         """`adjust NAME BYTES`: an Adjust of that size."""
         name, _, size = rest.rpartition(" ")
         child = next(child for child in self.supervisor.children.values() if child.name == name)
-        self.supervisor.send(child, messages.Adjust(settings={"log_level": "x" * int(size)}))
+        self.supervisor._wire.send(child, messages.Adjust(settings={"log_level": "x" * int(size)}))
 
     def do_desire(self, rest: str) -> None:
         """`desire JSON`: the body of a `messages.Desired`."""

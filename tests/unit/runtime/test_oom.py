@@ -58,7 +58,7 @@ def end_by_kill(tmp_path: Path, groups: Groups | None, cgroup: str) -> Record:
     child.cgroup = cgroup
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    supervisor._ended(child)
+    supervisor._exits.ended(child)
     process.returncode = -9
     return child.record
 

@@ -1,4 +1,4 @@
-"""What the supervisor's desk records of transitions. Its supervisor is a stand-in that has no process."""
+"""What is recorded of transitions. There is no process behind them, and nobody who stores the records."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from botctl.runtime import desk as desk_module
-from botctl.runtime.children import Child, Kind
-from botctl.runtime.desk import Desk
+from botctl.runtime import record_keeper
+from botctl.runtime.children import Child, Children, Kind
+from botctl.runtime.record_keeper import RecordKeeper
 from botctl.supervision import events
 from botctl.supervision.fleet_machine import FleetMachine
 from botctl.supervision.model import Exit, Failure, Health, Policy, Record
@@ -17,7 +17,7 @@ from botctl.supervision.reconcile import Wanted
 
 
 class Books:
-    """A desk with one bot; `feed` plays an event and has the desk see what came of it."""
+    """The records of one bot; `feed` plays an event and has what came of it recorded."""
 
     def __init__(self, clock: list[float]) -> None:
         self.clock = clock
@@ -26,8 +26,7 @@ class Books:
         self.machine.add(1, Policy())
         self.written: list[tuple[str, str]] = []
         logs = SimpleNamespace(write=lambda *line: self.written.append(line), tail=lambda *_: [])
-        supervisor = SimpleNamespace(children={1: self.child}, machine=self.machine, logs=logs)
-        self.desk = Desk(cast("Any", supervisor))
+        self.keeper = RecordKeeper(Children({1: self.child}), cast("Any", logs), lambda *_: None)
         self._perform(self.machine.desire({1: Wanted("a")}, 0.0))
 
     def feed(self, event: events.Event) -> None:
@@ -37,23 +36,23 @@ class Books:
         for change in changes:
             self.child.record = change.after
             if change.after.state is not change.before.state:
-                self.desk.transition(self.child, change)
+                self.keeper.transition(self.child, change)
 
     def told(self) -> list[tuple[str, str]]:
         found = []
-        while (record := self.desk._outbox.next()) is not None:
+        while (record := self.keeper._outbox.next()) is not None:
             found.append((record.from_state, record.to_state))
         return found
 
     def last(self):
-        return self.desk._outbox._records[-1][0]
+        return self.keeper._outbox._records[-1][0]
 
 
 @pytest.fixture
 def books(monkeypatch: pytest.MonkeyPatch) -> Books:
     clock = [1000.0]
-    monkeypatch.setattr(desk_module.time, "time", lambda: clock[0])
-    monkeypatch.setattr(desk_module.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(record_keeper.time, "time", lambda: clock[0])
+    monkeypatch.setattr(record_keeper.time, "monotonic", lambda: clock[0])
     made = Books(clock)
     made.feed(events.Spawned(77))
     clock[0] += 5.0
@@ -68,14 +67,14 @@ def test_a_bot_that_goes_to_and_fro_is_told_of_once_a_second_and_where_it_has_go
         books.feed(events.Beat(Health.DEGRADED, "redis"))
         books.feed(events.Beat(Health.OK))
     books.feed(events.Beat(Health.DEGRADED, "redis"))
-    books.desk.settle()
+    books.keeper.settle()
     assert books.told() == []
     books.clock[0] += 1.0
-    books.desk.settle()
+    books.keeper.settle()
     assert books.told() == [("running", "degraded")]
     assert books.last().reason == "redis"
     books.clock[0] += 1.0
-    books.desk.settle()
+    books.keeper.settle()
     assert books.told() == []
 
 
@@ -83,7 +82,7 @@ def test_nothing_is_told_of_a_bot_that_is_back_where_it_was(books: Books):
     books.feed(events.Beat(Health.DEGRADED, "redis"))
     books.feed(events.Beat(Health.OK))
     books.clock[0] += 1.5
-    books.desk.settle()
+    books.keeper.settle()
     assert books.told() == []
 
 
@@ -100,7 +99,7 @@ def test_a_bot_that_is_not_ready_may_not_flood_the_history_either(books: Books):
 
 def test_an_end_is_always_told_with_its_cause(books: Books):
     books.feed(events.Beat(Health.DEGRADED, "redis"))
-    books.desk.ending(books.child, Exit(code=3), "")
+    books.keeper.ending(books.child, Exit(code=3), "")
     books.feed(events.Exited(Exit(code=3)))
     record = books.last()
     assert (record.failure, record.exit, record.cause) == ("crash", "exit 3", "ended with exit code 3")
@@ -120,7 +119,7 @@ def test_stacks_are_kept_where_they_tell_something_and_not_where_a_bot_may_write
 ):
     if words is not None:
         books.feed(events.LastWords(words, "why"))
-    books.desk.ending(books.child, ending, "a traceback")
+    books.keeper.ending(books.child, ending, "a traceback")
     books.feed(events.Exited(ending))
     assert books.last().stacks == told
     assert ("a" in [name for name, _ in books.written]) is bool(told)

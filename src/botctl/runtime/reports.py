@@ -1,0 +1,76 @@
+"""What children say of themselves: readiness, heartbeats, last words. Whatever else `control` says is for its desk.
+
+A bot's words are untrusted: they are redacted and cut before anybody else sees them, and too many break the protocol.
+"""
+
+from __future__ import annotations
+
+import time
+
+from botctl.errors import ProtocolError
+from botctl.runtime import messages
+from botctl.runtime.children import Child, Kind
+from botctl.runtime.desk import Desk
+from botctl.runtime.dispatcher import Dispatcher
+from botctl.runtime.logs import LogKeeper
+from botctl.runtime.owner import Owner
+from botctl.supervision import events
+
+LAST_WORDS = 3
+"""What a child will die of can be said better once or twice; more often it is meant to keep us busy."""
+
+REDACTED = 8192
+"""Characters of a bot's words that are looked through for secrets; fewer of them are kept."""
+
+
+class Reports:
+    """`take` is called with each report, in order."""
+
+    def __init__(self, dispatcher: Dispatcher, desk: Desk, logs: LogKeeper, owner: Owner) -> None:
+        self._dispatcher = dispatcher
+        self._desk = desk
+        self._logs = logs
+        self._owner = owner
+
+    def take(self, child: Child, message: messages.ControlUpward) -> None:
+        """Raises ProtocolError when a child says what it may not."""
+        match message:
+            case messages.Ready():
+                self._dispatcher.dispatch(child, events.BecameReady())
+                if child.kind is Kind.CONTROL:
+                    self._owner.serving()
+                    self._desk.control_ready()
+            case messages.Heartbeat() if child.woken:
+                return
+            case messages.Heartbeat():
+                self._heartbeat(child, message)
+            case messages.Failing():
+                child.last_words += 1
+                if child.last_words > LAST_WORDS:
+                    raise ProtocolError(f"more than {LAST_WORDS} last words")
+                detail = self._redacted(message.detail)[:2000]
+                self._dispatcher.dispatch(child, events.LastWords(message.failure, detail))
+            case messages.GaveUp(updates=n):
+                if not child.pardoned:
+                    child.pardoned = True
+                    self._owner.log("warning", "updates given up, failures pardoned", bot=child.name, updates=n)
+                    self._dispatcher.dispatch(child, events.Pardoned())
+            case messages.Rotated():
+                self._owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
+            case messages.SetupDone():
+                if child.kind is Kind.SETUP:
+                    self._dispatcher.dismiss(child, "done")
+                    self._owner.setup_done(bytes(message.result))
+            case _:
+                self._desk.handle(message)
+
+    def _heartbeat(self, child: Child, message: messages.Heartbeat) -> None:
+        child.heartbeat_at = time.monotonic()
+        child.gauges, child.counters = message.gauges, message.counters
+        reason = self._redacted(message.reason)[:500] if message.reason else ""
+        memory, updates = message.gauges.get("pss_mb", 0.0), message.counters.get("updates", 0.0)
+        self._dispatcher.dispatch(child, events.Beat(message.health, reason, memory, updates))
+
+    def _redacted(self, words: str) -> str:
+        # To be cut only afterwards: half a secret is recognized by nobody.
+        return self._logs.redact(words[:REDACTED])
