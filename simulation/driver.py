@@ -1,4 +1,4 @@
-"""The supervisor's loop without its mechanisms: does, in the same order, what `runtime.supervisor` and `desk` do.
+"""The supervisor's loop without its mechanisms: does, in the same order, what `runtime.supervisor` and its rooms do.
 
 It decides nothing: what happens is fed to the real `FleetMachine`, and what that decides is done to simulated
 processes. Everything fed and decided is shown to the oracle.

@@ -225,7 +225,7 @@ class Oracle(Verifier):
                 self.broken("shutdown", f"{key} is told to end while {one} is {self.views[one].shown()}", key)
 
     def restart_for_limits(self, key: int) -> None:
-        """The desk restarts it for its limits."""
+        """It is restarted for its limits."""
         self.wished(key, "restart")
 
     # --- processes -------------------------------------------------------------------------------------------------
