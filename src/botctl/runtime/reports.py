@@ -19,6 +19,17 @@ from botctl.supervision import events
 LAST_WORDS = 3
 """What a child will die of can be said better once or twice; more often it is meant to keep us busy."""
 
+SAYABLE = frozenset(
+    {
+        messages.Failure.CRASH,
+        messages.Failure.EXIT,
+        messages.Failure.MEMORY,
+        messages.Failure.BAD_TOKEN,
+        messages.Failure.CODE,
+    }
+)
+"""What a child can know of its end. The other classes are for others to see, and some of them count for nothing."""
+
 REDACTED = 8192
 """Characters of a bot's words that are looked through for secrets; fewer of them are kept."""
 
@@ -48,6 +59,8 @@ class Reports:
                 child.last_words += 1
                 if child.last_words > LAST_WORDS:
                     raise ProtocolError(f"more than {LAST_WORDS} last words")
+                if message.failure not in SAYABLE:
+                    raise ProtocolError(f"{message.failure.value} is not for a child to say")
                 detail = self._redacted(message.detail)[:2000]
                 self._dispatcher.dispatch(child, events.LastWords(message.failure, detail))
             case messages.GaveUp(updates=n):

@@ -131,6 +131,11 @@ def do_last_words(channel: Channel, configure: dict) -> None:
     time.sleep(600)
 
 
+def do_excuse(channel: Channel, configure: dict) -> None:
+    """Dies over and over of what counts for nothing."""
+    write(channel, READY + frame(messages.encode(messages.Failing(failure="signal", detail="not my doing"))))
+
+
 def do_end_amidst(channel: Channel, configure: dict) -> None:
     """Says what it dies of after much else, all at once."""
     word = messages.Failing(failure="bad_token", detail="at last")

@@ -28,6 +28,7 @@ VERDICTS = {
     "flood_small": ("protocol", "more than 25 frames a second"),
     "flood_huge": ("protocol", "more than 25 frames a second, or longer ones than usual"),
     "last_words": ("protocol", "more than 3 last words"),
+    "excuse": ("protocol", "signal is not for a child to say"),
     "end_amidst": ("bad_token", "at last"),
     "garbage": ("protocol", "frame"),
     "wrong_type": ("protocol", "frame of 37 bytes refused"),
