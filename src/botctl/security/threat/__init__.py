@@ -1,0 +1,1 @@
+"""Threat rules: what has been observed of a bot becomes signals, scores, verdicts. Pure: time is an argument."""
