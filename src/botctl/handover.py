@@ -28,6 +28,8 @@ class ExecSpec(msgspec.Struct, frozen=True, kw_only=True):
     stop_timeout: float = 10.0
     data_limit: int = 0
     """RLIMIT_DATA in bytes; 0 for none."""
+    alone_in: str = ""
+    """Folder in which no other process may run the program of `argv`: what a killed server has left there is ended."""
 
 
 class DatabaseTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +74,8 @@ class SetupConfig(msgspec.Struct, frozen=True, kw_only=True):
     namespace: str
     wait: float = 60.0
     """Seconds to wait for the servers to answer."""
+    own_database: bool = False
+    """Whether it is the embedded server, used by nobody else."""
 
 
 class SetupResult(msgspec.Struct, frozen=True, kw_only=True):

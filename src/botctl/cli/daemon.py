@@ -143,7 +143,10 @@ class Daemon:
 
     def _start_setup(self) -> None:
         config = SetupConfig(
-            database_url=self._database_url, redis_url=self._redis_url, namespace=self._payload.namespace
+            database_url=self._database_url,
+            redis_url=self._redis_url,
+            namespace=self._payload.namespace,
+            own_database=not self._payload.database_url,
         )
         child = Child(
             -2,

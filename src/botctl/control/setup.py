@@ -19,7 +19,7 @@ from botctl.observability.logs import configure
 from botctl.observability.redaction import Redactor
 from botctl.runtime import messages
 from botctl.runtime.channel import Channel
-from botctl.storage.bootstrap import Prepared, prepare
+from botctl.storage.bootstrap import Prepared, checkpoint, prepare
 
 _RETRY_EVERY = 0.05
 _LONG = 3.0
@@ -44,6 +44,10 @@ def main(channel: Channel) -> int:
         migrated_to=database.migrated_to,
     )
     channel.send(messages.SetupDone(result=msgspec.Raw(msgspec.json.encode(result))))
+    if config.own_database and result.migrated_from != result.migrated_to:
+        # The others begin meanwhile. Without it a server that is killed in its first minutes has all the new tables'
+        # files to write again before it takes logins: measured, 3.3 s instead of 0.9 s.
+        asyncio.run(checkpoint(config.database_url))
     return 0
 
 

@@ -23,6 +23,9 @@ OLDEST_SERVER = 15
 RETRY_EVERY = 0.05
 """Seconds between attempts to reach a server that isn't there yet."""
 
+CHECKPOINT_TIMEOUT = 4.0
+"""Seconds to wait for a checkpoint; the server finishes it all the same. Less than set-up has to end in."""
+
 _NOT_YET = (OSError, TimeoutError, asyncpg.CannotConnectNowError, asyncpg.ConnectionDoesNotExistError)
 
 
@@ -55,6 +58,19 @@ async def prepare(admin_url: str, *, wait: float = 60.0) -> Prepared:
     finally:
         await connection.close()
     return Prepared(control, version, before, after)
+
+
+async def checkpoint(admin_url: str) -> None:
+    """Have the server write to disk what it has changed. That it can't or takes long is no failure."""
+    try:
+        async with asyncio.timeout(CHECKPOINT_TIMEOUT):
+            connection = await connect(parse_database_url(admin_url), {"application_name": "botctl set-up"})
+            try:
+                await connection.execute("CHECKPOINT")
+            finally:
+                connection.terminate()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        return
 
 
 async def check_server(connection: asyncpg.Connection[Any]) -> str:
