@@ -79,6 +79,7 @@ class RunningServer:
             user=spec.uid,
             group=spec.gid,
             extra_groups=None if spec.uid is None else [],
+            umask=0o077,
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,
