@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from botctl.embedded.accounts import Account, check_reachable, server_account
 from botctl.embedded.binaries import PostgresBinaries, find_postgres, readable_postgres
+from botctl.embedded.disks import sync_method
 from botctl.embedded.leftovers import end_leftover_postgres
 from botctl.embedded.ports import kept_port
 from botctl.embedded.secrets_file import read_password, write_password
@@ -80,6 +81,7 @@ def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
         death_signal=int(signal.SIGQUIT),
         stop_timeout=30.0,
         data_limit=DATA_LIMIT,
+        alone_in=str(data),
     )
     url = f"postgresql://{SUPERUSER}:{quote(password, safe='')}@127.0.0.1:{port}/{DATABASE}?sslmode=disable"
     return EmbeddedPostgres(spec, url, found.bin)
@@ -190,6 +192,7 @@ def _settings(folder: Path, account: Account, port: int, max_connections: int, a
         "shared_buffers": f"{_shared_buffers_mb()}MB",
         "temp_file_limit": str(TEMP_FILE_LIMIT_KB),
         "fsync": "on",
+        "recovery_init_sync_method": sync_method(folder / "data"),
         "password_encryption": "scram-sha-256",
         "logging_collector": "off",
         "log_destination": "stderr",
