@@ -92,5 +92,9 @@ class DataFolderError(BotctlError):
     """The data folder is unusable: in use by a live daemon, of another PostgreSQL major, or not writable."""
 
 
+class VaultError(BotctlError):
+    """A sealed value can't be opened, or a key is missing, wrong or badly kept. Never says anything of a key."""
+
+
 class ProtocolError(BotctlError):
     """A peer sent a frame that is too long, half or not in the schema."""
