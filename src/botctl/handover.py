@@ -114,4 +114,6 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     """host:port for the API and /metrics beside the Unix socket; empty for none."""
     log_format: str = "json"
     log_level: str = "INFO"
+    own_redis: bool = False
+    """Whether it is the embedded server, used by nobody else."""
     options: dict[str, Any] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -10,8 +11,10 @@ import re
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from redis.exceptions import RedisError
 
 from support.stack import Stack, descendants, eventually, process_gone, token
 
@@ -178,6 +181,37 @@ async def test_kill_9_of_a_server_while_bots_run(stack: Stack, victim: str):
             return published <= set(found)
 
         await eventually(routed, "every event routed")
+
+
+async def test_a_killed_valkey_knows_the_bots_without_control(stack: Stack):
+    fleet_of_two(stack)
+    stack.start()
+    await stack.until_running("one", "two")
+    control, valkey = await stack.service_pid("control"), await stack.service_pid("valkey")
+    async with stack.redis() as client:
+        await eventually(lambda: client.exists(f"botctl:bus:bot:{ONE}:out"), "the bot's stream")
+
+        async def last_entry() -> str:
+            return str((await client.xinfo_stream(f"botctl:bus:bot:{ONE}:out"))["last-generated-id"])
+
+        before = await last_entry()
+        os.kill(control, signal.SIGSTOP)
+        try:
+            os.kill(valkey, signal.SIGKILL)
+            await eventually(lambda: process_gone(valkey), "dead")
+            async with stack.sandbox() as telegram:
+                await telegram.say(ONE, 601, "note", {"id": 601, "first_name": "U"})
+
+            async def published() -> bool:
+                with contextlib.suppress(RedisError):
+                    return await last_entry() != before
+                return False
+
+            await eventually(published, "the bot publishes", timeout=8.0)
+            assert Path(f"/proc/{control}/stat").read_text().rpartition(")")[2].split()[0] == "T", "nobody helped"
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(control, signal.SIGCONT)
 
 
 async def test_kill_9_of_the_supervisor_leaves_nothing_and_the_next_start_carries_on(stack: Stack):

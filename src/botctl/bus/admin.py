@@ -18,11 +18,18 @@ from botctl.errors import ServerUnsupportedError
 
 
 class BusAdmin:
-    """The administrator's hand on the bus. `redis` needs all rights on the namespace, and ACL."""
+    """The administrator's hand on the bus. `redis` needs all rights on the namespace, and ACL.
 
-    def __init__(self, redis: Redis, topology: Topology) -> None:
+    `keeps_users`: the server has an ACL file that is ours, so that it still knows the users when it comes back from a
+    crash. It holds SHA-256 hashes, never passwords. On a server of somebody else's that file is theirs to write.
+    """
+
+    def __init__(self, redis: Redis, topology: Topology, *, keeps_users: bool = False) -> None:
         self.redis = redis
         self.topology = topology
+        self.unsaved = False
+        """Whether the server knows other users than its file, which it could not write."""
+        self._keeps_users = keeps_users
         self._version: ServerVersion | None = None
 
     async def check_version(self) -> ServerVersion:
@@ -79,7 +86,7 @@ class BusAdmin:
             rules = self.topology.acl_rules(bot_id, hashes, version)
             users.append(("ACL", "SETUSER", self.topology.user(bot_id), *rules))
         await self._groups(groups)
-        for reply in await execute(self.redis, users):
+        for reply in await self._change_users(users):
             if isinstance(reply, NoPermissionError):
                 raise ServerUnsupportedError(
                     "the Redis administrator of BOTCTL_REDIS_URL may not manage users (ACL SETUSER)",
@@ -90,7 +97,14 @@ class BusAdmin:
 
     async def drop_user(self, bot_id: int) -> bool:
         """Delete the bot's user, which also ends its connections at once. Its streams stay. True if it existed."""
-        return bool(await self.redis.acl_deluser(self.topology.user(bot_id)))
+        (reply,) = await self._change_users([("ACL", "DELUSER", self.topology.user(bot_id))])
+        if isinstance(reply, BaseException):
+            raise reply
+        return bool(reply)
+
+    async def save_users(self) -> None:
+        """Have the server write its users down, after a change that it could not write; `unsaved` tells the outcome."""
+        await self._change_users([])
 
     async def drop_bot(self, bot_id: int) -> None:
         """Delete the bot's user and mailbox, and its out stream unless there is something in it to be routed."""
@@ -115,6 +129,14 @@ class BusAdmin:
         keys = {log.value: self.topology.log(log) for log in Log} | {"dead": self.topology.dead_letters}
         replies = await execute(self.redis, [("XLEN", key) for key in keys.values()])
         return {name: reply for name, reply in zip(keys, replies, strict=True) if isinstance(reply, int)}
+
+    async def _change_users(self, commands: Sequence[Command]) -> list[object]:
+        """The replies. The server writes its users down in the same breath, if that file is ours."""
+        if not self._keeps_users:
+            return await execute(self.redis, commands)
+        *replies, saved = await execute(self.redis, [*commands, ("ACL", "SAVE")])
+        self.unsaved = isinstance(saved, BaseException)
+        return replies
 
     async def _groups(self, wanted: Sequence[tuple[str, str]]) -> None:
         commands: list[Command] = [("XGROUP", "CREATE", key, group, "0", "MKSTREAM") for key, group in wanted]

@@ -177,6 +177,7 @@ class Daemon:
         self._control_config = ControlConfig(
             database=setup.control,
             redis_url=self._redis_url,
+            own_redis=not payload.redis_url,
             namespace=payload.namespace,
             data_dir=str(self._folder.path),
             socket=str(self._socket),

@@ -60,7 +60,7 @@ class Assembly:
             openai_base_url=config.openai_base_url,
             log_format=config.log_format,
         )
-        self.bus = BusKeeper(BusAdmin(self._redis, topology), on_lost=self._redis_lost)
+        self.bus = BusKeeper(BusAdmin(self._redis, topology, keeps_users=config.own_redis), on_lost=self._redis_lost)
         code = CodeKeeper(Path(config.data_dir) / "code")
         starts = Starts(supervisor, lambda: self.keeper.fleet, code)
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import structlog
 
 from botctl.bus.admin import BusAdmin
+from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, reason
 from botctl.errors import BotctlError
 
@@ -26,8 +27,6 @@ PREVIOUS_FOR = 60.0
 
 LATEST = 5.0
 """Seconds before its end that a server, restarted or replaced by its replica, may not have written down."""
-
-_LONGEST_WAIT = 5.0
 
 
 class BusKeeper:
@@ -49,6 +48,7 @@ class BusKeeper:
         """None when users are to be made anew."""
         self._seen: tuple[str, float] | None = None
         """The run id when last looked at, and when that was."""
+        self._told_unsaved = False
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._on_lost = on_lost
@@ -93,8 +93,9 @@ class BusKeeper:
 
     async def run(self) -> None:
         """Watch and repair until cancelled."""
-        wait = CHECK_EVERY
+        backoff = Backoff(first=0.1)
         while True:
+            wait = CHECK_EVERY
             try:
                 await self._keep()
             except (*AWAY, BotctlError) as error:
@@ -102,12 +103,12 @@ class BusKeeper:
                 if self.problem != told:
                     _log.warning("redis can't be prepared", reason=told)
                 self.problem = told
-                wait = min(wait * 1.5, _LONGEST_WAIT)
+                wait = backoff.next()
             else:
                 if self.problem is not None:
                     _log.info("redis is ready", bots=len(self.hashes))
                 self.problem = None
-                wait = CHECK_EVERY
+                backoff.reset()
             self._wake.clear()
             try:
                 async with asyncio.timeout(wait):
@@ -138,6 +139,17 @@ class BusKeeper:
         elif self._changed:
             await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
         self._seen = (run, time.monotonic())
+        await self._write_down()
+
+    async def _write_down(self) -> None:
+        """Again what the server could not write; while it can't, a user that was dropped may come back for a moment."""
+        if self._admin.unsaved:
+            if not self._told_unsaved:
+                _log.warning("redis can't write its users down; after a crash it knows older ones")
+            self._told_unsaved = True
+            await self._admin.save_users()
+        if not self._admin.unsaved:
+            self._told_unsaved = False
 
     def _withdraw(self) -> None:
         """Previous passwords whose time is over."""

@@ -84,8 +84,11 @@ def prepare_valkey(folder: Path, *, max_memory_mb: int = 256, max_clients: int =
 
 def _access_list(folder: Path, account: Account, password: str) -> Path:
     """The default user is the administrator. Without rights it would, on some servers, lose the streams' pending
-    entries when the append-only file is loaded. Bots' users come from `control` whenever the server has started.
+    entries when the append-only file is loaded. Bots' users come from `control`, which has the server add them to this
+    file, as SHA-256 hashes, for when it is killed. A new daemon begins without them: some may have been removed since.
     """
+    for half in folder.glob("users.acl.tmp-*"):  # of a server that was killed while it wrote
+        half.unlink(missing_ok=True)
     digest = hashlib.sha256(password.encode("ascii")).hexdigest()
     path = folder / "users.acl"
     fresh = folder / "users.acl.new"
