@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -200,21 +200,22 @@ def replace_file(data_dir: Path, keys: MasterKeys) -> None:
     _sync_folder(data_dir)
 
 
-def verify(keys: MasterKeys | None, in_use: Mapping[int, str], where: str) -> None:
-    """Raise VaultError unless these keys open what is sealed: `in_use` are checks by version, as the database has them.
+def verify(keys: MasterKeys | None, in_use: Iterable[tuple[int, str]], where: str) -> None:
+    """Raise VaultError unless these keys open what is sealed: `in_use` are versions and checks, as the database has them.
 
     `where` says from where the keys are, or should be.
     """
+    in_use = sorted(set(in_use))
     if not in_use:
         return
-    wanted = ", ".join(str(version) for version in sorted(in_use))
+    wanted = ", ".join(dict.fromkeys(str(version) for version, _ in in_use))
     if keys is None:
         raise VaultError(
             f"the master key is lost: the database has data keys wrapped by version {wanted}, and there is no {where}",
             hint=f"Put your copy of it back: as {where}, as {VARIABLE}, or as the systemd credential "
             f"{CREDENTIAL_NAME}. Nothing was changed, and no new key was made: it could open nothing.",
         )
-    for version, check in sorted(in_use.items()):
+    for version, check in in_use:
         key = keys.find(version)
         if key is None:
             held = ", ".join(str(one) for one in keys.versions)

@@ -60,6 +60,31 @@ async def test_secrets_are_masked(control: Connection[Any]) -> None:
     assert "cafe" not in json.dumps(entries)
 
 
+async def test_keys_and_sealed_secrets_are_recorded_row_by_row_and_masked(control: Connection[Any]) -> None:
+    await control.execute(
+        "INSERT INTO bot_keys (bot_id, key_id, master_version, master_check, wrapped)"
+        " SELECT 3008, n, 1, 'check-of-it', 'wrapped-it' FROM generate_series(1, 3) n"
+    )
+    await control.execute(
+        "INSERT INTO bot_secrets (bot_id, name, key_id, sealed) VALUES (3008, 'token', 1, 'sealed-it')"
+    )
+    await control.execute("UPDATE bot_keys SET master_version = 2, master_check = 'another' WHERE bot_id = 3008")
+    await control.execute("UPDATE bot_secrets SET key_id = 3 WHERE bot_id = 3008")
+    entries = await _entries(control, 3008)
+    updates = [
+        (before, after) for action, entity, before, after in entries if (action, entity) == ("update", "bot_keys")
+    ]
+    assert sorted((before["key_id"], after["key_id"]) for before, after in updates) == [(1, 1), (2, 2), (3, 3)]
+    assert {(before["master_version"], after["master_version"]) for before, after in updates} == {(1, 2)}
+    assert [
+        (entry[2]["key_id"], entry[3]["key_id"]) for entry in entries if entry[1] == "bot_secrets" and entry[2]
+    ] == [(1, 3)]
+    shown = json.dumps(entries)
+    for secret in ("check-of-it", "another", "wrapped-it", "sealed-it", b"wrapped-it".hex(), b"sealed-it".hex()):
+        assert secret not in shown
+    assert '"***"' in shown
+
+
 async def test_logins_are_recorded(database: Any, control: Connection[Any]) -> None:
     await database.add_bot(3004)
     await control.execute("SELECT botctl_admin.suspend_bot(3004)")

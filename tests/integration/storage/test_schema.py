@@ -14,7 +14,7 @@ from botctl.storage.engine import connect
 Connection = asyncpg.Connection
 
 TABLES = {
-    *("audit_log", "bot_credentials", "bot_runs", "bots", "completions", "conversations"),
+    *("audit_log", "bot_credentials", "bot_keys", "bot_runs", "bot_secrets", "bots", "completions", "conversations"),
     *("inbox", "messages", "outbox", "sends", "users"),
 }
 GROUPS = ("bots", "bots_ro", "botctl_control")
@@ -105,6 +105,15 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
         "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain"],
         "outbox": ["relayed_at"],
     }
+
+
+@pytest.mark.parametrize("table", ["bot_credentials", "bot_keys", "bot_secrets"])
+async def test_what_only_control_may_know_is_closed_to_bots(admin: Connection[Any], table: str) -> None:
+    for role in ("bots", "bots_ro"):
+        held = await admin.fetchval(
+            "SELECT has_any_column_privilege($1, $2, 'SELECT, INSERT, UPDATE, REFERENCES')", role, table
+        )
+        assert not held, role
 
 
 async def test_functions_of_the_administrator_fix_their_search_path_and_are_not_public(admin: Connection[Any]) -> None:

@@ -132,8 +132,8 @@ def test_the_credential_wins_over_the_environment_and_that_over_the_file(tmp_pat
 
 def test_a_lost_a_wrong_and_a_missing_key_are_told_apart() -> None:
     keys = new_keys()
-    in_use = {1: keys.current.check}
-    master_keys.verify(None, {}, "file")
+    in_use = [(1, keys.current.check)]
+    master_keys.verify(None, [], "file")
     master_keys.verify(keys, in_use, "file")
     master_keys.verify(keys.renewed(), in_use, "file")
     for given, message in (
@@ -145,6 +145,8 @@ def test_a_lost_a_wrong_and_a_missing_key_are_told_apart() -> None:
             master_keys.verify(given, in_use, "/data/master.key")
         assert caught.value.hint
         assert caught.value.exit_code == 1
+    with pytest.raises(VaultError, match="master key is another one"):
+        master_keys.verify(keys, [*in_use, (1, new_keys().current.check)], "file")
 
 
 def test_the_check_tells_nothing_of_the_key() -> None:
