@@ -86,6 +86,8 @@ class SetupResult(msgspec.Struct, frozen=True, kw_only=True):
     redis_version: str
     migrated_from: str | None
     migrated_to: str
+    master_checks: list[tuple[int, str]] = []
+    """Versions of the master key that wrap data keys in this database, each with its check."""
 
 
 class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +109,11 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What the last `control` applied, when this one replaces it; takes precedence over `fleet`."""
     credentials: dict[str, int] = {}
     """Generation of the credentials the supervisor holds, by bot_id: these bots need no new ones."""
+    data_keys: dict[str, int] = {}
+    """Id of the newest data key the supervisor holds, by bot_id."""
+    master_keys: str = ""
+    """As `security.master_keys` reads them; empty for none: then nothing is sealed."""
+    master_source: str = "file"  # credential | environment | file
     telegram_base_url: str = "https://api.telegram.org"
     openai_api_key: str = ""
     openai_base_url: str = ""

@@ -35,6 +35,7 @@ from botctl.runtime.logs import LogKeeper
 from botctl.runtime.notify import Notifier, fleet_words
 from botctl.runtime.policies import CONTROL_POLICY, SETUP_POLICY, service_policy
 from botctl.runtime.supervisor import ProcessSupervisor
+from botctl.security import master_keys
 from botctl.supervision.fleet_machine import FleetMachine
 from botctl.supervision.model import Record
 from botctl.supervision.pacing import Pace
@@ -174,6 +175,14 @@ class Daemon:
             migrated_to=setup.migrated_to,
         )
         payload = self._payload
+        try:
+            masters = master_keys.at_start(
+                payload.master_keys, payload.master_source, setup.master_checks, self._folder.path
+            )
+        except BotctlError as error:
+            self.boot_failed(_in_full(error))
+            return
+        self.keep_secret(masters.words())
         self._control_config = ControlConfig(
             database=setup.control,
             redis_url=self._redis_url,
@@ -188,6 +197,8 @@ class Daemon:
             telegram_base_url=payload.telegram_base_url,
             openai_api_key=payload.openai_api_key,
             openai_base_url=payload.openai_base_url,
+            master_keys=masters.text(),
+            master_source=payload.master_source,
             api_listen=payload.api_listen,
             log_format=payload.log_format,
             log_level=payload.log_level,
@@ -205,7 +216,11 @@ class Daemon:
             config = msgspec.Raw(
                 msgspec.json.encode(
                     msgspec.structs.replace(
-                        self._control_config, applied=wanted.applied, credentials=wanted.held_credentials()
+                        self._control_config,
+                        applied=wanted.applied,
+                        credentials=wanted.held_credentials(),
+                        data_keys=wanted.held_data_keys(),
+                        master_keys=self._master_keys(self._control_config),
                     )
                 )
             )
@@ -214,9 +229,24 @@ class Daemon:
             incarnation=child.record.incarnation,
             config=config,
             credentials=child.credentials,
+            keys=child.keys,
             previous_failure=child.record.previous_failure.value if child.record.previous_failure is not None else "",
             code=child.source.code,
         )
+
+    def _master_keys(self, given: ControlConfig) -> str:
+        """Those in the file, if they are from it: the last `control` may have ended while it replaced them."""
+        if given.master_source != master_keys.Source.FILE.value:
+            return given.master_keys
+        try:
+            found = master_keys.read_file(self._folder.path)
+        except BotctlError as error:
+            self.log("error", "the master key can't be read again", error=_in_full(error))
+            return given.master_keys
+        if found is None:
+            return given.master_keys
+        self.keep_secret(found.words())
+        return found.text()
 
     def keep_secret(self, secrets: list[str]) -> None:
         """Never write these into a log."""

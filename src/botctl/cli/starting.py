@@ -24,6 +24,7 @@ from botctl.cli.shared import say
 from botctl.errors import BotctlError, DataFolderError, ExitCode
 from botctl.fleet import Fleet, load_fleet
 from botctl.fleet.load import referenced_variables
+from botctl.security import master_keys
 from botctl.settings.model import Settings
 from botctl.settings.places import DataFolder
 
@@ -50,7 +51,8 @@ def read_fleet(path: Path, env: Mapping[str, str]) -> tuple[Fleet, dict[str, str
 
 
 def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, foreground: bool) -> BootPayload:
-    """The document for the daemon."""
+    """The document for the daemon. Raises VaultError for a master key that can't be used."""
+    masters = master_keys.find(os.environ, settings.data_dir)
     return BootPayload(
         data_dir=str(settings.data_dir),
         database_url=settings.database_url.get_secret_value() if settings.database_url is not None else "",
@@ -62,6 +64,8 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         telegram_base_url=settings.telegram_base_url,
         openai_api_key=settings.openai_api_key.get_secret_value() if settings.openai_api_key is not None else "",
         openai_base_url=settings.openai_base_url,
+        master_keys=masters.keys.text() if masters is not None else "",
+        master_source=masters.source.value if masters is not None else master_keys.Source.FILE.value,
         api_listen=settings.api_listen,
         log_format=settings.log_format.value,
         log_level=settings.log_level.value,

@@ -42,6 +42,7 @@ def main(channel: Channel) -> int:
         redis_version=str(redis),
         migrated_from=database.migrated_from,
         migrated_to=database.migrated_to,
+        master_checks=database.master_checks,
     )
     channel.send(messages.SetupDone(result=msgspec.Raw(msgspec.json.encode(result))))
     if config.own_database and result.migrated_from != result.migrated_to:

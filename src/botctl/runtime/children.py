@@ -60,6 +60,8 @@ class Child:
     exec: ExecSpec | None = None
     config: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"null"))
     credentials: messages.Credentials | None = None
+    keys: list[messages.Key] = field(default_factory=list)
+    """Its data keys."""
     live: dict[str, Any] = field(default_factory=dict)
     limits: Limits = Limits()
     digest: str = ""

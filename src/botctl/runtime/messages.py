@@ -1,8 +1,8 @@
 """The closed schema of what the supervisor and its children say to each other.
 
 Every message is a frozen msgspec struct, tagged by its class name; an unknown tag, a missing field or a wrong type is a
-`ProtocolError` at the border. Secrets travel only in `Configure`, `Desired` and `Rotate`, and those only downwards or
-from `control`; they are never logged.
+`ProtocolError` at the border. Secrets travel only in `Configure`, `Desired`, `Rotate` and `Rekey`, and those only
+downwards or from `control`; they are never logged.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Configure(Message, frozen=True):
     incarnation: int
     config: msgspec.Raw
     credentials: Credentials | None = None
+    keys: list[Key] = []
+    """The bot's own data keys."""
     previous_failure: str = ""
     """A `Failure` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
     code: str = ""
@@ -56,6 +58,12 @@ class Rotate(Message, frozen=True):
 
     credentials: Credentials
     bot_id: int = 0
+
+
+class Rekey(Message, frozen=True):
+    """The bot's data keys, all of them, after there has come a new one."""
+
+    keys: list[Key]
 
 
 class Adjust(Message, frozen=True):
@@ -126,6 +134,14 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     previous_redis: str = ""
 
 
+class Key(msgspec.Struct, frozen=True, kw_only=True):
+    """A data key of one bot: the one with the highest id seals, the others open what they have sealed."""
+
+    id: int
+    material: str
+    """In base64."""
+
+
 class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds and counts of `restart:` in the fleet file, plus the heartbeat's."""
 
@@ -164,7 +180,9 @@ class BotChild(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool = True
     credentials: Credentials | None = None
     secrets: list[str] = []
-    """What must never stand in a log: its token, its completion key."""
+    """What must never stand in a log: its token, its completion key, its data keys."""
+    keys: list[Key] = []
+    """Its data keys; empty for those the supervisor has."""
 
 
 class Desired(Message, frozen=True):
@@ -352,7 +370,7 @@ class Reload(Message, frozen=True):
     """SIGHUP reached the daemon: read the fleet file again and apply it."""
 
 
-Downward = Configure | Stop | Rotate | Adjust | CommandResult | Snapshot | Lifecycle | Reload
+Downward = Configure | Stop | Rotate | Rekey | Adjust | CommandResult | Snapshot | Lifecycle | Reload
 Upward = Ready | Heartbeat | Failing | Rotated | GaveUp | SetupDone
 ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing | Assign | Generation
 

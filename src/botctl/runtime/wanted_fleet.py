@@ -34,7 +34,7 @@ class WantedFleet:
         machine: FleetMachine,
         dispatcher: Dispatcher,
         limits: LiveLimits,
-        send: Callable[[Child, messages.Adjust], None],
+        send: Callable[[Child, messages.Adjust | messages.Rekey], None],
         owner: Owner,
     ) -> None:
         self.generation = 0
@@ -64,6 +64,10 @@ class WantedFleet:
             if child.credentials is not None
         }
 
+    def held_data_keys(self) -> dict[str, int]:
+        """Id of the newest data key held for each bot, by bot_id."""
+        return {str(child.key): max(key.id for key in child.keys) for child in self._children.values() if child.keys}
+
     def _update(self, bot: messages.BotChild) -> None:
         policy = bot_policy(bot.policy)
         child = self._children.get(bot.bot_id)
@@ -78,6 +82,9 @@ class WantedFleet:
         child.record = self._machine.set_policy(bot.bot_id, policy)
         if bot.credentials is not None:
             child.credentials = bot.credentials
+        if bot.keys and bot.keys != child.keys:
+            child.keys = bot.keys
+            self._send(child, messages.Rekey(keys=bot.keys))
         limits = Limits(bot.memory, bot.open_files, bot.file_size, bot.cpu, bot.processes)
         if not self._limits.apply(child, limits):
             self._dispatcher.dispatch(child, events.Restart("its limits can't be changed while it runs"))

@@ -88,9 +88,13 @@ class MasterKeys:
         """The current key alone."""
         return MasterKeys((self.current,))
 
+    def words(self) -> list[str]:
+        """What must never stand in a log."""
+        return [_encoded(key) for key in self.keys]
+
     def text(self) -> str:
         """As `parse` reads it, on one line."""
-        return ",".join(f"{key.version}:{base64.urlsafe_b64encode(key.material).decode()}" for key in self.keys)
+        return ",".join(f"{key.version}:{_encoded(key)}" for key in self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +155,7 @@ def read_file(data_dir: Path) -> MasterKeys | None:
     path = data_dir / FILE_NAME
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise VaultError(f"{path} can't be read: {error.strerror}", hint="Run this as the daemon's user.") from error
@@ -201,9 +205,8 @@ def replace_file(data_dir: Path, keys: MasterKeys) -> None:
 
 
 def verify(keys: MasterKeys | None, in_use: Iterable[tuple[int, str]], where: str) -> None:
-    """Raise VaultError unless these keys open what is sealed: `in_use` are versions and checks, as the database has them.
-
-    `where` says from where the keys are, or should be.
+    """Raise VaultError unless these keys open what is sealed. `in_use` are versions and checks, as the database has
+    them; `where` says from where the keys are, or should be.
     """
     in_use = sorted(set(in_use))
     if not in_use:
@@ -230,6 +233,29 @@ def verify(keys: MasterKeys | None, in_use: Iterable[tuple[int, str]], where: st
                 "database's data keys",
                 hint="Put the right key there, or name the database that belongs to this one. Nothing was changed.",
             )
+
+
+def at_start(text: str, source: str, in_use: Iterable[tuple[int, str]], data_dir: Path) -> MasterKeys:
+    """The keys a daemon goes on with: those it was given, else the file's, if they are the right ones (`verify`); where
+    there have never been any, new ones in the data folder's file. Raises VaultError."""
+    keys = parse(text) if text else read_file(data_dir)
+    verify(keys, in_use, place(Source(source), data_dir))
+    return keys if keys is not None else create_file(data_dir)
+
+
+def place(source: Source, data_dir: Path) -> str:
+    """Where keys of this source are, in an operator's words."""
+    match source:
+        case Source.CREDENTIAL:
+            return f"the credential {CREDENTIAL_NAME}"
+        case Source.ENVIRONMENT:
+            return VARIABLE
+        case Source.FILE:
+            return str(data_dir / FILE_NAME)
+
+
+def _encoded(key: MasterKey) -> str:
+    return base64.urlsafe_b64encode(key.material).decode()
 
 
 def _new_key(version: int) -> MasterKey:

@@ -18,6 +18,7 @@ from botctl.settings.places import read_settings_file, settings_file
 
 _HINT = "Nothing was changed. config/botctl.example.toml shows every setting."
 _ONLY_VARIABLES = ("openai_api_key", "openai_base_url")
+_OTHER_VARIABLES = {"BOTCTL_CONFIG", "BOTCTL_MASTER_KEY", "BOTCTL_MASTER_KEY_FILE"}
 
 
 def load_settings(**flags: Any) -> Settings:
@@ -56,7 +57,7 @@ def load_settings(**flags: Any) -> Settings:
 
 def _refuse_misspelt(env: Mapping[str, str]) -> None:
     """A variable that is nearly one of ours is a slip that would quietly take no effect; others may be anybody's."""
-    known = {f"BOTCTL_{field}".upper() for field in Settings.model_fields} | {"BOTCTL_CONFIG"}
+    known = {f"BOTCTL_{field}".upper() for field in Settings.model_fields} | _OTHER_VARIABLES
     problems = []
     for variable in sorted(env):
         if variable.startswith("BOTCTL_") and variable not in known:

@@ -37,6 +37,7 @@ class Prepared:
     version: str
     migrated_from: str | None
     migrated_to: str
+    master_checks: list[tuple[int, str]]
 
 
 async def prepare(admin_url: str, *, wait: float = 60.0) -> Prepared:
@@ -55,9 +56,10 @@ async def prepare(admin_url: str, *, wait: float = 60.0) -> Prepared:
     connection = await connect(admin, {"application_name": "botctl set-up"})
     try:
         control = await _make_control(connection, admin)
+        checks = await connection.fetch("SELECT DISTINCT master_version, master_check FROM bot_keys ORDER BY 1, 2")
     finally:
         await connection.close()
-    return Prepared(control, version, before, after)
+    return Prepared(control, version, before, after, [(row[0], row[1]) for row in checks])
 
 
 async def checkpoint(admin_url: str) -> None:

@@ -153,3 +153,30 @@ def test_the_check_tells_nothing_of_the_key() -> None:
     key = parse(BASE64).current
     assert len(key.check) == 32
     assert key.check not in (KEY.hex(), BASE64)
+
+
+def test_a_start_makes_a_key_only_where_nothing_is_sealed(tmp_path: Path) -> None:
+    with pytest.raises(VaultError, match="is lost"):
+        master_keys.at_start("", "file", [(1, "check")], tmp_path)
+    assert os.listdir(tmp_path) == []
+    made = master_keys.at_start("", "file", [], tmp_path)
+    assert master_keys.read_file(tmp_path) == made
+    in_use = [(1, made.current.check)]
+    assert master_keys.at_start(made.text(), "file", in_use, tmp_path) == made
+    assert master_keys.at_start("", "file", in_use, tmp_path) == made, "a demo's daemon is given none"
+
+
+def test_a_given_key_is_taken_before_the_files_and_none_is_made_beside_it(tmp_path: Path) -> None:
+    given = new_keys()
+    assert master_keys.at_start(given.text(), "environment", [], tmp_path) == given
+    assert os.listdir(tmp_path) == []
+    with pytest.raises(VaultError, match="version 1 of BOTCTL_MASTER_KEY is not the one"):
+        master_keys.at_start(new_keys().text(), "environment", [(1, given.current.check)], tmp_path)
+    with pytest.raises(VaultError, match="the credential botctl-master-key"):
+        master_keys.at_start(new_keys().text(), "credential", [(1, given.current.check)], tmp_path)
+
+
+def test_a_folder_that_is_not_there_holds_no_key(tmp_path: Path) -> None:
+    assert master_keys.find({}, tmp_path / "none") is None
+    (tmp_path / "file").touch()
+    assert master_keys.find({}, tmp_path / "file") is None
