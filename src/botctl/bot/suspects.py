@@ -86,13 +86,14 @@ class Suspects:
         self._changed = asyncio.Condition()
 
     async def find(self, previous_failure: str) -> int:
-        """Judge what an earlier process was working on when it ended; the number of updates that are given up."""
+        """Judge what an earlier process was working on when it ended; how many updates are newly given up."""
 
-        async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int]]:
+        async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int], int]:
             interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
             seen_together = frozenset(row for row, mark in marked.items() if mark is Mark.TOGETHER)
             condemned = frozenset(row for row, mark in marked.items() if mark is Mark.GUILTY)
             verdict = judge(previous_failure, interrupted, self._limits.attempts, seen_together, frozenset(marked))
+            new = verdict.guilty - condemned
             verdict = replace(verdict, guilty=verdict.guilty | condemned)
             await self._inbox.excuse(connection, sorted(verdict.excused))
             if previous_failure == "signal":
@@ -101,9 +102,9 @@ class Suspects:
                 verdict = replace(verdict, suspected=verdict.suspected | often)
             await self._inbox.suspect(connection, sorted(verdict.suspected), together=len(interrupted) > 1)
             await self._inbox.condemn(connection, sorted(verdict.guilty))
-            return verdict, (verdict.suspected | frozenset(marked)) - verdict.guilty
+            return verdict, (verdict.suspected | frozenset(marked)) - verdict.guilty, len(new)
 
-        verdict, suspected = await self._database.transaction(work)
+        verdict, suspected, new = await self._database.transaction(work)
         self._suspected |= suspected
         self._guilty = verdict.guilty
         if verdict.excused or verdict.suspected or verdict.guilty:
@@ -114,7 +115,7 @@ class Suspects:
                 tried_alone=len(suspected),
                 given_up=len(verdict.guilty),
             )
-        return len(verdict.guilty)
+        return new
 
     def is_guilty(self, inbox_id: int) -> bool:
         """Whether the process has ended with this update alone too often."""

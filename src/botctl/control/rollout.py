@@ -126,6 +126,13 @@ def returned(before: BotSight, now: BotSight | None, *, late: bool, generation: 
 # --- replies -------------------------------------------------------------------------------------------------------
 
 
+_MOST = 1e9
+"""Updates that one process can have handled."""
+
+ENOUGH_TO_JUDGE = 10_000
+"""Updates by which a wave is judged, of however many there were; their sum takes 10 ms."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Updates of users: how many were answered, and how many were not."""
@@ -149,7 +156,9 @@ class Tally:
     @classmethod
     def of(cls, bot: BotSight) -> Tally:
         """Of one incarnation, from the counters of its heartbeat."""
-        return cls(bot.counters.get("handled", 0.0), bot.counters.get("handler_failures", 0.0))
+        handled, failures = (bot.counters.get(name, 0.0) for name in ("handled", "handler_failures"))
+        # What a bot says of itself is taken as far as it can be true.
+        return cls(max(0.0, min(handled, _MOST)), max(0.0, min(failures, _MOST)))
 
     @classmethod
     def total(cls, tallies: Iterable[Tally]) -> Tally:
@@ -186,7 +195,9 @@ def fall(before: Tally, since: Tally) -> str | None:
     if failures < LEAST_FAILURES or before.success - since.success <= TOLERANCE:
         return None
     rate = (before.failures + PRIOR_FAILURES) / (before.attempts + PRIOR_ATTEMPTS)
-    if _at_least(failures, attempts, rate) >= CHANCE:
+    # More than enough of them tell nothing more, and each costs time.
+    share = min(1.0, ENOUGH_TO_JUDGE / attempts)
+    if _at_least(int(failures * share), int(attempts * share), rate) >= CHANCE:
         return None
     was = f"{before.success:.0%} before" if before.attempts else "nothing to compare with before"
     return f"{failures} of {attempts} updates were not answered ({since.success:.0%}, {was})"

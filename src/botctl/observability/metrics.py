@@ -92,7 +92,7 @@ _SUPERVISOR: Mapping[str, tuple[str, str, float]] = {
     "waiting_to_start": ("waiting_to_start", "Bots that wait for their turn to start.", 1),
     "held_back": ("held_back", "Bots whose restart the fleet breaker holds back.", 1),
     "longest_turn_ms": ("longest_turn_seconds", "The longest turn of the supervisor's loop so far.", 1e-3),
-    "longest_turn_cpu_ms": ("longest_turn_cpu_seconds", "The most CPU time that a turn has taken so far.", 1e-3),
+    "longest_turn_own_ms": ("longest_turn_own_seconds", "The same without the time it waited for a processor.", 1e-3),
     "open_files": ("open_files", "Descriptors that the supervisor has open.", 1),
     "threads": ("threads", "Threads of the supervisor.", 1),
 }

@@ -134,11 +134,18 @@ class Dispatcher:
         child.note = linux.STATE_NOTES.get(state, "")
         if child.stacks is not None:
             stacks.clear(child.stacks)
+        child.dumped = True
         child.signal(STACKS_SIGNAL)
         if state in ("T", "t"):
             # A stopped process writes nothing; it is let run for the moment between this and its end.
             child.woken = True
             child.signal(signal.SIGCONT)
+
+    def forget_stacks(self, child: Child) -> None:
+        """It goes on as if nobody had asked for its stacks."""
+        child.dumped, child.note = False, ""
+        if child.stacks is not None:
+            stacks.clear(child.stacks)
 
     def _log_transition(self, child: Child, change: Change) -> None:
         record = change.after

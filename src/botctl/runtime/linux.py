@@ -135,3 +135,24 @@ def _write(path: str, text: str) -> None:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
+
+
+class RunQueue:
+    """How long a thread has been able to run without getting a processor, by the kernel's account (`schedstat`).
+
+    Of the thread that asks first. Where the kernel keeps no such account, it has never waited.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+
+    def waited(self) -> float:
+        """Seconds so far."""
+        if self._file is None:
+            try:
+                self._file = os.open("/proc/thread-self/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                self._file = -1
+        if self._file < 0:
+            return 0.0
+        return int(os.pread(self._file, 128, 0).split()[1]) / 1e9

@@ -14,6 +14,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
+from botctl.runtime import linux
+
 SLICE = 0.01
 """Seconds after which a turn leaves the rest of what was deferred to the next ones."""
 
@@ -29,14 +31,19 @@ WRITABLE = selectors.EVENT_WRITE
 
 
 class Loop:
-    """Callbacks run in the thread that calls `turn`; only `call` may be used from others."""
+    """Callbacks run in the thread that calls `turn`; only `call` may be used from others.
 
-    def __init__(self) -> None:
+    `on_error` is told of errors of callbacks; the loop goes on, for whatever went wrong with one descriptor is no
+    reason for the others to end. Without it they end the loop.
+    """
+
+    def __init__(self, on_error: Callable[[Exception], None] | None = None) -> None:
+        self._on_error = on_error
         self.longest_turn = 0.0
         """Seconds of the longest time between two looks at the selector so far."""
-        self.longest_turn_cpu = 0.0
-        """The most processor time, in seconds, that the process used between two looks; all its threads together, as
-        each can keep the interpreter from this one. A long turn without it was the machine's doing."""
+        self.longest_turn_own = 0.0
+        """The same without the time for which this thread could have run and had no processor: what is left when the
+        machine's doing is taken off. It waits for other threads, disks and locks at its own cost."""
         self.waiting = False
         """Whether there is nothing to do; for other threads that can put off their work."""
         self._selector = selectors.DefaultSelector()
@@ -46,7 +53,8 @@ class Loop:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._signals: list[signal.Signals] = []
         self._woke = 0.0
-        self._woke_cpu = 0.0
+        self._woke_waited = 0.0
+        self._queueing = linux.RunQueue()
         self._wake_out, self._wake_in = os.pipe()
         for descriptor in (self._wake_out, self._wake_in):
             os.set_blocking(descriptor, False)
@@ -78,6 +86,15 @@ class Loop:
         as much as fits, so that whoever has something to say meanwhile is heard. Not for other threads."""
         self._deferred.append(function)
 
+    def attempt(self, function: Callable[[], object]) -> None:
+        """Call a function; its error is told to `on_error`."""
+        try:
+            function()
+        except Exception as error:
+            if self._on_error is None:
+                raise
+            self._on_error(error)
+
     def install_signals(self, signals: tuple[signal.Signals, ...]) -> None:
         """Handlers only note the signal; `take_signals` gives them."""
         signal.set_wakeup_fd(self._wake_in, warn_on_full_buffer=False)
@@ -106,9 +123,9 @@ class Loop:
         ready = self._selector.select(timeout)
         self.waiting = False
         woke = self._woke = time.monotonic()
-        self._woke_cpu = time.process_time()
+        self._woke_waited = self._queueing.waited()
         for key, _ in ready:
-            key.data()
+            self.attempt(key.data)
         if self._patient_at is not None and woke >= self._patient_at:
             self._serve_the_patient()
         self._take_calls()
@@ -122,12 +139,12 @@ class Loop:
     def _serve_the_patient(self) -> None:
         self._patient_at = None
         for key, _ in self._patient.select(0):
-            key.data()
+            self.attempt(key.data)
         self.watch(self._patient.fileno(), READABLE, self._patience_begins)
 
     def _take_deferred(self, until: float) -> None:
         for _ in range(len(self._deferred)):  # not those that these defer
-            self._deferred.popleft()()
+            self.attempt(self._deferred.popleft())
             if time.monotonic() > until:
                 return
 
@@ -136,7 +153,8 @@ class Loop:
             return 0.0
         busy = now - self._woke
         self.longest_turn = max(self.longest_turn, busy)
-        self.longest_turn_cpu = max(self.longest_turn_cpu, time.process_time() - self._woke_cpu)
+        waited = self._queueing.waited() - self._woke_waited
+        self.longest_turn_own = max(self.longest_turn_own, busy - waited)
         return busy
 
     def _woken(self) -> None:
@@ -149,4 +167,4 @@ class Loop:
                 function = self._calls.get_nowait()
             except queue.Empty:
                 return
-            function()
+            self.attempt(function)

@@ -38,6 +38,8 @@ class ChildPipes:
         self.closed = False
         self.ended = False
         """Whether nothing more is to be read: the child has closed its end, or isn't listened to any more."""
+        self.put_off = False
+        """Whether the rest of the backlog waits for a later turn of the loop."""
         self.backlog: deque[bytes] = deque()
         """Bodies that have arrived and have not been handled."""
         for descriptor in (self._commands, self.reports):

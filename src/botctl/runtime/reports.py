@@ -15,6 +15,7 @@ from botctl.runtime.dispatcher import Dispatcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.owner import Owner
 from botctl.supervision import events
+from botctl.supervision.model import State
 
 LAST_WORDS = 3
 """What a child will die of can be said better once or twice; more often it is meant to keep us busy."""
@@ -29,6 +30,11 @@ SAYABLE = frozenset(
     }
 )
 """What a child can know of its end. The other classes are for others to see, and some of them count for nothing."""
+
+PARDONS = 3
+PARDONS_WITHIN = 3600.0
+"""Of one bot so many within so many seconds: enough for updates that are found out in a row. One that is taken over
+gains a few failures by it, and no life without end."""
 
 REDACTED = 8192
 """Characters of a bot's words that are looked through for secrets; fewer of them are kept."""
@@ -64,12 +70,12 @@ class Reports:
                 detail = self._redacted(message.detail)[:2000]
                 self._dispatcher.dispatch(child, events.LastWords(message.failure, detail))
             case messages.GaveUp(updates=n):
-                if not child.pardoned:
-                    child.pardoned = True
-                    self._owner.log("warning", "updates given up, failures pardoned", bot=child.name, updates=n)
-                    self._dispatcher.dispatch(child, events.Pardoned())
-            case messages.Rotated():
-                self._owner.log("info", "credentials rotated", bot=child.name, generation=message.generation)
+                self._pardon(child, n)
+            case messages.Rotated(generation=generation):
+                given = child.credentials.generation if child.credentials is not None else 0
+                if generation == given != child.rotated:
+                    child.rotated = generation
+                    self._owner.log("info", "credentials rotated", bot=child.name, generation=generation)
             case messages.SetupDone():
                 if child.kind is Kind.SETUP:
                     self._dispatcher.dismiss(child, "done")
@@ -77,7 +83,20 @@ class Reports:
             case _:
                 self._desk.handle(message)
 
+    def _pardon(self, child: Child, updates: int) -> None:
+        """The failures so far were not the bot's. That is its bare word, so it is taken only so often."""
+        now = time.monotonic()
+        recent = tuple(at for at in child.pardons if at > now - PARDONS_WITHIN)
+        pardoned = len(recent) < PARDONS
+        self._owner.log("warning", "updates given up", bot=child.name, updates=updates, failures_pardoned=pardoned)
+        if pardoned:
+            child.pardons = (*recent, now)
+            self._dispatcher.dispatch(child, events.Pardoned())
+
     def _heartbeat(self, child: Child, message: messages.Heartbeat) -> None:
+        if child.dumped and child.record.state is not State.FAILED:
+            # It was acquitted: what it has written of that moment explains nothing later.
+            self._dispatcher.forget_stacks(child)
         child.heartbeat_at = time.monotonic()
         child.gauges, child.counters = message.gauges, message.counters
         reason = self._redacted(message.reason)[:500] if message.reason else ""

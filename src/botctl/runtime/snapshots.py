@@ -60,7 +60,7 @@ class Snapshots:
             "waiting_to_start": self._machine.turns.waiting,
             "held_back": self._machine.breaker.held,
             "longest_turn_ms": round(self._loop.longest_turn * 1e3, 3),
-            "longest_turn_cpu_ms": round(self._loop.longest_turn_cpu * 1e3, 3),
+            "longest_turn_own_ms": round(self._loop.longest_turn_own * 1e3, 3),
             "open_files": _open_files(),
             "threads": threading.active_count(),
         }

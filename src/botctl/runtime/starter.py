@@ -99,7 +99,8 @@ class Starter:
         child.reaped = False
         child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
         child.allowance, child.last_words = Allowance(FRAMES_PER_SECOND), 0
-        child.pardoned = child.woken = False
+        child.woken = child.dumped = False
+        child.rotated = 0
         if child.exec is not None:
             self._requests[token] = (child.key, child.record.incarnation)
             self._launcher.execute(token, child.exec, log)

@@ -15,6 +15,7 @@ from functools import partial
 from botctl.runtime import messages
 from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import Child, Children
+from botctl.runtime.defects import Defects
 from botctl.runtime.desk import Desk
 from botctl.runtime.dispatcher import Dispatcher
 from botctl.runtime.exits import Exits
@@ -61,7 +62,7 @@ class ProcessSupervisor:
         self.owner = owner
         self.children = children = Children()
         self.machine = machine = machine or FleetMachine()
-        self.loop = loop = Loop()
+        self.loop = loop = Loop(Defects(owner).take)
         logs.may_work = lambda: loop.waiting
         self._launcher = launcher = launcher_for(self._report)
         self.generations = generations = Generations(launcher, owner.log)
@@ -179,14 +180,13 @@ class ProcessSupervisor:
         while not self._shutdown.done:
             late = self.loop.turn(self._next_look())
             if late > STALL:
-                self.owner.log("warning", "the supervisor was held up", seconds=round(late, 3))
-                self._dispatcher.perform(self.machine.stalled(late, time.monotonic()))
-            self._take_signals()
+                self.loop.attempt(partial(self._was_held_up, late))
+            self.loop.attempt(self._take_signals)
             if self._reaper.due or self._reaper.behind:
-                self._reaper.reap()
-            self._take_deadlines()
-            self._housekeeping.do_what_is_due()
-            self._shutdown.go_on()
+                self.loop.attempt(self._reaper.reap)
+            self.loop.attempt(self._take_deadlines)
+            self.loop.attempt(self._housekeeping.do_what_is_due)
+            self.loop.attempt(self._shutdown.go_on)
         self._launcher.stop(2.0)
         self._reaper.end_all()
 
@@ -196,6 +196,10 @@ class ProcessSupervisor:
         look = self.machine.next_look()
         due_at = self._housekeeping.due_at
         return due_at if look is None else min(look, due_at)
+
+    def _was_held_up(self, seconds: float) -> None:
+        self.owner.log("warning", "the supervisor was held up", seconds=round(seconds, 3))
+        self._dispatcher.perform(self.machine.stalled(seconds, time.monotonic()))
 
     def _take_signals(self) -> None:
         for sign in self.loop.take_signals():
@@ -216,7 +220,7 @@ class ProcessSupervisor:
 
     def _take_deadline(self, key: int) -> None:
         child = self.children.get(key)
-        if child is not None and child.record.state is not State.STOPPING:
+        if child is not None and child.record.pid is not None and child.record.state is not State.STOPPING:
             # What a child has said already counts before its silence does: we may be the late one. One look only:
             # a child that never stops talking gets no more time by it.
             self._wire.look(child)

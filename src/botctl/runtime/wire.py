@@ -39,9 +39,10 @@ class Wire:
 
     def listen(self, child: Child) -> None:
         """Take the child's reports from now on."""
-        if child.pipes is not None:
-            reports, patient = child.pipes.reports, child.kind is Kind.BOT
-            self._loop.watch(reports, READABLE, lambda: self.look(child), patient=patient)
+        pipes = child.pipes
+        if pipes is not None and not pipes.put_off and not self._loop.watches(pipes.reports):
+            look = self._blaming(child, lambda: self.look(child))
+            self._loop.watch(pipes.reports, READABLE, look, patient=child.kind is Kind.BOT)
 
     def send(self, child: Child, message: messages.Message) -> None:
         """Send a frame; nothing happens when there is no process to send it to."""
@@ -91,9 +92,10 @@ class Wire:
         """Take a few of the reports that have come, and the others soon."""
         pipes = child.pipes
         self._read(child)
-        if pipes is not None and pipes.backlog and child.pipes is pipes:
+        if pipes is not None and pipes.backlog and not pipes.put_off and child.pipes is pipes:
+            pipes.put_off = True
             self._loop.forget(pipes.reports)
-            self._loop.defer(lambda: self._go_on(child, pipes))
+            self._loop.defer(self._blaming(child, lambda: self._go_on(child, pipes)))
 
     def _go_on(self, child: Child, pipes: ChildPipes) -> None:
         if child.pipes is not pipes:
@@ -101,9 +103,24 @@ class Wire:
         if pipes.backlog:
             self._read(child)
         if pipes.backlog:
-            self._loop.defer(lambda: self._go_on(child, pipes))
-        elif child.pipes is pipes and not pipes.ended:
+            self._loop.defer(self._blaming(child, lambda: self._go_on(child, pipes)))
+            return
+        pipes.put_off = False
+        if child.pipes is pipes and not pipes.ended:
             self.listen(child)
+
+    def _blaming(self, child: Child, function: Callable[[], None]) -> Callable[[], None]:
+        """The function, and if it fails it is the child's fault: what it has said can't be dealt with."""
+
+        def work() -> None:
+            try:
+                function()
+            except Exception as error:
+                if child.pipes is not None:
+                    self._refuse(child, child.pipes, ProtocolError(f"can't be dealt with: {type(error).__name__}"))
+                raise
+
+        return work
 
     def _fill(self, child: Child, pipes: ChildPipes) -> bool:
         """Read once; whether there may be more."""

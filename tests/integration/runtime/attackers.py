@@ -136,6 +136,29 @@ def do_excuse(channel: Channel, configure: dict) -> None:
     write(channel, READY + frame(messages.encode(messages.Failing(failure="signal", detail="not my doing"))))
 
 
+def do_straddle(channel: Channel, configure: dict) -> None:
+    """Many small frames that are no heartbeats, in the moment in which its heartbeat is due."""
+    rotated = frame(messages.encode(messages.Rotated(generation=1)))
+    write(channel, READY)
+    time.sleep(configure.get("offset", 0.99))
+    write(channel, rotated * 240)
+    time.sleep(600)
+
+
+def do_acquitted(channel: Channel, configure: dict) -> None:
+    """Silent for a little too long, then well, then an error elsewhere."""
+    write(channel, READY + BEAT)
+    a_slow_disk()
+    for _ in range(20):
+        write(channel, BEAT)
+        time.sleep(0.1)
+    raise RuntimeError("something else")
+
+
+def a_slow_disk() -> None:
+    time.sleep(1.3)
+
+
 def do_end_amidst(channel: Channel, configure: dict) -> None:
     """Says what it dies of after much else, all at once."""
     word = messages.Failing(failure="bad_token", detail="at last")

@@ -101,11 +101,16 @@ def do_poisoned(channel: Channel) -> int:
     """Ended by one update three times, then by another; each is given up by the incarnation after those."""
     incarnation = channel.configure.incarnation
     if incarnation in (4, 7):
-        for _ in range(2):
-            channel.send(messages.GaveUp(updates=1))
+        channel.send(messages.GaveUp(updates=1))
     if incarnation < 7:
         raise RuntimeError("an update breaks this child")
     return asyncio.run(_work(channel))
+
+
+def do_forgiven(channel: Channel) -> int:
+    """Says at every start that an update was to blame, and crashes."""
+    channel.send(messages.GaveUp(updates=1))
+    raise RuntimeError("an update breaks this child, it says")
 
 
 def a_function_that_hangs() -> None:

@@ -131,11 +131,12 @@ class Driver:
         self.outlet.tell(
             "measured",
             turn=loop.longest_turn,
-            turn_cpu=getattr(loop, "longest_turn_cpu", 0.0),
+            turn_own=loop.longest_turn_own,
+            waited=loop._queueing.waited(),
             lags=self.supervisor.lags,
             process_cpu=time.process_time(),
         )
-        loop.longest_turn = loop.longest_turn_cpu = 0.0
+        loop.longest_turn = loop.longest_turn_own = 0.0
         self.supervisor.lags = []
 
     def do_break(self, which: str) -> None:

@@ -16,6 +16,10 @@ from integration.runtime.daemons import Daemon, children_of, gone, wait_until
 STALL = 0.05
 """Seconds for which supervision may stall at most."""
 
+CROWDED = 100.0
+"""Of a thousand moments, those in which the supervisor could have run and had no processor. Its bots are nicer than it:
+so much is others' doing, and then trips and lags across processes tell of the machine."""
+
 POLICY = {"heartbeat_timeout": 1.0, "ready_timeout": 15.0, "stop_timeout": 0.2, "max_delay": 0.05, "intensity": 10_000}
 WELL = {"habit": "attackers.metronome", "policy": POLICY}
 WELLS = ("well0", "well1", "well2")
@@ -64,8 +68,9 @@ def attack(daemon, *habits: str, **configure: Any) -> Daemon:
 
 def judge(fleet: Daemon, seconds: float) -> dict[str, float]:
     """Go on for so long; nobody who is well may be harmed or kept waiting. Gives the figures, in milliseconds."""
-    trips, until = [], time.monotonic() + seconds
-    while time.monotonic() < until:
+    began, waited = time.monotonic(), fleet.measure()["waited"]
+    trips: list[float] = []
+    while time.monotonic() < began + seconds:
         trips.append(fleet.ping())
         threading.Event().wait(0.01)
     measured = fleet.measure()
@@ -74,17 +79,19 @@ def judge(fleet: Daemon, seconds: float) -> dict[str, float]:
     lags = measured["lags"]
     figures = {
         "turn": measured["turn"],
-        "turn_cpu": measured["turn_cpu"],
+        "turn_own": measured["turn_own"],
+        "waited": (measured["waited"] - waited) / (time.monotonic() - began),
         "lag": max(lags),
         "median lag": statistics.median(lags),
         "trip": max(trips),
         "median trip": statistics.median(trips),
     }
     figures = {name: round(value * 1e3, 1) for name, value in figures.items()}
-    # The machine may be busy with others: what takes long without taking the processor is not the supervisor's doing.
-    assert min(measured["turn"], measured["turn_cpu"]) < STALL, figures
-    assert statistics.median(lags) < STALL, figures
-    assert statistics.median(trips) < STALL, figures
+    # A turn is a stall of everybody, whatever it was spent on, but for the time that others had the processor.
+    assert measured["turn_own"] < STALL, figures
+    if figures["waited"] < CROWDED:
+        assert statistics.median(lags) < STALL, figures
+        assert statistics.median(trips) < STALL, figures
     return figures
 
 
@@ -93,7 +100,7 @@ def test_each_attacker_gets_its_verdict_and_nobody_else_notices(daemon):
     deaf = f"bad{list(VERDICTS).index('deaf')} deaf"
     verdicts: dict[str, tuple[str, str]] = {}
     deadline = time.monotonic() + 20
-    while len(verdicts) < len(VERDICTS):
+    while VERDICTS.keys() - verdicts.keys():
         assert time.monotonic() < deadline, VERDICTS.keys() - verdicts.keys()
         if "deaf" not in verdicts:
             fleet.say(f"adjust {deaf} 60000")
@@ -125,6 +132,21 @@ def test_each_attacker_gets_its_verdict_and_nobody_else_notices(daemon):
 )
 def test_ten_of_a_kind_at_once_stall_nobody(daemon, habit: str):
     judge(attack(daemon, *[habit] * 10), 1.0)
+
+
+def test_ten_that_talk_of_something_else_when_their_heartbeat_is_due_stall_nobody(daemon):
+    """Their backlogs are put off when their deadlines have them looked at."""
+    fleet = daemon(
+        **dict.fromkeys(WELLS, WELL),
+        **{
+            f"bad{number}": {"habit": "attackers.straddle", "policy": POLICY, "offset": 0.95 + number * 0.01}
+            for number in range(10)
+        },
+    )
+    fleet.wait_running(*WELLS)
+    fleet.measure()
+    judge(fleet, 4.0)
+    assert not [entry for entry in fleet.seen if entry["event"] == "an error of the supervisor itself"]
 
 
 def test_ten_that_send_all_they_may_in_the_same_moment_stall_nobody(daemon):

@@ -47,6 +47,15 @@ def test_each_way_of_hanging_is_found_in_time_and_its_stacks_name_the_function(d
         assert place in fleet.log(habit)
 
 
+def test_what_an_acquitted_bot_wrote_explains_no_later_death(daemon):
+    policy = {**POLICY, "dump_timeout": 5.0}
+    fleet = daemon(late={"habit": "attackers.acquitted", "policy": policy})
+    death = fleet.wait_death("late")
+    assert (death["failure"], death["stacks"]) == ("crash", "")
+    states = [entry["event"] for entry in fleet.seen if entry["event"].startswith("bot ")]
+    assert states[:4] == ["bot starting", "bot running", "bot failed", "bot running"]
+
+
 def _again(entry, running: set[str]) -> set[str]:
     if entry.get("event") == "bot running" and entry["incarnation"] == 2:
         running.add(entry["name"])

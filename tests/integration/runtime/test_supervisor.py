@@ -63,8 +63,16 @@ def test_a_bot_that_beats_before_it_is_killed_is_let_live(daemon):
 def test_deaths_by_updates_that_were_given_up_do_not_add_up_to_quarantine(daemon):
     fleet = daemon(poisoned={"habit": "poisoned", "policy": {"intensity": 5, "max_delay": 0.05}})
     fleet.wait_state("poisoned", "running", incarnation=7)
-    said = [entry for entry in fleet.seen if entry["event"] == "updates given up, failures pardoned"]
-    assert [(entry["bot"], entry["updates"]) for entry in said] == [("poisoned", 1)] * 2
+    said = [entry for entry in fleet.seen if entry["event"] == "updates given up"]
+    assert [(entry["bot"], entry["failures_pardoned"]) for entry in said] == [("poisoned", True)] * 2
+
+
+def test_a_bot_that_always_blames_updates_is_quarantined_all_the_same(daemon):
+    fleet = daemon(forgiven={"habit": "forgiven", "policy": {"intensity": 5, "max_delay": 0.02}})
+    entry = fleet.wait_state("forgiven", "quarantined")
+    assert "6 failures within 60 s" in entry["reason"]
+    # Three pardons, each asked for by the incarnation after a failure that it then forgets; then six failures.
+    assert entry["incarnation"] <= 3 + 6
 
 
 def test_a_stopped_process_counts_as_hung(daemon):

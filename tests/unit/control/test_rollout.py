@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -160,6 +162,15 @@ def test_the_binomial_tail_is_right():
     assert _at_least(3, 3, 0.05) == pytest.approx(0.05**3)
     assert _at_least(1, 2, 0.5) == pytest.approx(0.75)
     assert _at_least(60, 100, 0.5) == pytest.approx(0.0284, abs=1e-4)
+
+
+def test_what_a_bot_claims_of_itself_costs_no_time():
+    began = time.process_time()
+    assert fall(WELL, Tally(0.7e15, 0.3e15)) is not None
+    assert fall(WELL, Tally(1e15, 0)) is None
+    wild = bot(counters={"handled": -5.0, "handler_failures": float("inf")})
+    assert Tally.of(wild) == Tally(0.0, 1e9)
+    assert time.process_time() - began < 0.5
 
 
 @given(st.integers(0, 10_000), st.integers(0, 500), st.integers(0, 200))
