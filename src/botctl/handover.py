@@ -119,6 +119,12 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     openai_base_url: str = ""
     api_listen: str = ""
     """host:port for the API and /metrics beside the Unix socket; empty for none."""
+    api_token: str = ""
+    """What a command over the Unix socket has to show."""
+    uid_base: int = 0
+    uid_count: int = 0
+    private: list[str] = []
+    """Files with secrets that no bot may read, wherever they stand."""
     log_format: str = "json"
     log_level: str = "INFO"
     own_redis: bool = False

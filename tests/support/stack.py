@@ -149,7 +149,9 @@ class Stack:
 
     def metrics(self) -> str:
         """The body of /metrics."""
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.data / "run" / "api.sock"))) as client:
+        transport = httpx.HTTPTransport(uds=str(self.data / "run" / "api.sock"))
+        shown = {"Authorization": f"Bearer {(self.data / 'api.token').read_text()}"}
+        with httpx.Client(transport=transport, headers=shown) as client:
             return client.get("http://botctl/metrics", timeout=10).raise_for_status().text
 
     def sandbox(self) -> SandboxClient:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest, RolloutRequest
 from botctl.api.service import ControlService, Verb
+from botctl.api.token import TokenDemanded
 from botctl.control.views import (
     AppliedBody,
     CommandBody,
@@ -38,12 +39,16 @@ _STATUS = {
 }
 
 
-def create_app(service: ControlService, *, version: str = "0", commands: bool = True) -> FastAPI:
+def create_app(service: ControlService, *, version: str = "0", commands: bool = True, token: str = "") -> FastAPI:
     """The application; `commands=False` leaves only what reads: status, health, metrics.
 
-    An application with commands belongs on a socket that only the operator can open: it asks nobody who they are.
+    With a token, whoever asks anything has to show it (`Authorization: Bearer`). One with commands belongs on a socket
+    that only the operator can open, and has a token, which the operator's bots can't read although they may be of the
+    same uid.
     """
     app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    if token:
+        app.add_middleware(TokenDemanded, token=token)
     app.include_router(_reading(service))
     if commands:
         app.include_router(_commanding(service))

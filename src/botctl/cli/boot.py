@@ -75,6 +75,10 @@ class BootPayload(msgspec.Struct, frozen=True, kw_only=True):
     log_format: str = "json"
     log_level: str = "INFO"
     foreground: bool = True
+    uid_base: int = 0
+    uid_count: int = 0
+    private: list[str] = []
+    """Files with secrets that no bot may read, wherever they stand."""
     fail_with_fleet: bool = False
     """End with exit code 1 once every wanted bot is quarantined."""
     control_options: dict[str, Any] = {}

@@ -6,6 +6,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -90,7 +91,9 @@ class ApiClient:
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = _UnixConnection(self.note.socket, timeout)
         content = None if body is None else (body if isinstance(body, bytes) else json.dumps(body).encode())
-        headers = {"Content-Type": "application/json"} if content is not None else {}
+        headers = {"Authorization": f"Bearer {self._token()}"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
         try:
             connection.request(verb, path, content, headers)
             return connection, connection.getresponse()
@@ -102,6 +105,18 @@ class ApiClient:
         except (http.client.HTTPException, OSError) as error:
             connection.close()
             raise self._away() from error
+
+    def _token(self) -> str:
+        file = DataFolder(Path(self.note.data_dir)).api_token
+        try:
+            return file.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            return ""  # a daemon of an earlier release has none; others refuse
+        except (OSError, UnicodeDecodeError) as error:
+            raise RefusedError(
+                f"you may not command the daemon on {self.note.data_dir}: {file} can't be read",
+                hint="Run this as the user who started it.",
+            ) from error
 
     def _away(self) -> ControlAwayError:
         if self.note.state == "starting":

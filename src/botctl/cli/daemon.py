@@ -65,6 +65,7 @@ class Daemon:
         self._logs = LogKeeper(folder.path / "logs", redact=self._redact)
         self._started = time.time()
         self._socket = folder.socket_path()
+        self._api_token = ""
         self._control_config: ControlConfig | None = None
         self._failure: str | None = None
         self._services: dict[str, str] = {}
@@ -84,7 +85,6 @@ class Daemon:
     def run(self) -> int:
         """Until told to stop. Returns the exit code."""
         linux.adopt_orphans()
-        linux.undumpable()
         self._logs.start()
         self.supervisor.install_signals()
         self.log("info", "daemon starting", version=__version__, data_dir=str(self._folder.path))
@@ -92,6 +92,8 @@ class Daemon:
             self.log("info", "control groups", home=str(self._groups.home), limits=sorted(self._groups.controllers))
         try:
             self._write_note("starting")
+            self._api_token = self._folder.new_api_token()
+            self._redactor.add(self._api_token)
             self._start_servers()
         except BotctlError as error:
             self.boot_failed(_in_full(error))
@@ -200,6 +202,10 @@ class Daemon:
             master_keys=masters.text(),
             master_source=payload.master_source,
             api_listen=payload.api_listen,
+            api_token=self._api_token,
+            uid_base=payload.uid_base,
+            uid_count=payload.uid_count,
+            private=payload.private,
             log_format=payload.log_format,
             log_level=payload.log_level,
             options=payload.control_options,
@@ -232,6 +238,7 @@ class Daemon:
             keys=child.keys,
             previous_failure=child.record.previous_failure.value if child.record.previous_failure is not None else "",
             code=child.source.code,
+            isolation=child.isolation,
         )
 
     def _master_keys(self, given: ControlConfig) -> str:
@@ -359,6 +366,8 @@ def _raise_open_files() -> None:
 
 def main() -> int:
     """Read the boot document, be the daemon."""
+    linux.undumpable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # of all that it starts, too
     setproctitle.setproctitle("botctl: supervisor")
     _raise_open_files()
     notifier = Notifier()  # before anything is started that could inherit what it takes out of the environment

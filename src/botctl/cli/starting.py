@@ -26,7 +26,7 @@ from botctl.fleet import Fleet, load_fleet
 from botctl.fleet.load import referenced_variables
 from botctl.security import master_keys
 from botctl.settings.model import Settings
-from botctl.settings.places import DataFolder
+from botctl.settings.places import DataFolder, settings_file
 
 START_TIMEOUT = 180.0
 """Seconds until the API must answer: a first start makes a database cluster."""
@@ -67,6 +67,9 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         master_keys=masters.keys.text() if masters is not None else "",
         master_source=masters.source.value if masters is not None else master_keys.Source.FILE.value,
         api_listen=settings.api_listen,
+        uid_base=settings.uid_base,
+        uid_count=settings.uid_count,
+        private=[str(file.resolve()) for file in (settings_file(),) if file is not None],
         log_format=settings.log_format.value,
         log_level=settings.log_level.value,
         foreground=foreground,

@@ -59,6 +59,10 @@ class Assembly:
             openai_api_key=config.openai_api_key,
             openai_base_url=config.openai_base_url,
             log_format=config.log_format,
+            data_dir=config.data_dir,
+            private=tuple(config.private),
+            uid_base=config.uid_base,
+            uid_count=config.uid_count,
         )
         self.bus = BusKeeper(BusAdmin(self._redis, topology, keeps_users=config.own_redis), on_lost=self._redis_lost)
         code = CodeKeeper(Path(config.data_dir) / "code")

@@ -21,6 +21,21 @@ class Passwords:
     previous_redis: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confines:
+    """How one bot's process is to be isolated (`messages.Isolation`)."""
+
+    level: str
+    home: str
+    data: str
+    folder: str
+    private: tuple[str, ...]
+    read: tuple[str, ...]
+    write: tuple[str, ...]
+    uid_base: int
+    uid_count: int
+
+
 @dataclass(frozen=True, slots=True)
 class WantedBot:
     """One bot as the supervisor shall run it. It is restarted when `digest` changes."""
@@ -39,6 +54,7 @@ class WantedBot:
     enabled: bool
     secrets: tuple[str, ...] = field(repr=False)
     passwords: Passwords | None = None
+    isolation: Confines | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +97,10 @@ class BotSight:
     """How often it has failed, of its own doing, since the supervisor knows it; being recycled is no failure."""
     shut_away: bool = False
     """Whether its quarantine was wished for, by an operator or by threat detection."""
+    isolation: str = ""
+    """Level of its process: `uid`, `landlock`, `none`; empty without a process."""
+    isolation_note: str = ""
+    uid: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

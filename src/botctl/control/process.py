@@ -180,7 +180,8 @@ async def _receive(
 
 async def _serve(assembly: Assembly, config: ControlConfig) -> list[tuple[asyncio.Task[None], Server]]:
     """Serve the API. Raises BotctlError when the socket can't be had; a TCP address may be taken, that is told."""
-    made = [(create_app(assembly.service, version=config.version), unix_socket(Path(config.socket)))]
+    commanding = create_app(assembly.service, version=config.version, token=config.api_token)
+    made = [(commanding, unix_socket(Path(config.socket)))]
     if config.api_listen:
         # Whoever reaches a TCP port is nobody in particular: they may look, not command.
         reading = create_app(assembly.service, version=config.version, commands=False)
@@ -235,6 +236,7 @@ def _child(bot: WantedBot) -> messages.BotChild:
         enabled=bot.enabled,
         credentials=_credentials(bot.passwords) if bot.passwords is not None else None,
         secrets=list(bot.secrets),
+        isolation=msgspec.convert(bot.isolation, messages.Isolation | None, from_attributes=True),
     )
 
 
@@ -244,7 +246,7 @@ def _credentials(passwords: Passwords) -> messages.Credentials:
 
 def _secrets(config: ControlConfig) -> list[str]:
     found = [config.database.password, config.openai_api_key, unquote(urlsplit(config.redis_url).password or "")]
-    return [secret for secret in found if secret]
+    return [secret for secret in (*found, config.api_token) if secret]
 
 
 def _in_full(error: BotctlError) -> str:

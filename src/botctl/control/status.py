@@ -85,6 +85,9 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         wanted=bot.wanted,
         code=bot.code.rpartition("/")[2],
         shut_away=bot.shut_away,
+        isolation=bot.isolation or None,
+        isolation_note=bot.isolation_note,
+        uid=bot.uid or None,
         held_back=bot.state == "backoff" and is_held_back(bot.reason),
         counters=bot.counters,
     )

@@ -58,6 +58,12 @@ class BotView(View):
     """Whether it was quarantined on purpose, by an operator or by threat detection."""
     held_back: bool = False
     """Whether the fleet breaker holds its restart back."""
+    isolation: str | None = None
+    """How its process is kept from others: `uid`, `landlock` or `none`; null without a process."""
+    isolation_note: str = ""
+    """What of isolation could not be had, and why."""
+    uid: int | None = None
+    """Its own uid; null without one."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
-from botctl.control.ports import Passwords, WantedBot
+from botctl.control.ports import Confines, Passwords, WantedBot
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor
+from botctl.settings.places import DataFolder
 
 _LIVE_LIMITS = ("concurrent_chats", "attempts")
 """Limits that the bot itself keeps to."""
@@ -33,6 +35,10 @@ class Surroundings:
     openai_api_key: str
     openai_base_url: str
     log_format: str
+    data_dir: str = ""
+    private: tuple[str, ...] = ()
+    uid_base: int = 0
+    uid_count: int = 0
 
 
 def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Passwords | None) -> WantedBot:
@@ -70,6 +76,22 @@ def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Pas
         enabled=spec.enabled,
         secrets=_secrets(spec, around),
         passwords=passwords,
+        isolation=_confines(spec, fleet, around),
+    )
+
+
+def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:
+    folder = Path(fleet.folder or "/")
+    return Confines(
+        level=spec.isolation.value,
+        home=str(DataFolder(Path(around.data_dir)).bots / str(spec.bot_id)) if around.data_dir else "",
+        data=around.data_dir,
+        folder=str(folder) if fleet.folder is not None and spec.handlers is not None else "",
+        private=(*fleet.private, *around.private),
+        read=tuple(str(folder / path) for path in spec.files.read),
+        write=tuple(str(folder / path) for path in spec.files.write),
+        uid_base=around.uid_base,
+        uid_count=around.uid_count,
     )
 
 

@@ -19,7 +19,7 @@ from botctl.fleet.model import BotSpec, Fleet
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _UNSET = "\0unset"
 """Stands for a variable that has been reported as missing, so that what lacks it isn't reported again."""
-_MERGED = ("assistant", "access", "limits", "restart", "recycle")
+_MERGED = ("assistant", "access", "limits", "restart", "recycle", "files")
 
 KeyPath = tuple[str | int, ...]
 
@@ -48,7 +48,8 @@ def load_fleet(path: Path, env: Mapping[str, str]) -> Fleet:
         ) from error
     except UnicodeDecodeError as error:
         raise InvalidFileError([Problem(str(path), None, "", f"is not UTF-8: {error.reason}")]) from error
-    return parse_fleet(text, file=str(path), folder=path.resolve().parent, env=env)
+    fleet = parse_fleet(text, file=str(path), folder=path.resolve().parent, env=env)
+    return fleet.model_copy(update={"private": (str(path.resolve()), *fleet.private)})
 
 
 def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -> Fleet:
@@ -92,7 +93,7 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
     if problems:
         unique = sorted(set(problems), key=lambda item: (item.line or 0, item.key))
         raise InvalidFileError(unique, hint="Nothing was changed. Correct the file and run the command again.")
-    return Fleet(bots=tuple(bots), folder=str(folder))
+    return Fleet(bots=tuple(bots), folder=str(folder), private=_token_files(defaults, entries, folder))
 
 
 def referenced_variables(text: str) -> frozenset[str]:
@@ -232,6 +233,11 @@ def _wording(kind: str, message: str) -> str:
         return "is missing"
     message = message.removeprefix("Value error, ")
     return message[:1].lower() + message[1:]
+
+
+def _token_files(defaults: dict[str, Any], entries: list[Any], folder: Path) -> tuple[str, ...]:
+    named = [entry.get("token_file") for entry in (defaults, *entries) if isinstance(entry, dict)]
+    return tuple(str(folder / Path(name).expanduser()) for name in dict.fromkeys(named) if isinstance(name, str))
 
 
 def _read_token(folder: Path, value: Any, path: KeyPath, problem: Any) -> str | None:

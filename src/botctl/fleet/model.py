@@ -142,6 +142,26 @@ class Limits(_Model):
         return self.memory_soft if self.memory_soft is not None else int(self.memory * SOFT_SHARE)
 
 
+class IsolationLevel(StrEnum):
+    """How a bot's process is kept from others; `auto` is the best that the machine allows."""
+
+    AUTO = "auto"
+    UID = "uid"
+    LANDLOCK = "landlock"
+    NONE = "none"
+
+
+class Files(_Model):
+    """Paths that a bot may use besides what it needs; relative ones count from the fleet file's folder."""
+
+    read: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="Files and folders it may read, and run what stands there."
+    )
+    write: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        default=(), description="Folders it may keep files in, and files it may change, besides its own folder."
+    )
+
+
 class Recycle(_Model):
     """When a bot that is well is started anew, each give or take a tenth; a remedy for slow leaks."""
 
@@ -186,6 +206,8 @@ class BotSpec(_Model):
     limits: Limits = Limits()
     restart: Restart = Restart()
     recycle: Recycle = Recycle()
+    isolation: IsolationLevel = IsolationLevel.AUTO
+    files: Files = Files()
     subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND
@@ -226,10 +248,14 @@ class BotSpec(_Model):
 
 
 class Fleet(_Model):
-    """All bots of a fleet file, in its order. `folder` is where handler packages are looked for."""
+    """All bots of a fleet file, in its order. `folder` is where handler packages are looked for.
+
+    `private` are files with secrets, which no bot may read: the fleet file and those of tokens.
+    """
 
     bots: tuple[BotSpec, ...] = ()
     folder: str | None = None
+    private: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _names_and_ids_are_unique(self) -> Self:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from botctl.runtime import cgroup_files, linux, messages, stacks, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
+from botctl.runtime.confinement.confine import confine, report
 from botctl.runtime.spawn import NICENESS, SpawnRequest
 
 Entry = Callable[[Channel], int]
@@ -50,6 +51,10 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     channel: Channel | None = None
     try:
         channel = Channel(commands, reports)
+        if (wish := channel.configure.isolation) is not None:
+            outcome = confine(wish, channel.configure.code, request.cgroup)
+            report(outcome)
+            channel.send(outcome)
         code = _load(request.entry)(channel)
     except ChannelClosedError:
         code = 0

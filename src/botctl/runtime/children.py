@@ -66,6 +66,9 @@ class Child:
     limits: Limits = Limits()
     digest: str = ""
     """Of the configuration it was last given."""
+    isolation: messages.Isolation | None = None
+    isolated: messages.Isolated | None = None
+    """What its process has said of it; None until it has."""
     source: messages.Source = field(default_factory=messages.Source)
     """What its next incarnation is made of."""
     forked_from: int = 0

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import secrets
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,19 @@ class DataFolder:
             return usual
         self._socket_folder = Path(tempfile.mkdtemp(prefix="botctl-"))
         return self._socket_folder / "api.sock"
+
+    def new_api_token(self) -> str:
+        """A new token for the commands, in `api.token`, which only we can read. Raises OSError."""
+        token = secrets.token_urlsafe(32)
+        fresh = self.path / ".api.token.new"
+        fresh.unlink(missing_ok=True)
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(descriptor, token.encode())
+        finally:
+            os.close(descriptor)
+        fresh.replace(self.path / "api.token")
+        return token
 
     def write_note(self, **fields: Any) -> None:
         """Replace `run/daemon.json`: what the commands need to know of this daemon."""

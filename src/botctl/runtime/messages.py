@@ -29,6 +29,26 @@ class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 # --- supervisor -> any child ---------------------------------------------------------------------------------------
 
 
+class Isolation(msgspec.Struct, frozen=True, kw_only=True):
+    """How a bot's process is to be kept from others, and what it may use all the same (`runtime.confinement`)."""
+
+    level: str = "auto"  # auto | uid | landlock | none
+    home: str = ""
+    """The bot's own folder; empty for none."""
+    data: str = ""
+    """The data folder, closed to bots but for their own."""
+    folder: str = ""
+    """Where its handlers are, readable but for what is private."""
+    private: list[str] = []
+    """Files that no bot may read, wherever they stand."""
+    read: list[str] = []
+    write: list[str] = []
+    """What the fleet file allows besides."""
+    uid_base: int = 0
+    uid_count: int = 0
+    """The range of the bots' own uids."""
+
+
 class Configure(Message, frozen=True):
     """First frame of an incarnation: all the child may know. `config` is JSON for the child's own entry."""
 
@@ -42,6 +62,8 @@ class Configure(Message, frozen=True):
     """A `Failure` value: how the incarnation before this one failed; empty when it did not, or nobody knows."""
     code: str = ""
     """Folder of the copy of the handlers' code to run (`Source`); empty for what stands beside the fleet file."""
+    isolation: Isolation | None = None
+    """None for a child that is one of ours."""
 
 
 class Stop(Message, frozen=True):
@@ -91,6 +113,16 @@ class Heartbeat(Message, frozen=True):
     reason: str = ""
     gauges: dict[str, float] = {}
     counters: dict[str, float] = {}
+
+
+class Isolated(Message, frozen=True):
+    """A bot's first word, before any code of its own runs: how far it is isolated. Later ones count for nothing."""
+
+    level: str  # uid | landlock | none
+    note: str = ""
+    """What could not be had, and why; empty when there is nothing to say."""
+    uid: int = 0
+    """Its own uid; 0 without one."""
 
 
 class Failing(Message, frozen=True):
@@ -183,6 +215,7 @@ class BotChild(msgspec.Struct, frozen=True, kw_only=True):
     """What must never stand in a log: its token, its completion key, its data keys."""
     keys: list[Key] = []
     """Its data keys; empty for those the supervisor has."""
+    isolation: Isolation | None = None
 
 
 class Desired(Message, frozen=True):
@@ -290,6 +323,11 @@ class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How often it has failed, of its own doing, since the supervisor knows it; being recycled is no failure."""
     shut_away: bool = False
     """Whether its quarantine was wished for, by an operator or by threat detection."""
+    isolation: str = ""
+    """Level of its process: `uid`, `landlock`, `none`; empty without a process, or before it is known."""
+    isolation_note: str = ""
+    uid: int = 0
+    """Its own uid; 0 without one."""
 
 
 class ForkserverStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -371,7 +409,7 @@ class Reload(Message, frozen=True):
 
 
 Downward = Configure | Stop | Rotate | Rekey | Adjust | CommandResult | Snapshot | Lifecycle | Reload
-Upward = Ready | Heartbeat | Failing | Rotated | GaveUp | SetupDone
+Upward = Isolated | Ready | Heartbeat | Failing | Rotated | GaveUp | SetupDone
 ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing | Assign | Generation
 
 _encoder = msgspec.json.Encoder()

@@ -69,6 +69,10 @@ class Reports:
                     raise ProtocolError(f"{message.failure.value} is not for a child to say")
                 detail = self._redacted(message.detail)[:2000]
                 self._dispatcher.dispatch(child, events.LastWords(message.failure, detail))
+            case messages.Isolated():
+                # Said before it runs code of its own; whatever follows may be made up.
+                if child.isolation is not None and child.isolated is None:
+                    child.isolated = message
             case messages.GaveUp(updates=n):
                 self._pardon(child, n)
             case messages.Rotated(generation=generation):

@@ -69,6 +69,7 @@ class Snapshots:
 def _bot_status(child: Child, now: float) -> messages.BotStatus:
     record = child.record
     alive = record.state in HAS_PROCESS
+    isolated = child.isolated if alive else None
     return messages.BotStatus(
         name=child.name,
         bot_id=child.key,
@@ -92,6 +93,9 @@ def _bot_status(child: Child, now: float) -> messages.BotStatus:
         assigned=child.source.generation,
         failures=child.failures,
         shut_away=record.shut_away,
+        isolation=isolated.level if isolated is not None else "",
+        isolation_note=isolated.note if isolated is not None else "",
+        uid=isolated.uid if isolated is not None else 0,
     )
 
 

@@ -97,6 +97,7 @@ class Starter:
         token = self._last_request
         child.wall_started, child.asked_at = time.time(), strangers.now()
         child.reaped = False
+        child.isolated = None
         child.gauges, child.counters, child.heartbeat_at, child.note = {}, {}, None, ""
         child.allowance, child.last_words = Allowance(FRAMES_PER_SECOND), 0
         child.woken = child.dumped = False

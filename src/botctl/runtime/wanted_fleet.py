@@ -79,6 +79,7 @@ class WantedFleet:
             # It is to be restarted with what the operator has now; what it was rolled back to is over.
             child.digest, child.source = bot.digest, messages.Source()
         child.config = msgspec.Raw(bytes(bot.config))
+        child.isolation = bot.isolation
         child.record = self._machine.set_policy(bot.bot_id, policy)
         if bot.credentials is not None:
             child.credentials = bot.credentials

@@ -54,6 +54,13 @@ class Settings(BaseSettings):
     api_listen: str = Field(
         default="", description="host:port for the readable part of the API and for /metrics; empty for none."
     )
+    uid_base: int = Field(
+        default=0x70000000,
+        ge=1000,
+        le=2**32 - 3,
+        description="The first of the uids that bots get, one each, when the daemon is root.",
+    )
+    uid_count: int = Field(default=2**27, ge=1, le=2**31, description="How many uids there are from uid_base.")
     fail_with_fleet: bool = Field(
         default=False, description="End the daemon with exit code 1 once every wanted bot is quarantined."
     )

@@ -42,6 +42,16 @@ class DataFolder:
         return self.run / "boot-error.txt"
 
     @property
+    def api_token(self) -> Path:
+        """What a command has to show to the daemon."""
+        return self.root / "api.token"
+
+    @property
+    def bots(self) -> Path:
+        """Where each bot has a folder of its own."""
+        return self.root / "bots"
+
+    @property
     def logs(self) -> Path:
         """Folder of the rotated logs."""
         return self.root / "logs"

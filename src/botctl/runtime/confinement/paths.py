@@ -1,0 +1,185 @@
+"""Which files a bot may read, run and write, as Landlock's rules: what its process needs, and what its fleet file adds.
+
+A rule is about what stands beneath a path, and can't take back a part of another one. So a folder in which something
+private stands is never allowed as a whole: what it holds is allowed entry by entry, as it is when the bot starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import ssl
+import sys
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from botctl.runtime.confinement.landlock import KEEP, LIST, READ, RUN, USE, Access
+from botctl.runtime.messages import Isolation
+
+
+class Rule(NamedTuple):
+    """Allow `access` beneath `path`."""
+
+    path: str
+    access: Access
+
+
+OURS = ("api.token", "bots", "code", "logs", "master.key", "postgres", "run", "valkey")
+"""What stands in a data folder; named one by one for the case that handlers stand in it too."""
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
+
+_CONFIGURATION = (
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/ca-certificates",
+    "/var/lib/ca-certificates",
+    "/etc/crypto-policies",
+    "/etc/fonts",
+    "/proc/sys",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/uptime",
+    "/proc/version",
+    "/proc/filesystems",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
+)
+
+REPLACED = (
+    "/etc/resolv.conf",
+    "/etc/hosts",
+    "/etc/nsswitch.conf",
+    "/etc/host.conf",
+    "/etc/gai.conf",
+    "/etc/services",
+    "/etc/protocols",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/mime.types",
+    "/etc/os-release",
+    "/etc/ld.so.cache",
+)
+"""Single files. Editors and network managers put new ones in their place, which a process that runs may not read."""
+
+_DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+_SHARED_MEMORY = "/dev/shm"
+_FILE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "TZDIR")
+_PATH_VARIABLES = ("LD_LIBRARY_PATH", "SSL_CERT_DIR")
+
+
+def rules(wish: Isolation, code: str, cgroup: str, *, shared_memory: bool) -> Iterator[Rule]:
+    """Everything that one bot is allowed. `code` is the copy of its handlers' code that it is to run, if any.
+
+    `shared_memory` only where files of others there are closed to it by their owner.
+    """
+    private = private_paths(wish)
+    for root in (*_SYSTEM, *installed()):
+        yield from beneath(root, RUN, private)
+    for root in imported():
+        yield from beneath(root, READ, private)
+    for path in (*_CONFIGURATION, *REPLACED, *_from_environment(), *certificates(), *_resolver(), code, cgroup):
+        if path:
+            yield Rule(path, READ)
+    yield from (Rule(path, USE) for path in _DEVICES)
+    yield Rule(f"/proc/{os.getpid()}", READ)
+    if wish.folder:
+        yield from handlers(wish.folder, private)
+    for path in wish.read:
+        yield from beneath(path, RUN, private)
+    for path in wish.write:
+        yield from beneath(path, KEEP, private)
+    if shared_memory:
+        yield Rule(_SHARED_MEMORY, KEEP)
+    if wish.home:
+        yield Rule(wish.home, KEEP)
+
+
+def installed() -> list[str]:
+    """Where the interpreter and its packages stand."""
+    return list(dict.fromkeys((sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix)))
+
+
+def imported() -> list[str]:
+    """Where modules are imported from, besides."""
+    below = tuple(f"{prefix}/" for prefix in installed())
+    return [path for path in sys.path if os.path.isabs(path) and not path.startswith(below)]
+
+
+def certificates() -> list[str]:
+    """Where OpenSSL looks for certificates, and where links there lead to."""
+    paths = ssl.get_default_verify_paths()
+    found = (paths.cafile, paths.capath, paths.openssl_cafile, paths.openssl_capath)
+    return [os.path.realpath(path) for path in found if path]
+
+
+def handlers(folder: str, private: Iterable[str]) -> Iterator[Rule]:
+    """The folder of the fleet file: all but what is private or hidden; also what links right in it lead to."""
+    private = set(private)
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                private.add(os.path.realpath(entry.path))
+            elif entry.is_symlink():
+                target = os.path.realpath(entry.path)
+                if not _holds(target, private) and not _is_beneath(target, private):
+                    yield Rule(target, RUN)
+    yield from beneath(folder, RUN, private)
+
+
+def private_paths(wish: Isolation) -> set[str]:
+    """What no rule may open, but one for just that path: the data folder, the fleet file, token files, settings."""
+    found = {os.path.realpath(path) for path in wish.private}
+    if wish.data:
+        data = os.path.realpath(wish.data)
+        found |= {data, *(os.path.join(data, name) for name in OURS)}
+    return found
+
+
+def beneath(root: str, access: Access, private: Iterable[str]) -> Iterator[Rule]:
+    """A rule for `root`, or, when something private stands beneath it, rules for all else that it holds.
+
+    Names in it can be listed then, whatever they are: an import needs that.
+    """
+    real = os.path.realpath(root)
+    within = [path for path in private if path.startswith(real.rstrip("/") + "/")]
+    if not within:
+        yield Rule(real, access)
+        return
+    yield Rule(real, access & LIST)
+    with contextlib.suppress(OSError), os.scandir(real) as entries:
+        for entry in entries:
+            if entry.path not in within and not entry.is_symlink():
+                yield from beneath(entry.path, access, within)
+
+
+def _holds(path: str, private: Iterable[str]) -> bool:
+    return any(one == path or one.startswith(path.rstrip("/") + "/") for one in private)
+
+
+def _is_beneath(path: str, private: Iterable[str]) -> bool:
+    return any(path.startswith(one + "/") for one in private)
+
+
+def _from_environment() -> Iterator[str]:
+    for name in _FILE_VARIABLES:
+        if value := os.environ.get(name):
+            yield value
+    for name in _PATH_VARIABLES:
+        yield from filter(os.path.isabs, os.environ.get(name, "").split(":"))
+
+
+def _resolver() -> Iterator[str]:
+    """The folder that /etc/resolv.conf leads to, where that is one of the resolver's own."""
+    folder = os.path.dirname(os.path.realpath("/etc/resolv.conf"))
+    if folder.startswith(("/run/", "/var/run/")):
+        yield folder
