@@ -23,7 +23,10 @@ class OperatorError(Exception):
 
 @web.middleware
 async def operator_errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Turn OperatorError and FaultError into JSON answers."""
+    """Turn OperatorError and FaultError below `/sandbox` into JSON answers; elsewhere the emulator answers itself."""
+    if not request.path.startswith("/sandbox/"):
+        emulated: web.StreamResponse = await handler(request)
+        return emulated
     try:
         response: web.StreamResponse = await handler(request)
     except OperatorError as error:

@@ -41,7 +41,7 @@ class CompletionWorld:
 
 def completion_app(world: CompletionWorld) -> web.Application:
     """The whole emulator as one aiohttp application."""
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_only_for_operators])
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[operator_errors])
     server = Server(world)
     app.router.add_post("/v1/responses", server.responses)
     app.router.add_post("/v1/chat/completions", server.chat)
@@ -50,15 +50,6 @@ def completion_app(world: CompletionWorld) -> web.Application:
     add_shared_routes(app, "completion", world.faults, world.calls)
     app.router.add_route("*", "/{anything:.*}", server.nowhere)
     return app
-
-
-@web.middleware
-async def _only_for_operators(request: web.Request, handler: Any) -> web.StreamResponse:
-    if request.path.startswith("/sandbox/"):
-        operated: web.StreamResponse = await operator_errors(request, handler)
-        return operated
-    response: web.StreamResponse = await handler(request)
-    return response
 
 
 class Server:

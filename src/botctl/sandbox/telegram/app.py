@@ -27,7 +27,7 @@ BODY_LIMIT = 64 * 1024 * 1024
 def telegram_app(world: World) -> web.Application:
     """The whole emulator as one aiohttp application. Run it with `handler_cancellation=True`: the place of a poller
     that is gone is freed by cancelling its handler."""
-    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[_only_for_operators])
+    app = web.Application(client_max_size=BODY_LIMIT, middlewares=[operator_errors])
     calls = Calls(world)
     app.router.add_route("*", "/bot{token:[^/]+}/{method:[^/]+}", calls.handle)
     app.router.add_get("/file/bot{token:[^/]+}/{path:.+}", calls.download)
@@ -35,15 +35,6 @@ def telegram_app(world: World) -> web.Application:
     add_operator_routes(app, world)
     app.router.add_route("*", "/{anything:.*}", calls.nowhere)
     return app
-
-
-@web.middleware
-async def _only_for_operators(request: web.Request, handler: Any) -> web.StreamResponse:
-    if request.path.startswith("/sandbox/"):
-        operated: web.StreamResponse = await operator_errors(request, handler)
-        return operated
-    response: web.StreamResponse = await handler(request)
-    return response
 
 
 class Calls:
