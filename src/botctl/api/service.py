@@ -6,18 +6,7 @@ from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Protocol
 
-from botctl.control.views import (
-    AppliedBody,
-    CommandBody,
-    DeathsBody,
-    EventBody,
-    HealthBody,
-    LoginBody,
-    RolloutBody,
-    RolloutLine,
-    RunBody,
-    StatusBody,
-)
+from botctl.control import views
 from botctl.fleet import Fleet
 
 
@@ -33,60 +22,60 @@ class Verb(StrEnum):
 class ControlService(Protocol):
     """Every method may raise a BotctlError; its exit code decides the HTTP status."""
 
-    async def status(self) -> StatusBody:
+    async def status(self) -> views.StatusBody:
         """The fleet as the supervisor sees it; works without database and Redis."""
         ...
 
     async def apply(
         self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
-    ) -> AppliedBody:
+    ) -> views.AppliedBody:
         """Make this the wanted fleet. Raises when the database is away; nothing is changed then."""
         ...
 
-    async def reload(self) -> AppliedBody:
+    async def reload(self) -> views.AppliedBody:
         """Read the fleet file again and apply it."""
         ...
 
-    async def command(self, verb: Verb, name: str) -> CommandBody:
+    async def command(self, verb: Verb, name: str) -> views.CommandBody:
         """Pass a command to the supervisor; an empty name means every bot. Raises NoSuchBotError.
 
         Releasing every bot leaves those that were shut away on purpose.
         """
         ...
 
-    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+    async def rollout(self, wave: str, watch: bool, settle: float) -> views.RolloutBody:
         """Begin a rolling restart. Raises UsageError for a wrong size, RefusedError beside another one."""
         ...
 
-    async def abort_rollout(self) -> CommandBody:
+    async def abort_rollout(self) -> views.CommandBody:
         """Take back the rolling restart that is under way. Raises RefusedError when there is none."""
         ...
 
-    def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+    def follow_rollout(self) -> AsyncIterator[views.RolloutLine]:
         """What the rolling restart under way, or the last one, has said and says, until it is over."""
         ...
 
-    async def shutdown(self) -> CommandBody:
+    async def shutdown(self) -> views.CommandBody:
         """End the daemon."""
         ...
 
-    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[EventBody]:
+    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[views.EventBody]:
         """Entries of one log or, for `all`, of the three. Raises before the first entry if Redis is away."""
         ...
 
-    async def runs(self, name: str | None, limit: int) -> list[RunBody]:
+    async def runs(self, name: str | None, limit: int) -> list[views.RunBody]:
         """The latest incarnations of a bot or of all. Raises NoSuchBotError."""
         ...
 
-    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+    async def deaths(self, name: str, limit: int, planned: bool) -> views.DeathsBody:
         """A bot's latest ends, with `planned` also those that were asked for. Raises NoSuchBotError."""
         ...
 
-    async def psql_login(self, name: str) -> LoginBody:
+    async def psql_login(self, name: str) -> views.LoginBody:
         """Make a read-only login that sees this bot's rows only. Raises NoSuchBotError."""
         ...
 
-    async def health(self) -> HealthBody:
+    async def health(self) -> views.HealthBody:
         """Whether `control` and the supervisor can do their work, and restart who fails."""
         ...
 

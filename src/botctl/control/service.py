@@ -17,6 +17,7 @@ from botctl.bus.events import Event, Log
 from botctl.bus.reader import read_logs
 from botctl.bus.router import RouterStats
 from botctl.bus.topology import Topology
+from botctl.control import views
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
@@ -27,18 +28,6 @@ from botctl.control.samples import fleet_sample
 from botctl.control.starts import Starts
 from botctl.control.status import breaker_problems, status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
-from botctl.control.views import (
-    AppliedBody,
-    CommandBody,
-    DeathsBody,
-    EventBody,
-    HealthBody,
-    LoginBody,
-    RolloutBody,
-    RolloutLine,
-    RunBody,
-    StatusBody,
-)
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
@@ -90,7 +79,7 @@ class Service:
         self._version = version
         self._journal: Mapping[str, Mapping[int, int]] = {}
 
-    async def status(self) -> StatusBody:
+    async def status(self) -> views.StatusBody:
         """The fleet as the supervisor sees it; works without database and Redis."""
         return status_body(
             await self._sight(),
@@ -105,18 +94,18 @@ class Service:
 
     async def apply(
         self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
-    ) -> AppliedBody:
+    ) -> views.AppliedBody:
         """Make this the wanted fleet."""
         if not dry_run:
             self._rollouts.refuse_beside("a change of the fleet")
         return await self._keeper.apply(fleet, FleetSource(fleet_path, fleet_env), dry_run=dry_run)
 
-    async def reload(self) -> AppliedBody:
+    async def reload(self) -> views.AppliedBody:
         """Read the fleet file again and apply it."""
         self._rollouts.refuse_beside("a reload")
         return await self._keeper.reload()
 
-    async def command(self, verb: str, name: str) -> CommandBody:
+    async def command(self, verb: str, name: str) -> views.CommandBody:
         """Pass a command to the supervisor; an empty name means every bot."""
         if name:
             self._bot_id(name)
@@ -128,7 +117,7 @@ class Service:
             await self._starts.by_command(verb, name, await self._sight())
         return await self._command(verb, name)
 
-    async def _release_all(self) -> CommandBody:
+    async def _release_all(self) -> views.CommandBody:
         """Every bot whose failures put it into quarantine; who was shut away on purpose stays there."""
         sight = await self._sight()
         freed = releasable(sight)
@@ -136,26 +125,26 @@ class Service:
             await self._starts.by_command("release", "", sight)
         for bot in freed:
             await self._command("release", bot.name)
-        return CommandBody(message=released_words([bot.name for bot in freed], sight))
+        return views.CommandBody(message=released_words([bot.name for bot in freed], sight))
 
-    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+    async def rollout(self, wave: str, watch: bool, settle: float) -> views.RolloutBody:
         """Begin a rolling restart."""
         return await self._rollouts.begin(WaveSize.parse(wave), settle=settle if watch else None)
 
-    async def abort_rollout(self) -> CommandBody:
+    async def abort_rollout(self) -> views.CommandBody:
         """Take back the rolling restart that is under way."""
         self._rollouts.abort()
-        return CommandBody(message="the rolling restart is being taken back")
+        return views.CommandBody(message="the rolling restart is being taken back")
 
-    def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+    def follow_rollout(self) -> AsyncIterator[views.RolloutLine]:
         """What the rolling restart says, until it is over."""
         return self._rollouts.follow()
 
-    async def shutdown(self) -> CommandBody:
+    async def shutdown(self) -> views.CommandBody:
         """End the daemon."""
         return await self._command("shutdown", "")
 
-    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[EventBody]:
+    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[views.EventBody]:
         """Entries of one log or of the three. Raises before the first entry if Redis is away."""
         redis = self._streams()
         logs = list(Log) if log == "all" else [Log(log)]
@@ -167,7 +156,7 @@ class Service:
                 f"the events can't be read: {reason(error)}", hint="They wait in PostgreSQL until Redis is back."
             ) from error
 
-        async def entries() -> AsyncIterator[EventBody]:
+        async def entries() -> AsyncIterator[views.EventBody]:
             try:
                 async for source, entry, event in read_logs(redis, self._topology, logs, after, follow):
                     yield _event_body(source, entry, event)
@@ -176,7 +165,7 @@ class Service:
 
         return entries()
 
-    async def runs(self, name: str | None, limit: int) -> list[RunBody]:
+    async def runs(self, name: str | None, limit: int) -> list[views.RunBody]:
         """The latest incarnations of a bot or of all."""
         bot_id = self._bot_id(name) if name is not None else None
         try:
@@ -184,9 +173,9 @@ class Service:
                 found = await runs.recent_runs(connection, bot_id, limit)
         except DATABASE_TROUBLE as error:
             raise DatabaseAwayError(error) from error
-        return [RunBody.model_validate(run, from_attributes=True) for run in found]
+        return [views.RunBody.model_validate(run, from_attributes=True) for run in found]
 
-    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+    async def deaths(self, name: str, limit: int, planned: bool) -> views.DeathsBody:
         """How the latest incarnations of a bot ended; works without the database. Raises NoSuchBotError."""
         notes = []
         bot = None
@@ -203,7 +192,7 @@ class Service:
         body.notes[:0] = notes
         return body
 
-    async def psql_login(self, name: str) -> LoginBody:
+    async def psql_login(self, name: str) -> views.LoginBody:
         """Make a read-only login that sees this bot's rows only."""
         bot_id, password = self._bot_id(name), new_password()
         try:
@@ -212,16 +201,16 @@ class Service:
         except DATABASE_TROUBLE as error:
             raise DatabaseAwayError(error) from error
         login = DatabaseLogin(target=self._database, user=user, password=password)
-        return LoginBody(url=format_database_url(login), valid_until=until)
+        return views.LoginBody(url=format_database_url(login), valid_until=until)
 
-    async def health(self) -> HealthBody:
+    async def health(self) -> views.HealthBody:
         """Whether `control` and the supervisor can do their work, and restart who fails."""
         problems = self._problems()
         try:
             problems = problems + breaker_problems(await self._sight())
         except BotctlError as error:
             problems = [*problems, error.message]
-        return HealthBody(ok=not problems, problems=problems)
+        return views.HealthBody(ok=not problems, problems=problems)
 
     async def metrics(self) -> bytes:
         """The Prometheus exposition."""
@@ -256,14 +245,14 @@ class Service:
         except TimeoutError as error:
             raise BotctlError("the supervisor does not answer", hint="Look into the log `daemon`.") from error
 
-    async def _command(self, verb: str, name: str) -> CommandBody:
+    async def _command(self, verb: str, name: str) -> views.CommandBody:
         try:
             ok, message = await self._supervisor.command(verb, name, "by operator")
         except TimeoutError as error:
             raise BotctlError("the supervisor does not answer", hint="Look into the log `daemon`.") from error
         if not ok:
             raise RefusedError(message)
-        return CommandBody(message=message)
+        return views.CommandBody(message=message)
 
     def _bot_id(self, name: str) -> int:
         bot = self._keeper.bot(name)
@@ -276,8 +265,8 @@ class Service:
         return NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {names}." if names else None)
 
 
-def _event_body(log: Log, entry: str, event: Event) -> EventBody:
-    return EventBody(
+def _event_body(log: Log, entry: str, event: Event) -> views.EventBody:
+    return views.EventBody(
         entry=entry,
         log=log.value,
         id=event.id,

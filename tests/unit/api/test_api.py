@@ -11,20 +11,7 @@ import pytest
 
 from botctl.api.app import create_app
 from botctl.api.service import Verb
-from botctl.control.views import (
-    AppliedBody,
-    BotView,
-    CommandBody,
-    DaemonView,
-    DeathsBody,
-    EventBody,
-    HealthBody,
-    LoginBody,
-    RolloutBody,
-    RolloutLine,
-    RunBody,
-    StatusBody,
-)
+from botctl.control import views
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import BotSpec, Fleet
 
@@ -44,68 +31,68 @@ class ControlDouble:
         if self.failure is not None:
             raise self.failure
 
-    async def status(self) -> StatusBody:
+    async def status(self) -> views.StatusBody:
         self._note("status")
-        daemon = DaemonView(pid=1, state="running", version="0", uptime_s=1.0)
-        return StatusBody(daemon=daemon, bots=[BotView(name="a", bot_id=7, state="running")])
+        daemon = views.DaemonView(pid=1, state="running", version="0", uptime_s=1.0)
+        return views.StatusBody(daemon=daemon, bots=[views.BotView(name="a", bot_id=7, state="running")])
 
     async def apply(
         self, fleet: Fleet, *, fleet_path: str | None, fleet_env: dict[str, str], dry_run: bool
-    ) -> AppliedBody:
+    ) -> views.AppliedBody:
         self._note("apply", fleet, fleet_path, fleet_env, dry_run)
-        return AppliedBody(dry_run=dry_run, added=["a"], removed=[], changed=[], unchanged=[])
+        return views.AppliedBody(dry_run=dry_run, added=["a"], removed=[], changed=[], unchanged=[])
 
-    async def reload(self) -> AppliedBody:
+    async def reload(self) -> views.AppliedBody:
         self._note("reload")
-        return AppliedBody(added=[], removed=[], changed=[], unchanged=["a"])
+        return views.AppliedBody(added=[], removed=[], changed=[], unchanged=["a"])
 
-    async def command(self, verb: Verb, name: str) -> CommandBody:
+    async def command(self, verb: Verb, name: str) -> views.CommandBody:
         self._note(verb, name)
-        return CommandBody()
+        return views.CommandBody()
 
-    async def rollout(self, wave: str, watch: bool, settle: float) -> RolloutBody:
+    async def rollout(self, wave: str, watch: bool, settle: float) -> views.RolloutBody:
         self._note("rollout", wave, watch, settle)
-        return RolloutBody(bots=4, waves=2)
+        return views.RolloutBody(bots=4, waves=2)
 
-    async def abort_rollout(self) -> CommandBody:
+    async def abort_rollout(self) -> views.CommandBody:
         self._note("abort")
-        return CommandBody()
+        return views.CommandBody()
 
-    async def follow_rollout(self) -> AsyncIterator[RolloutLine]:
+    async def follow_rollout(self) -> AsyncIterator[views.RolloutLine]:
         self._note("follow")
-        yield RolloutLine(at=0.0, text="wave 1 of 1: a running")
-        yield RolloutLine(at=1.0, text="done", outcome="done")
+        yield views.RolloutLine(at=0.0, text="wave 1 of 1: a running")
+        yield views.RolloutLine(at=1.0, text="done", outcome="done")
 
-    async def shutdown(self) -> CommandBody:
+    async def shutdown(self) -> views.CommandBody:
         self._note("shutdown")
-        return CommandBody(message="shutting down")
+        return views.CommandBody(message="shutting down")
 
-    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[EventBody]:
+    async def open_events(self, log: str, after: str, follow: bool) -> AsyncIterator[views.EventBody]:
         self._note("events", log, after, follow)
 
-        async def entries() -> AsyncIterator[EventBody]:
+        async def entries() -> AsyncIterator[views.EventBody]:
             for number in (1, 2):
-                yield EventBody(
+                yield views.EventBody(
                     entry=f"{number}-0", log="bot", id=str(number), type="bot.ready", version=1, source="fleet",
                     occurred_at=0.0,
                 )  # fmt: skip
 
         return entries()
 
-    async def runs(self, name: str | None, limit: int) -> list[RunBody]:
+    async def runs(self, name: str | None, limit: int) -> list[views.RunBody]:
         self._note("runs", name, limit)
         return []
 
-    async def deaths(self, name: str, limit: int, planned: bool) -> DeathsBody:
+    async def deaths(self, name: str, limit: int, planned: bool) -> views.DeathsBody:
         self._note("deaths", name, limit, planned)
-        return DeathsBody(name=name, bot=BotView(name=name, bot_id=7, state="running"))
+        return views.DeathsBody(name=name, bot=views.BotView(name=name, bot_id=7, state="running"))
 
-    async def psql_login(self, name: str) -> LoginBody:
+    async def psql_login(self, name: str) -> views.LoginBody:
         self._note("psql_login", name)
-        return LoginBody(url="postgresql://x", valid_until=0.0)
+        return views.LoginBody(url="postgresql://x", valid_until=0.0)
 
-    async def health(self) -> HealthBody:
-        return HealthBody(ok=self.healthy, problems=[] if self.healthy else ["database: away"])
+    async def health(self) -> views.HealthBody:
+        return views.HealthBody(ok=self.healthy, problems=[] if self.healthy else ["database: away"])
 
     async def metrics(self) -> bytes:
         return b"botctl_bot_up 1\n"
