@@ -29,6 +29,7 @@ from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Reactions
 from botctl.bot.recovery import Recovery
 from botctl.bot.secrets import Passwords
+from botctl.bot.send_states import SendStates
 from botctl.bot.sender import Outgoing, Sender
 from botctl.bot.sent import SentRecorder
 from botctl.bot.shortage import Shortage
@@ -115,10 +116,11 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
     )
     token_refusal = TokenRefusal()
-    journal = SendJournal(database, sends, recorder, flood, health, token_refusal, resend=resend, clock=clock)
+    states = SendStates(database, sends, health, token_refusal)
+    journal = SendJournal(states, recorder, flood, health, token_refusal, resend=resend, clock=clock)
     bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal)
     application = build_application(bot)
-    sender = Sender(bot, database, sends, recorder, flood, health, token_refusal, resend=resend, clock=clock)
+    sender = Sender(bot, states, recorder, flood, resend=resend, clock=clock)
     committer = Committer(
         database,
         inbox,

@@ -12,19 +12,18 @@ from typing import Any
 
 import structlog
 import telegram.error
-from sqlalchemy.ext.asyncio import AsyncConnection
 from telegram.error import InvalidToken, NetworkError, RetryAfter, TelegramError, TimedOut
 
-from botctl.bot.database import Database
 from botctl.bot.flood import Flood
 from botctl.bot.health import Health
 from botctl.bot.journal_rules import Make, Recorded, Refused, Skip, describe_error, recordable, split_error
 from botctl.bot.scope import Scope, active
+from botctl.bot.send_states import SendStates
 from botctl.bot.sent import SentRecorder, chat_of
 from botctl.bot.token_refusal import TokenRefusal, means_the_token
 from botctl.bot.transport import NotSentError, OutcomeUnknownError, ServerFaultError
 from botctl.bus.backoff import Backoff
-from botctl.storage.sends import SendRow, Sends
+from botctl.storage.sends import SendRow
 
 _log = structlog.get_logger("botctl.bot.journal")
 
@@ -46,8 +45,7 @@ class SendJournal:
 
     def __init__(
         self,
-        database: Database,
-        sends: Sends,
+        states: SendStates,
         recorder: SentRecorder,
         flood: Flood,
         health: Health,
@@ -56,8 +54,7 @@ class SendJournal:
         resend: bool,
         clock: Callable[[], float],
     ) -> None:
-        self._database = database
-        self._sends = sends
+        self._states = states
         self._recorder = recorder
         self._flood = flood
         self._health = health
@@ -83,7 +80,7 @@ class SendJournal:
                 raise rebuild_error(row.error)
             case Skip(n, recorded=recorded):
                 if not recorded:
-                    await self._skip(scope.cause, n, "the process ended during the call")
+                    await self._states.skip(scope.cause, n, "the process ended during the call")
                 raise NotRepeatedError("the send may have arrived; it is not repeated (on_uncertain: skip)")
             case Make(n, known=known, uncertain=uncertain):
                 await self._begin(scope, n, method, chat, payload, known=known, uncertain=uncertain)
@@ -118,16 +115,16 @@ class SendJournal:
             except RetryAfter as error:
                 self._refused_for_flood(chat, error)
                 if self._flood.wait(chat, self._clock()) > deadline - self._clock():
-                    await self._unbegin(scope.cause, n)
+                    await self._states.unbegin(scope.cause, n)
                     raise
             except (NotSentError, ServerFaultError):
                 if self._clock() >= deadline:
-                    await self._unbegin(scope.cause, n)
+                    await self._states.unbegin(scope.cause, n)
                     raise
                 await asyncio.sleep(backoff.next())
             except OutcomeUnknownError as error:
                 if not self._resend:
-                    await self._skip(scope.cause, n, describe_error(error))
+                    await self._states.skip(scope.cause, n, describe_error(error))
                     raise NotRepeatedError(
                         "the send may have arrived; it is not repeated (on_uncertain: skip)"
                     ) from error
@@ -135,16 +132,13 @@ class SendJournal:
                     raise
                 _log.warning("a send's outcome is unknown; it is made again", n=n, method=method)
                 await asyncio.sleep(backoff.next())
-                await self._begin_again(scope.cause, n)
+                await self._states.begin(scope.cause, n, uncertain=True)
             except NetworkError as error:
                 if isinstance(error, telegram.error.BadRequest):
-                    await self._fail(scope.cause, n, error)
+                    await self._states.refuse(scope.cause, n, method, error)
                 raise
             except TelegramError as error:
-                if isinstance(error, InvalidToken) and means_the_token(error, method):
-                    await self._unbegin(scope.cause, n)
-                    await self._token_refusal.refused(error)
-                await self._fail(scope.cause, n, error)
+                await self._states.refuse(scope.cause, n, method, error)
                 raise
             else:
                 await self._recorder.inline(scope, n, method, payload, result)
@@ -162,32 +156,12 @@ class SendJournal:
         uncertain: bool,
     ) -> None:
         if uncertain:
-            self._health.count("sends_uncertain")
             _log.warning("a send's outcome is unknown after a crash; it is made again", n=n, method=method)
-        row = SendRow(scope.cause, n, "inline", method, chat, payload, "sending", trace_id=scope.trace_id)
-
-        async def work(connection: AsyncConnection) -> None:
-            if known:
-                await self._sends.begin(connection, scope.cause, n, uncertain=uncertain)
-            else:
-                await self._sends.plan(connection, [row])
-
-        await self._database.statement(work)
-
-    async def _begin_again(self, cause: str, n: int) -> None:
-        self._health.count("sends_uncertain")
-        await self._database.statement(lambda connection: self._sends.begin(connection, cause, n, uncertain=True))
-
-    async def _unbegin(self, cause: str, n: int) -> None:
-        await self._database.statement(lambda connection: self._sends.unbegin(connection, cause, n))
-
-    async def _skip(self, cause: str, n: int, reason: str) -> None:
-        self._health.count("sends_uncertain")
-        await self._database.statement(lambda connection: self._sends.skipped(connection, cause, n, reason))
-
-    async def _fail(self, cause: str, n: int, error: TelegramError) -> None:
-        text = describe_error(error)
-        await self._database.statement(lambda connection: self._sends.failed(connection, cause, n, text))
+        if known:
+            await self._states.begin(scope.cause, n, uncertain=uncertain)
+        else:
+            row = SendRow(scope.cause, n, "inline", method, chat, payload, "sending", trace_id=scope.trace_id)
+            await self._states.plan(row)
 
     async def _wait_for_flood(self, chat: int | None, deadline: float) -> None:
         while (wait := self._flood.wait(chat, self._clock())) > 0:

@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from telegram.error import BadRequest, ChatMigrated, InvalidToken, NetworkError, RetryAfter, TelegramError
+from telegram.error import BadRequest, ChatMigrated, NetworkError, RetryAfter, TelegramError
 
 from botctl.bot.bot_api import JournaledBot
-from botctl.bot.database import Database
 from botctl.bot.flood import Flood
-from botctl.bot.health import Health
 from botctl.bot.journal import seconds_of
 from botctl.bot.journal_rules import describe_error
+from botctl.bot.send_states import SendStates
 from botctl.bot.sent import SentRecorder
-from botctl.bot.token_refusal import TokenRefusal, means_the_token
 from botctl.bot.transport import OutcomeUnknownError
 from botctl.bus.backoff import Backoff
 from botctl.storage.conversations import StoredMessage
-from botctl.storage.sends import SendRow, Sends
+from botctl.storage.sends import SendRow
 
 _log = structlog.get_logger("botctl.bot.sender")
 
@@ -45,23 +43,17 @@ class Sender:
     def __init__(
         self,
         bot: JournaledBot,
-        database: Database,
-        sends: Sends,
+        states: SendStates,
         recorder: SentRecorder,
         flood: Flood,
-        health: Health,
-        token_refusal: TokenRefusal,
         *,
         resend: bool,
         clock: Callable[[], float],
     ) -> None:
         self._bot = bot
-        self._database = database
-        self._sends = sends
+        self._states = states
         self._recorder = recorder
         self._flood = flood
-        self._health = health
-        self._token_refusal = token_refusal
         self._resend = resend
         self._clock = clock
 
@@ -84,7 +76,7 @@ class Sender:
                 if not self._resend:
                     await self._skip(part.row, "the process ended during the call")
                     continue
-                await self._begin(part.row, uncertain=True)
+                await self._states.begin(part.row.cause, part.row.n, uncertain=True)
                 begun = True
             await self._deliver(part, begun=begun, begin_next=False)
 
@@ -95,12 +87,12 @@ class Sender:
         while True:
             if (wait := self._flood.wait(row.chat_id, self._clock())) > 0:
                 if begun:
-                    await self._unbegin(row)
+                    await self._states.unbegin(row.cause, row.n)
                     begun = False
                 await asyncio.sleep(wait)
                 continue
             if not begun:
-                await self._begin(row, uncertain=False)
+                await self._states.begin(row.cause, row.n, uncertain=False)
                 begun = True
             try:
                 result = await self._bot.perform(row.method, row.payload)
@@ -115,7 +107,7 @@ class Sender:
                     return False
                 _log.warning("a send's outcome is unknown; it is made again", cause=row.cause, n=row.n)
                 await asyncio.sleep(backoff.next())
-                await self._begin(row, uncertain=True)
+                await self._states.begin(row.cause, row.n, uncertain=True)
             except BadRequest as error:
                 if "entit" not in str(error).lower() or "entities" not in row.payload:
                     await self._fail(row, error)
@@ -126,13 +118,10 @@ class Sender:
             except NetworkError as error:
                 delay = backoff.next()
                 _log.warning("not sent; trying again", cause=row.cause, n=row.n, error=str(error), retry_in=delay)
-                await self._unbegin(row)
+                await self._states.unbegin(row.cause, row.n)
                 begun = False
                 await asyncio.sleep(delay)
             except TelegramError as error:
-                if isinstance(error, InvalidToken) and means_the_token(error, row.method):
-                    await self._unbegin(row)
-                    await self._token_refusal.refused(error)
                 await self._fail(row, error)
                 return False
             else:
@@ -140,25 +129,13 @@ class Sender:
                 await self._recorder.deferred(row, result, part.message, begin_next=next_begun)
                 return next_begun
 
-    async def _begin(self, row: SendRow, *, uncertain: bool) -> None:
-        if uncertain:
-            self._health.count("sends_uncertain")
-        await self._database.statement(
-            lambda connection: self._sends.begin(connection, row.cause, row.n, uncertain=uncertain)
-        )
-
-    async def _unbegin(self, row: SendRow) -> None:
-        await self._database.statement(lambda connection: self._sends.unbegin(connection, row.cause, row.n))
-
     async def _skip(self, row: SendRow, reason: str) -> None:
-        self._health.count("sends_uncertain")
         _log.warning("a send may have arrived; it is not repeated", cause=row.cause, n=row.n)
-        await self._database.statement(lambda connection: self._sends.skipped(connection, row.cause, row.n, reason))
+        await self._states.skip(row.cause, row.n, reason)
 
     async def _fail(self, row: SendRow, error: TelegramError) -> None:
-        text = describe_error(error)
+        text = await self._states.refuse(row.cause, row.n, row.method, error)
         _log.error("telegram refuses a message", cause=row.cause, n=row.n, error=text)
-        await self._database.statement(lambda connection: self._sends.failed(connection, row.cause, row.n, text))
 
 
 def send_row(cause: str, n: int, trace_id: str, payload: dict[str, Any], *, begun: bool) -> SendRow:
