@@ -41,11 +41,13 @@ from botctl.bot.transport import Transport
 from botctl.fleet.model import BotSpec, OnUncertain
 from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor
+from botctl.security.vault import Cipher, DataKey
 from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow
 from botctl.storage.outbox import Outbox
+from botctl.storage.sealing import Sealing
 from botctl.storage.sends import Sends
 
 
@@ -95,8 +97,9 @@ class _Wakeups:
             self.bus.wake()
 
 
-def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Health) -> Parts:
+def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Health, cipher: Cipher) -> Parts:
     """Make all parts of a bot. Raises UsageError for an unusable Redis URL or namespace."""
+    sealing = Sealing(cipher, seals=spec.encrypt_messages)
     bot_id, wakeups, clock, now = config.bot_id, _Wakeups(), time.monotonic, time.time
     resend = spec.on_uncertain is OnUncertain.RESEND
     tls = tls_context()
@@ -106,10 +109,10 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         return bot_engine(config.database, bot_id, passwords.database)
 
     database = Database(engine(), health, clock=clock, for_handlers=engine)
-    inbox, outbox, sends = Inbox(bot_id), Outbox(bot_id), Sends(bot_id)
-    conversations = Conversations(bot_id)
+    inbox, outbox, sends = Inbox(bot_id, sealing), Outbox(bot_id, sealing), Sends(bot_id, sealing)
+    conversations, completions = Conversations(bot_id, sealing), Completions(bot_id, sealing)
     open_conversations = OpenConversations(conversations)
-    publisher = Publisher(bot_id, outbox, spec.share, now)
+    publisher = Publisher(bot_id, outbox, spec.share, now, discreet=sealing.seals)
     lanes, flood, reactions = Lanes(), Flood(), Reactions()
     intake = Intake(database, inbox, lanes, wakeups.lanes_changed, now)
     recorder = SentRecorder(
@@ -177,7 +180,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
             spec.assistant, api_key=config.openai_api_key, base_url=config.openai_base_url, tls=tls
         )
         answerer = Answerer(
-            spec.assistant, completion, database, inbox, conversations, Completions(bot_id), publisher, health, suspects
+            spec.assistant, completion, database, inbox, conversations, completions, publisher, health, suspects
         )
     return Parts(
         transport=transport,
@@ -213,4 +216,6 @@ def warm() -> None:
         namespace="warm",
         telegram_base_url="http://localhost",
     )
-    assemble(config, spec, Passwords(Redactor()), Health()).finish_handlers()
+    cipher = Cipher(1, [DataKey.new(1, 1)])
+    cipher.open("warm", "up", cipher.seal("warm", "up", b"the ciphers are loaded at their first use"))
+    assemble(config, spec, Passwords(Redactor()), Health(), cipher).finish_handlers()

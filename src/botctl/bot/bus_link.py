@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
+
 from botctl.bot.database import Database
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
@@ -19,6 +21,8 @@ from botctl.bus.mailbox import Mailbox
 from botctl.bus.relay import Relay
 from botctl.bus.topology import Topology
 from botctl.storage.outbox import Outbox
+
+_log = structlog.get_logger("botctl.bot.bus")
 
 _CHECK_EVERY = 30.0
 """Seconds after which the outbox is looked at unasked; commits wake the relay at once."""
@@ -39,7 +43,11 @@ class _OutboxPort:
 
     async def pending(self, limit: int) -> Sequence[_Row]:
         rows = await self._database.statement(lambda connection: self._outbox.pending(connection, limit))
-        return [_Row(row.seq, event_of(row)) for row in rows]
+        if lost := [row for row in rows if row.fault]:
+            for row in lost:
+                _log.error("an event can't be opened and is dropped", id=row.event_id, type=row.type, reason=row.fault)
+            await self.mark_relayed([row.seq for row in lost])
+        return [_Row(row.seq, event_of(row)) for row in rows if not row.fault]
 
     async def mark_relayed(self, seqs: Sequence[int]) -> None:
         await self._database.statement(lambda connection: self._outbox.mark_relayed(connection, seqs))

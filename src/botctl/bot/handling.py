@@ -30,7 +30,7 @@ from botctl.bot.shortage import Shortage
 from botctl.bot.starting import Starter
 from botctl.bot.suspects import Suspects
 from botctl.bus.events import Event, decode_event
-from botctl.errors import ProtocolError
+from botctl.errors import ProtocolError, VaultError
 from botctl.fleet.model import Access
 from botctl.storage.inbox import InboxRow
 
@@ -149,6 +149,8 @@ class Handling:
         return handled
 
     def _understand(self, row: InboxRow) -> tuple[Callable[[], Awaitable[None]], Incoming]:
+        if row.fault:
+            raise VaultError(row.fault)
         if row.kind == "event":
             event = decode_event(row.payload.encode())
             return (lambda: self._react(event)), Incoming("event")

@@ -29,6 +29,7 @@ from botctl.bus.backoff import Backoff
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
 from botctl.handover import BotConfig
+from botctl.security.vault import Cipher
 
 _log = structlog.get_logger("botctl.bot.machine")
 
@@ -56,6 +57,7 @@ class BotMachine:
         config: BotConfig,
         spec: BotSpec,
         passwords: Passwords,
+        cipher: Cipher,
         *,
         previous_failure: str,
         on_ready: Callable[[], None],
@@ -69,7 +71,7 @@ class BotMachine:
         self._on_ready = on_ready
         self._on_beat = on_beat
         self._on_give_up = on_give_up
-        self._parts: Parts = assemble(config, spec, passwords, self.health)
+        self._parts: Parts = assemble(config, spec, passwords, self.health, cipher)
         self._poller = Poller(
             self._parts.transport,
             f"{config.telegram_base_url.rstrip('/')}/bot{spec.token.get_secret_value()}",

@@ -7,6 +7,7 @@ meanwhile, Redis follows when the bot is ready, the completion client at its fir
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from botctl.observability import logs
 from botctl.observability.redaction import Redactor
 from botctl.runtime import messages
 from botctl.runtime.channel import Channel, ChannelClosedError
+from botctl.security.vault import Cipher, DataKey
 
 _log = structlog.get_logger("botctl.bot")
 
@@ -43,6 +45,8 @@ def main(channel: Channel) -> int:
     if spec.assistant is not None and spec.assistant.api_key is not None:
         redactor.add(spec.assistant.api_key.get_secret_value())
     _take_credentials(passwords, channel.configure.credentials)
+    cipher = Cipher(config.bot_id)
+    _take_keys(cipher, redactor, channel.configure.keys)
     logs.configure(
         f"bot {spec.name}",
         format="console" if config.log_format == "console" else "json",
@@ -55,17 +59,24 @@ def main(channel: Channel) -> int:
     if config.folder and channel.configure.code:
         _log.warning("runs an earlier copy of its handlers' code", code=channel.configure.code)
         install_copy(Path(config.folder), Path(channel.configure.code))
-    return asyncio.run(BotProcess(channel, config, spec, passwords, redactor).run())
+    return asyncio.run(BotProcess(channel, config, spec, passwords, cipher, redactor).run())
 
 
 class BotProcess:
     """Joins the bot to its supervisor: commands come down, readiness, heartbeats and last words go up."""
 
     def __init__(
-        self, channel: Channel, config: BotConfig, spec: BotSpec, passwords: Passwords, redactor: Redactor
+        self,
+        channel: Channel,
+        config: BotConfig,
+        spec: BotSpec,
+        passwords: Passwords,
+        cipher: Cipher,
+        redactor: Redactor,
     ) -> None:
         self._channel = channel
         self._passwords = passwords
+        self._cipher = cipher
         self._redactor = redactor
         self._spec = spec
         self._stop = asyncio.Event()
@@ -75,6 +86,7 @@ class BotProcess:
             config,
             spec,
             passwords,
+            cipher,
             previous_failure=channel.configure.previous_failure,
             on_ready=self._ready,
             on_beat=self._beat,
@@ -127,6 +139,9 @@ class BotProcess:
                     _take_credentials(self._passwords, credentials)
                     _log.info("credentials rotated", generation=credentials.generation)
                     self._channel.send(messages.Rotated(generation=credentials.generation))
+                case messages.Rekey(keys=keys):
+                    _take_keys(self._cipher, self._redactor, keys)
+                    _log.info("data keys renewed", newest=self._cipher.newest)
                 case messages.Adjust(settings=settings):
                     self._adjust(settings)
                 case _:
@@ -176,6 +191,11 @@ def warm_settings() -> None:
     spec = BotSpec.model_validate({"name": "warm", "token": "1:warm-up"})
     BotSpec.model_validate_json(spec.model_dump_json())
     logs.configure("forkserver", level="WARNING", redactor=Redactor())
+
+
+def _take_keys(cipher: Cipher, redactor: Redactor, keys: list[messages.Key]) -> None:
+    redactor.add(*(key.material for key in keys))
+    cipher.take([DataKey(cipher.bot_id, key.id, base64.b64decode(key.material)) for key in keys])
 
 
 def _take_credentials(passwords: Passwords, credentials: messages.Credentials | None) -> None:

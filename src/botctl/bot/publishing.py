@@ -22,9 +22,21 @@ _SHARED_TEXT = 8000
 
 
 class Publisher:
-    """Events of one bot. `now` gives seconds since the epoch."""
+    """Events of one bot. `now` gives seconds since the epoch.
 
-    def __init__(self, bot_id: int, outbox: Outbox, share: Collection[str], now: Callable[[], float]) -> None:
+    A `discreet` one tells of errors by their class only: an exception's words may be a message's.
+    """
+
+    def __init__(
+        self,
+        bot_id: int,
+        outbox: Outbox,
+        share: Collection[str],
+        now: Callable[[], float],
+        *,
+        discreet: bool = False,
+    ) -> None:
+        self._discreet = discreet
         self._bot_id = bot_id
         self._outbox = outbox
         self._share = frozenset(share)
@@ -89,7 +101,7 @@ class Publisher:
             "thread_id": scope.thread_id,
             "error": error,
             "status": status,
-            "detail": detail[:300],
+            "detail": "" if self._discreet else detail[:300],
         }
         return self._make(scope.cause, scope.trace_id, "assistant.failed", "assistant.failed", data)
 
@@ -98,7 +110,7 @@ class Publisher:
         data = {
             "error": type(error).__name__,
             "chat_id": scope.chat_id,
-            "detail": detail[:300],
+            "detail": type(error).__name__ if self._discreet else detail[:300],
             "attempts": scope.attempt,
             "dead": dead,
         }

@@ -13,6 +13,7 @@ from botctl.bot.faults import brief
 from botctl.bot.health import Health
 from botctl.bot.lanes import Lanes
 from botctl.bot.sender import Outgoing, Sender
+from botctl.errors import VaultError
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.sends import SendRow, Sends
 
@@ -49,7 +50,11 @@ class Recovery:
             abandoned = await self._sends.abandon(connection, "the process ended during the call; nothing repeats it")
             parts = []
             for row in await self._sends.unfinished(connection):
-                message = await self._conversations.outgoing(connection, row.cause, row.n)
+                if row.fault:
+                    _log.error("a send can't be opened and is given up", cause=row.cause, n=row.n, reason=row.fault)
+                    await self._sends.failed(connection, row.cause, row.n, row.fault)
+                    continue
+                message = await self._message(connection, row)
                 parts.append(Outgoing(row, message or _nameless(row)))
             return abandoned, parts
 
@@ -63,6 +68,13 @@ class Recovery:
         if parts:
             _log.info("sends were left by an earlier process", sends=len(parts), chats=len(self._chats))
         return len(parts)
+
+    async def _message(self, connection: AsyncConnection, row: SendRow) -> StoredMessage | None:
+        try:
+            return await self._conversations.outgoing(connection, row.cause, row.n)
+        except VaultError as error:
+            _log.error("a message can't be opened; its send can", cause=row.cause, n=row.n, reason=error.message)
+            return None
 
     async def deliver(self, changed: Callable[[], None]) -> None:
         """Deliver them, chat by chat at the same time, and let the chats' lanes go on."""

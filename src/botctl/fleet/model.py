@@ -211,6 +211,9 @@ class BotSpec(_Model):
     subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND
+    encrypt_messages: bool = Field(
+        default=False, description="Keep text of messages sealed in the database; what is kept already stays as it is."
+    )
     log_level: str = "INFO"
 
     @field_validator("name")

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.storage.sealing import UNSEALED, Sealing
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCompletion:
@@ -21,9 +23,10 @@ class StoredCompletion:
 
 
 class Completions:
-    """The completions of one bot."""
+    """The completions of one bot. Answers go through `sealing`."""
 
-    def __init__(self, bot_id: int) -> None:
+    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+        self._sealing = sealing
         bot = f"{int(bot_id)}"
         self._find = f"""
             SELECT response::text, coalesce(model, ''), input_tokens, output_tokens, coalesce(duration_ms, 0)
@@ -35,22 +38,24 @@ class Completions:
             ON CONFLICT (bot_id, cause, step) DO NOTHING"""
 
     async def find(self, connection: AsyncConnection, cause: str, step: int) -> StoredCompletion | None:
-        """What the model answered at this step of this cause, if it was asked before."""
+        """What the model answered at this step of this cause, if it was asked before. Raises VaultError."""
         result = await connection.exec_driver_sql(self._find, (cause, step))
         row: Any = result.first()
         if row is None:
             return None
-        return StoredCompletion(msgspec.json.decode(row[0])["text"], row[1], row[2], row[3], int(row[4]))
+        answer = msgspec.json.decode(self._sealing.read_json("completions", "response", row[0]))
+        return StoredCompletion(answer["text"], row[1], row[2], row[3], int(row[4]))
 
     async def record(self, connection: AsyncConnection, cause: str, step: int, completion: StoredCompletion) -> None:
         """Keep an answer; the first one recorded for a step stays."""
+        answer = msgspec.json.encode({"text": completion.text}).decode()
         await connection.exec_driver_sql(
             self._record,
             (
                 cause,
                 step,
                 completion.model,
-                msgspec.json.encode({"text": completion.text}).decode(),
+                self._sealing.json("completions", "response", answer),
                 completion.input_tokens,
                 completion.output_tokens,
                 completion.duration_ms,

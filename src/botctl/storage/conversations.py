@@ -13,6 +13,9 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.errors import VaultError
+from botctl.storage.sealing import UNSEALED, Sealing
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
@@ -54,10 +57,17 @@ class Turn:
     text: str
 
 
-class Conversations:
-    """Users, conversations and messages of one bot."""
+class History(list[Turn]):
+    """Turns, the oldest first; `unreadable` says of each that had to be left out why it can't be opened."""
 
-    def __init__(self, bot_id: int) -> None:
+    unreadable: tuple[str, ...] = ()
+
+
+class Conversations:
+    """Users, conversations and messages of one bot. Text goes through `sealing`."""
+
+    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+        self._sealing = sealing
         bot = f"{int(bot_id)}"
         self._person = f"""
             INSERT INTO users AS known (bot_id, user_id, first_name, last_name, username, language_code, first_seen_at,
@@ -129,8 +139,8 @@ class Conversations:
                     message.role,
                     message.user_id,
                     message.telegram_message_id,
-                    message.text,
-                    msgspec.json.encode(message.entities).decode() if message.entities else None,
+                    self._sealing.text("messages", "text", message.text),
+                    self._entities(message.entities),
                     message.cause,
                     message.part,
                     message.trace_id,
@@ -145,7 +155,7 @@ class Conversations:
         await connection.exec_driver_sql(self._identify, (cause, part, telegram_message_id))
 
     async def outgoing(self, connection: AsyncConnection, cause: str, part: int) -> StoredMessage | None:
-        """A message that was stored to be sent."""
+        """A message that was stored to be sent. Raises VaultError when it can't be opened."""
         row: Any = (await connection.exec_driver_sql(self._outgoing, (cause, part))).first()
         if row is None:
             return None
@@ -155,17 +165,29 @@ class Conversations:
             thread_id=row[2],
             direction="out",
             role=row[3],
-            text=row[4] or "",
+            text=self._sealing.read_text("messages", "text", row[4]) or "",
             cause=cause,
             part=part,
             trace_id=row[5] or "",
             model=row[6],
         )
 
-    async def history(self, connection: AsyncConnection, conversation_id: int, cause: str, limit: int) -> list[Turn]:
+    async def history(self, connection: AsyncConnection, conversation_id: int, cause: str, limit: int) -> History:
         """The last messages of a conversation but those of `cause`, the oldest first."""
+        turns, unreadable = History(), []
         if limit <= 0:
-            return []
+            return turns
         result = await connection.exec_driver_sql(self._history, (conversation_id, cause, limit))
         rows: Any = result.all()
-        return [Turn(role, text) for role, text in reversed(rows)]
+        for role, text in reversed(rows):
+            try:
+                turns.append(Turn(role, self._sealing.read_text("messages", "text", text) or ""))
+            except VaultError as error:
+                unreadable.append(error.message)
+        turns.unreadable = tuple(unreadable)
+        return turns
+
+    def _entities(self, entities: list[dict[str, Any]] | None) -> str | None:
+        if not entities:
+            return None
+        return self._sealing.json("messages", "entities", msgspec.json.encode(entities).decode())

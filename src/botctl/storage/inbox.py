@@ -13,6 +13,9 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.errors import VaultError
+from botctl.storage.sealing import UNSEALED, Sealing
+
 _SUSPECTED = "suspected: "
 _TOGETHER = f"{_SUSPECTED}together with others"
 _ALONE = f"{_SUSPECTED}alone"
@@ -46,7 +49,8 @@ class NewRow:
 class InboxRow:
     """A row that waits. `attempts` are those counted so far; `next_attempt_at` is in seconds since the epoch, or 0.
 
-    `replayed` is False only when the row surely has not been attempted before.
+    `replayed` is False only when the row surely has not been attempted before. `fault` says why the payload can't be
+    opened, if it is sealed and can't; the payload is empty then.
     """
 
     inbox_id: int
@@ -58,12 +62,14 @@ class InboxRow:
     attempts: int = 0
     next_attempt_at: float = 0.0
     replayed: bool = True
+    fault: str = ""
 
 
 class Inbox:
-    """The inbox of one bot."""
+    """The inbox of one bot. Payloads and errors go through `sealing`."""
 
-    def __init__(self, bot_id: int) -> None:
+    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+        self._sealing = sealing
         bot = f"{int(bot_id)}"
         columns = (
             "inbox_id, cause, kind, lane, payload::text, coalesce(trace_id, ''), attempts, "
@@ -142,9 +148,9 @@ class Inbox:
                 [row.update_id for row in rows],
                 [row.kind for row in rows],
                 [row.lane for row in rows],
-                [row.payload for row in rows],
+                [self._sealing.json("inbox", "payload", row.payload) for row in rows],
                 [row.trace_id for row in rows],
-                [row.dead for row in rows],
+                [self._error(row.dead) for row in rows],
             ),
         )
         added: Any = result.all()
@@ -153,12 +159,12 @@ class Inbox:
     async def waiting(self, connection: AsyncConnection, after: int, limit: int) -> list[InboxRow]:
         """The first rows that wait behind the inbox_id `after`."""
         result = await connection.exec_driver_sql(self._waiting, (after, limit))
-        return [_row(values) for values in result]
+        return [self._row(values) for values in result]
 
     async def waiting_in_lane(self, connection: AsyncConnection, lane: str, after: int, limit: int) -> list[InboxRow]:
         """The first rows of one lane that wait behind the inbox_id `after`."""
         result = await connection.exec_driver_sql(self._lane, (lane, after, limit))
-        return [_row(values) for values in result]
+        return [self._row(values) for values in result]
 
     async def begin_attempt(self, connection: AsyncConnection, inbox_id: int, attempt: int) -> bool:
         """Count an attempt, numbered from 1, before it is made. False when the row waits no more."""
@@ -208,7 +214,7 @@ class Inbox:
         self, connection: AsyncConnection, inbox_id: int, error: str, delay: float, attempts: int
     ) -> None:
         """The attempt failed; the next one is due in `delay` seconds; `attempts` count so far."""
-        await connection.exec_driver_sql(self._postpone, (inbox_id, error, delay, attempts))
+        await connection.exec_driver_sql(self._postpone, (inbox_id, self._error(error), delay, attempts))
 
     async def done(self, connection: AsyncConnection, inbox_id: int) -> bool:
         """The row has been handled. False when it was done before."""
@@ -217,14 +223,22 @@ class Inbox:
 
     async def dead(self, connection: AsyncConnection, inbox_id: int, error: str) -> None:
         """The row is given up: a dead letter, kept with its last error."""
-        await connection.exec_driver_sql(self._dead, (inbox_id, error))
+        await connection.exec_driver_sql(self._dead, (inbox_id, self._error(error)))
 
     async def depth(self, connection: AsyncConnection) -> int:
         """How many rows wait."""
         result = await connection.exec_driver_sql(self._depth)
         return int(result.scalar_one())
 
+    def _error(self, error: str | None) -> str | None:
+        """An exception's words may be a message's."""
+        return self._sealing.text("inbox", "last_error", error)
 
-def _row(values: Any) -> InboxRow:
-    inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at = values
-    return InboxRow(inbox_id, cause, kind, lane, payload, trace_id, attempts, float(next_attempt_at))
+    def _row(self, values: Any) -> InboxRow:
+        inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at = values
+        fault = ""
+        try:
+            payload = self._sealing.read_json("inbox", "payload", payload)
+        except VaultError as error:
+            payload, fault = "", error.message
+        return InboxRow(inbox_id, cause, kind, lane, payload, trace_id, attempts, float(next_attempt_at), fault=fault)

@@ -10,10 +10,16 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.errors import VaultError
+from botctl.storage.sealing import UNSEALED, Sealing
+
 
 @dataclass(frozen=True, slots=True)
 class StoredEvent:
-    """One row of the outbox; `seq` is 0 before it is stored, `occurred_at` in seconds since the epoch."""
+    """One row of the outbox; `seq` is 0 before it is stored, `occurred_at` in seconds since the epoch.
+
+    `fault` says why its data can't be opened, if they are sealed and can't.
+    """
 
     event_id: str
     type: str
@@ -23,12 +29,14 @@ class StoredEvent:
     causation_id: str
     data: dict[str, Any]
     seq: int = 0
+    fault: str = ""
 
 
 class Outbox:
-    """The outbox of one bot, or of the fleet itself (bot_id 0)."""
+    """The outbox of one bot, or of the fleet itself (bot_id 0). Data go through `sealing`."""
 
-    def __init__(self, bot_id: int) -> None:
+    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+        self._sealing = sealing
         bot = f"{int(bot_id)}"
         self._add = f"""
             INSERT INTO outbox (bot_id, event_id, type, version, occurred_at, correlation_id, causation_id, data)
@@ -60,26 +68,14 @@ class Outbox:
                 [datetime.fromtimestamp(event.occurred_at, UTC) for event in events],
                 [event.correlation_id for event in events],
                 [event.causation_id for event in events],
-                [msgspec.json.encode(event.data).decode() for event in events],
+                [self._sealing.json("outbox", "data", msgspec.json.encode(event.data).decode()) for event in events],
             ),
         )
 
     async def pending(self, connection: AsyncConnection, limit: int) -> list[StoredEvent]:
         """The oldest events that have not been relayed."""
         rows: Any = (await connection.exec_driver_sql(self._pending, (limit,))).all()
-        return [
-            StoredEvent(
-                event_id=event_id,
-                type=type_,
-                version=version,
-                occurred_at=float(occurred_at),
-                correlation_id=correlation_id,
-                causation_id=causation_id,
-                data=msgspec.json.decode(data),
-                seq=seq,
-            )
-            for seq, event_id, type_, version, occurred_at, correlation_id, causation_id, data in rows
-        ]
+        return [self._event(row) for row in rows]
 
     async def mark_relayed(self, connection: AsyncConnection, seqs: Sequence[int]) -> None:
         """These events are in the bot's out stream."""
@@ -89,6 +85,25 @@ class Outbox:
         """How many events wait for the relay."""
         result = await connection.exec_driver_sql(self._depth)
         return int(result.scalar_one())
+
+    def _event(self, row: Any) -> StoredEvent:
+        seq, event_id, type_, version, occurred_at, correlation_id, causation_id, stored = row
+        data, fault = {}, ""
+        try:
+            data = msgspec.json.decode(self._sealing.read_json("outbox", "data", stored))
+        except VaultError as error:
+            fault = error.message
+        return StoredEvent(
+            event_id=event_id,
+            type=type_,
+            version=version,
+            occurred_at=float(occurred_at),
+            correlation_id=correlation_id,
+            causation_id=causation_id,
+            data=data,
+            seq=seq,
+            fault=fault,
+        )
 
 
 async def relay_again(connection: AsyncConnection, seconds: float) -> int:

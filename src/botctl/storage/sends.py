@@ -13,10 +13,13 @@ from typing import Any
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.errors import VaultError
+from botctl.storage.sealing import UNSEALED, Sealing
+
 
 @dataclass(frozen=True, slots=True)
 class SendRow:
-    """One send. `result` is Telegram's own answer."""
+    """One send. `result` is Telegram's own answer. `fault`: why what is sealed in the row can't be opened."""
 
     cause: str
     n: int
@@ -28,12 +31,14 @@ class SendRow:
     result: Any = None
     error: str | None = None
     trace_id: str = ""
+    fault: str = ""
 
 
 class Sends:
-    """The send journal of one bot."""
+    """The send journal of one bot. Payloads, results and errors go through `sealing`."""
 
-    def __init__(self, bot_id: int) -> None:
+    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+        self._sealing = sealing
         bot = f"{int(bot_id)}"
         columns = "cause, n, mode, method, chat_id, payload::text, state, result::text, error, coalesce(trace_id, '')"
         self._plan = f"""
@@ -89,7 +94,7 @@ class Sends:
                 [row.n for row in rows],
                 [row.method for row in rows],
                 [row.chat_id for row in rows],
-                [msgspec.json.encode(row.payload).decode() for row in rows],
+                [self._json("payload", row.payload) for row in rows],
                 [row.state for row in rows],
             ),
         )
@@ -104,47 +109,64 @@ class Sends:
 
     async def sent(self, connection: AsyncConnection, cause: str, n: int, result: Any, *, begin_next: bool) -> None:
         """Telegram has answered; with `begin_next` the following deferred send of the cause is begun as well."""
-        encoded = msgspec.json.encode(result).decode()
-        await connection.exec_driver_sql(self._sent, (cause, n, encoded, begin_next))
+        await connection.exec_driver_sql(self._sent, (cause, n, self._json("result", result), begin_next))
 
     async def failed(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
         """Telegram has refused, for good."""
-        await connection.exec_driver_sql(self._end, (cause, n, "failed", error, 0))
+        await connection.exec_driver_sql(self._end, (cause, n, "failed", self._error(error), 0))
 
     async def skipped(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
         """Nobody knows whether it has arrived, and it isn't sent again."""
-        await connection.exec_driver_sql(self._end, (cause, n, "skipped", error, 1))
+        await connection.exec_driver_sql(self._end, (cause, n, "skipped", self._error(error), 1))
 
     async def of_cause(self, connection: AsyncConnection, cause: str) -> list[SendRow]:
-        """All sends of a cause, in their order."""
-        return [_row(values) for values in await connection.exec_driver_sql(self._of_cause, (cause,))]
+        """All sends of a cause, in their order. Raises VaultError when one can't be opened: none may be made twice."""
+        rows = [self._row(values) for values in await connection.exec_driver_sql(self._of_cause, (cause,))]
+        for row in rows:
+            if row.fault:
+                raise VaultError(row.fault)
+        return rows
 
     async def unfinished(self, connection: AsyncConnection) -> list[SendRow]:
         """Deferred sends that an earlier incarnation left, the oldest first."""
-        return [_row(values) for values in await connection.exec_driver_sql(self._unfinished)]
+        return [self._row(values) for values in await connection.exec_driver_sql(self._unfinished)]
 
     async def abandon_of_cause(self, connection: AsyncConnection, cause: str, reason: str) -> int:
         """Give up the begun inline sends of a cause that its replay didn't repeat; returns how many."""
-        result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, reason))
+        result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, self._error(reason)))
         return int(result.rowcount)
 
     async def abandon(self, connection: AsyncConnection, reason: str) -> int:
         """Give up begun inline sends that no replay will repeat; returns how many."""
-        result = await connection.exec_driver_sql(self._abandon, (reason,))
+        result = await connection.exec_driver_sql(self._abandon, (self._error(reason),))
         return int(result.rowcount)
 
+    def _json(self, column: str, value: Any) -> str:
+        return self._sealing.json("sends", column, msgspec.json.encode(value).decode())
 
-def _row(values: Any) -> SendRow:
-    cause, n, mode, method, chat_id, payload, state, result, error, trace_id = values
-    return SendRow(
-        cause=cause,
-        n=n,
-        mode=mode,
-        method=method,
-        chat_id=chat_id,
-        payload=msgspec.json.decode(payload) if payload is not None else {},
-        state=state,
-        result=msgspec.json.decode(result) if result is not None else None,
-        error=error,
-        trace_id=trace_id,
-    )
+    def _error(self, error: str) -> str | None:
+        """Telegram's refusal may quote what it refuses."""
+        return self._sealing.text("sends", "error", error)
+
+    def _row(self, values: Any) -> SendRow:
+        cause, n, mode, method, chat_id, payload, state, result, error, trace_id = values
+        fault = ""
+        try:
+            payload = msgspec.json.decode(self._sealing.read_json("sends", "payload", payload))
+            result = None if result is None else msgspec.json.decode(self._sealing.read_json("sends", "result", result))
+            error = self._sealing.read_text("sends", "error", error)
+        except VaultError as refusal:
+            payload, result, error, fault = {}, None, None, refusal.message
+        return SendRow(
+            cause=cause,
+            n=n,
+            mode=mode,
+            method=method,
+            chat_id=chat_id,
+            payload=payload,
+            state=state,
+            result=result,
+            error=error,
+            trace_id=trace_id,
+            fault=fault,
+        )

@@ -74,6 +74,7 @@ class BotUnderTest:
         self.folder = str(HERE)
         self.config: dict[str, Any] = {}
         self.credentials: messages.Credentials | None = None
+        self.keys: list[messages.Key] = []
         self.messages: list[messages.Upward] = []
         self.spec: dict[str, Any] = {}
         self._forkserver = forkserver
@@ -101,6 +102,7 @@ class BotUnderTest:
             incarnation=self._incarnation,
             config=msgspec.Raw(msgspec.json.encode(config)),
             credentials=self.credentials,
+            keys=self.keys,
             previous_failure=previous_failure,
         )
         os.write(commands_in.fileno(), frame(messages.encode(configure)))

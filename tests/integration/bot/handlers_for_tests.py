@@ -24,6 +24,24 @@ def echo(app: App, bot: BotContext) -> None:
     app.add_handler(MessageHandler(TEXT, on_text))
 
 
+def indiscreet(app: App, bot: BotContext) -> None:
+    """Says in its errors what users say, and publishes it."""
+
+    async def on_text(update: Update, context: Any) -> None:
+        assert update.message is not None
+        if "boom" in str(update.message.text):
+            raise ValueError(f"can't bear: {update.message.text}")
+        if "refused" in str(update.message.text):
+            await update.message.reply_text(f"<b>{update.message.text}", parse_mode="HTML")
+        if "die" in str(update.message.text):
+            await update.message.reply_text(f"echo {update.message.text}")
+            await asyncio.sleep(30)
+        await bot.publish("order.placed", {"words": update.message.text})
+        await update.message.reply_text(f"echo {update.message.text}")
+
+    app.add_handler(MessageHandler(TEXT, on_text))
+
+
 def thrice(app: App, bot: BotContext) -> None:
     async def on_text(update: Update, context: Any) -> None:
         assert update.message is not None
