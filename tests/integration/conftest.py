@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import itertools
 import os
 import resource
 import shutil
@@ -17,12 +18,13 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.embedded.postgres import prepare_postgres
 from botctl.embedded.probes import ping_postgres, ping_valkey
@@ -30,7 +32,7 @@ from botctl.embedded.valkey import prepare_valkey
 from botctl.handover import DatabaseLogin, DatabaseTarget, ExecSpec
 from botctl.storage import scram
 from botctl.storage.bootstrap import prepare
-from botctl.storage.engine import connect, parse_database_url
+from botctl.storage.engine import connect, login_engine, parse_database_url
 from botctl.storage.url import format_database_url
 
 _PR_SET_PDEATHSIG = 1
@@ -290,6 +292,30 @@ def database(postgres_admin_url: str, migrated_template: str) -> Iterator[Databa
     """A fresh migrated database for this test module."""
     with migrated_database(postgres_admin_url, migrated_template) as made:
         yield made
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
+    """An engine with the rights of `control`."""
+    made = login_engine(database.control)
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture(scope="session")
+def bot_ids() -> Iterator[int]:
+    """Ids that no other test has."""
+    return itertools.count(71_000)
+
+
+@pytest.fixture
+async def bot(database: Database, bot_ids: Iterator[int]) -> int:
+    """Id of a bot that is in the registry; its name is `bot-ID`."""
+    bot_id = next(bot_ids)
+    admin = await connect(database.admin)
+    await admin.execute("INSERT INTO bots (bot_id, name) VALUES ($1, $2)", bot_id, f"bot-{bot_id}")
+    await admin.close()
+    return bot_id
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage import runs
 from botctl.storage.engine import connect, login_engine
 
-_numbers = itertools.count(72_000)
 _seqs = itertools.count(1)
 NOWHERE = DatabaseLogin(target=DatabaseTarget(host="127.0.0.1", port=1), user="nobody", password="secret")
 
@@ -38,26 +37,10 @@ class Acknowledged:
 
 
 @pytest.fixture
-async def engine(database: Any) -> AsyncIterator[AsyncEngine]:
-    made = login_engine(database.control)
-    yield made
-    await made.dispose()
-
-
-@pytest.fixture
 async def away() -> AsyncIterator[AsyncEngine]:
     made = login_engine(NOWHERE)
     yield made
     await made.dispose()
-
-
-@pytest.fixture
-async def bot(database: Any) -> int:
-    number = next(_numbers)
-    admin = await connect(database.admin)
-    await admin.execute("INSERT INTO bots (bot_id, name) VALUES ($1, $2)", number, f"bot-{number}")
-    await admin.close()
-    return number
 
 
 def begin(bot_id: int, incarnation: int, at: float) -> Transition:
@@ -107,11 +90,13 @@ async def test_a_recorded_death_is_told_in_full(engine: AsyncEngine, bot: int, t
     assert body.since == pytest.approx(now - 30, abs=1e-3)
 
 
-async def test_what_only_the_file_has_yet_is_told_too(engine: AsyncEngine, bot: int, tmp_path: Path) -> None:
+async def test_what_only_the_file_has_yet_is_told_too(
+    engine: AsyncEngine, bot: int, tmp_path: Path, bot_ids: Iterator[int]
+) -> None:
     now = time.time()
     first, old, second = begin(bot, 1, now - 90), end(bot, 1, now - 60), begin(bot, 2, now - 60)
     await record(engine, first, old, second)
-    write(tmp_path, old, end(bot, 2, now, failure="crash"), end(next(_numbers), 3, now))
+    write(tmp_path, old, end(bot, 2, now, failure="crash"), end(next(bot_ids), 3, now))
     body = await Historian(engine, tmp_path).tell(f"bot-{bot}", bot, None, limit=5, planned=False)
     assert [(death.incarnation, death.source) for death in body.deaths] == [(2, "file"), (1, "database")]
     assert body.last_end is not None
@@ -152,10 +137,10 @@ async def test_a_bot_that_was_removed_is_known_to_the_database(
 
 
 async def test_after_a_killed_daemon_runs_are_closed_as_the_file_tells(
-    engine: AsyncEngine, bot: int, tmp_path: Path
+    engine: AsyncEngine, bot: int, tmp_path: Path, bot_ids: Iterator[int]
 ) -> None:
     """The second of three open runs stands in the file, between garbage and a line that the daemon could not end."""
-    now, other, third = time.time(), next(_numbers), next(_numbers)
+    now, other, third = time.time(), next(bot_ids), next(bot_ids)
     await record(engine, begin(other, 1, now - 500), begin(bot, 1, now - 500), begin(third, 1, now - 500))
     half = msgspec.json.encode({"type": "Lifecycle", **asdict(end(third, 1, now - 470))})[:-30]
     write(tmp_path, end(bot, 1, now - 470.4), end(other, 2, now - 470), rest=b"\xff\n" + half)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -18,24 +17,7 @@ from botctl.storage import bootstrap, migrate, runs
 from botctl.storage.engine import connect, login_engine, parse_database_url
 from botctl.storage.migrate import head, upgrade_login
 
-_numbers = itertools.count(71_000)
 DAY = 86_400.0
-
-
-@pytest.fixture
-async def engine(database: Any) -> AsyncIterator[AsyncEngine]:
-    made = login_engine(database.control)
-    yield made
-    await made.dispose()
-
-
-@pytest.fixture
-async def bot(database: Any) -> int:
-    number = next(_numbers)
-    admin = await connect(database.admin)
-    await admin.execute("INSERT INTO bots (bot_id, name) VALUES ($1, $2)", number, f"bot-{number}")
-    await admin.close()
-    return number
 
 
 async def live(engine: AsyncEngine, bot_id: int, incarnation: int, at: float, **how: Any) -> None:
@@ -164,8 +146,10 @@ async def test_a_bot_that_dies_again_and_again_fills_no_disk(engine: AsyncEngine
         assert [run.incarnation for run in await runs.open_runs(connection, now + 1) if run.bot_id == bot] == [8]
 
 
-async def test_pruning_leaves_other_bots_alone_and_goes_in_bounded_steps(database: Any, engine: AsyncEngine) -> None:
-    one, two = next(_numbers), next(_numbers)
+async def test_pruning_leaves_other_bots_alone_and_goes_in_bounded_steps(
+    database: Any, engine: AsyncEngine, bot_ids: Iterator[int]
+) -> None:
+    one, two = next(bot_ids), next(bot_ids)
     admin = await connect(database.admin)
     try:
         await admin.executemany("INSERT INTO bots (bot_id, name) VALUES ($1, $2)", [(one, "one"), (two, "two")])
@@ -182,8 +166,10 @@ async def test_pruning_leaves_other_bots_alone_and_goes_in_bounded_steps(databas
         await admin.close()
 
 
-async def test_a_bot_reads_its_own_deaths_and_writes_none(database: Any, engine: AsyncEngine, bot: int) -> None:
-    other = next(_numbers)
+async def test_a_bot_reads_its_own_deaths_and_writes_none(
+    database: Any, engine: AsyncEngine, bot: int, bot_ids: Iterator[int]
+) -> None:
+    other = next(bot_ids)
     await live(engine, bot, 1, time.time(), stacks="mine")
     await live(engine, other, 1, time.time(), stacks="not mine")
     login = await connect(await database.add_bot(bot))

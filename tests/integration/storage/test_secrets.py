@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,17 +11,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.storage import secrets
-from botctl.storage.engine import connect, login_engine
+from botctl.storage.engine import connect
 from botctl.storage.secrets import SealedSecret, WrappedKey
 
 ALICE, BOB = 4001, 4002
-
-
-@pytest.fixture
-async def engine(database: Any) -> AsyncIterator[AsyncEngine]:
-    made = login_engine(database.control)
-    yield made
-    await made.dispose()
 
 
 def key(bot_id: int, key_id: int, version: int = 1) -> WrappedKey:
