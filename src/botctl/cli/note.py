@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from botctl.errors import NoDaemonError
+from botctl.runtime import locks
 from botctl.settings.places import DataFolder
 
 _START_TIME_FIELD = 22
@@ -75,18 +76,34 @@ def no_daemon(folder: DataFolder) -> NoDaemonError:
             f"the daemon that holds {folder.root} runs in another PID namespace, such as a container's",
             hint="Run this where it runs, as with `docker exec CONTAINER botctl …`.",
         )
+    holder = locks.holder(folder.root)
+    if holder is not None and _is_beyond_reach(folder):
+        return NoDaemonError(
+            f"a daemon (pid {holder}) holds {folder.root}, but {folder.daemon_note}, which says how to reach it, "
+            f"{'is gone' if not folder.daemon_note.exists() else 'is not what it has written'}",
+            hint=f"`kill -TERM {holder}` ends it and its bots; then `botctl start`.",
+        )
     return NoDaemonError(
         f"no daemon runs on {folder.root}", hint="Start it with `botctl start`, or name its folder with --data-dir."
     )
 
 
+def _is_beyond_reach(folder: DataFolder) -> bool:
+    """Whether the note beside a held lock can't be its daemon's. One that begins has a lock file, and no note yet."""
+    if not folder.daemon_note.exists():
+        return not (folder.run / "daemon.lock").exists()
+    return live_note(folder) is None
+
+
 def held_out_of_sight(folder: DataFolder) -> bool:
     """Whether a daemon that is not among the processes seen from here has the folder.
 
-    The lock is tried only beside a note, which a daemon writes once it has the lock and removes before it lets it go;
-    so a daemon that begins is not disturbed.
+    A lock is tried only beside a note, which a daemon writes once it has the lock and removes before it lets it go;
+    so a daemon that begins is not disturbed. Who has taken it here is among the processes seen.
     """
-    if read_note(folder) is None or not _is_locked(folder.run / "daemon.lock"):
+    if read_note(folder) is None or locks.holder(folder.root) is not None:
+        return False
+    if not (_is_locked(folder.root) or _is_locked(folder.run / "daemon.lock")):
         return False
     return live_note(folder) is None and read_note(folder) is not None
 

@@ -13,19 +13,27 @@ from pathlib import Path
 from typing import Any
 
 from botctl.errors import BotctlError, DataFolderError, RefusedError
-from botctl.runtime import linux
+from botctl.runtime import linux, locks
 
 LONGEST_SOCKET_PATH = 100
 """AF_UNIX takes 107 bytes; some libraries append to the path."""
 
+_NO_FOLDER_LOCKS = frozenset({errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.EOPNOTSUPP})
+"""What file systems say that can't lock a folder, such as NFS: the lock of the file has to do there."""
+
 
 class DataFolder:
-    """Made by the daemon; holds `run/daemon.lock` for as long as it lives."""
+    """Made by the daemon; holds a lock on the folder itself, and on `run/daemon.lock`, for as long as it lives.
+
+    The folder's own inode stays while it is in use, whatever is deleted in it and wherever it is moved to. Both
+    descriptors are closed in whatever is started.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run = path / "run"
         self._lock: int | None = None
+        self._folder_lock: int | None = None
         self._socket_folder: Path | None = None
 
     def acquire(self) -> None:
@@ -35,29 +43,51 @@ class DataFolder:
         """
         try:
             self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
+            self._lock_folder()
             self.run.mkdir(mode=0o700, exist_ok=True)
-            lock = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise self.unusable(error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = os.open(self.run / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip()
-            os.close(lock)
+            holder = self._holder()
+            self._close()
             raise self._taken(holder) from error
         except OSError as error:
-            os.close(lock)
+            self._close()
             raise self.unusable(error) from error
-        self._lock = lock
         try:
             (self.run / "boot-error.txt").unlink(missing_ok=True)
             (self.run / "daemon.json").unlink(missing_ok=True)
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
             (self.run / "daemon.pid").write_text(f"{os.getpid()}\n")
         except OSError as error:
             self.release()
             raise self.unusable(error) from error
+
+    def _lock_folder(self) -> None:
+        """Raises BlockingIOError when somebody has it."""
+        self._folder_lock = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._folder_lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_LOCKS:
+                raise
+
+    def _holder(self) -> str:
+        """Pid of who has the folder: as the kernel tells, else as the holder has written. Empty when neither does."""
+        file = self.run / "daemon.lock"
+        if pid := locks.holder(self.path) or locks.holder(file):
+            return str(pid)
+        try:
+            return file.read_text("ascii", "replace")[:32].strip()
+        except OSError:
+            return ""
+
+    def _close(self) -> None:
+        for descriptor in (self._lock, self._folder_lock):
+            if descriptor is not None:
+                os.close(descriptor)
+        self._lock = self._folder_lock = None
 
     def unusable(self, error: OSError) -> BotctlError:
         """The error of an operator whose folder can't be written, with the way out."""
@@ -138,5 +168,4 @@ class DataFolder:
             with contextlib.suppress(OSError):
                 (self._socket_folder / "api.sock").unlink(missing_ok=True)
                 self._socket_folder.rmdir()
-        os.close(self._lock)
-        self._lock = None
+        self._close()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -35,8 +38,8 @@ def hold(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Another process takes the folder and writes notes of these states; it lets go when its input ends."""
     started: list[subprocess.Popen[str]] = []
 
-    def begin(*states: str) -> subprocess.Popen[str]:
-        argv = [sys.executable, "-c", HOLDER, str(tmp_path), *states]
+    def begin(*states: str, folder: Path = tmp_path) -> subprocess.Popen[str]:
+        argv = [sys.executable, "-c", HOLDER, str(folder), *states]
         process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         started.append(process)
         assert process.stdout is not None
@@ -84,6 +87,47 @@ def test_the_refusal_names_the_holder_and_not_what_an_old_note_says(
     error = refusal(tmp_path)
     assert f"pid {first.pid}" in error.message
     assert "starting or stopping" in error.message
+
+
+def test_a_second_daemon_is_refused_after_run_was_deleted(
+    hold: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    first = hold("serving")
+    shutil.rmtree(tmp_path / "run")
+    error = refusal(tmp_path)
+    assert isinstance(error, DataFolderError)
+    assert f"(pid {first.pid})" in error.message
+    first.communicate()
+    free = DataFolder(tmp_path)
+    free.acquire()
+    free.release()
+
+
+def test_a_second_daemon_is_refused_on_a_folder_that_was_moved(
+    hold: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    first = hold("serving", folder=data)
+    moved = data.rename(tmp_path / "moved")
+    assert f"(pid {first.pid})" in refusal(moved).message
+
+
+def test_a_file_system_that_locks_no_folders_has_the_file_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = fcntl.flock
+
+    def as_nfs(descriptor: int, how: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", as_nfs)
+    first = DataFolder(tmp_path)
+    first.acquire()
+    assert f"(pid {os.getpid()})" in refusal(tmp_path).message
+    first.release()
 
 
 def test_what_a_killed_daemon_left_is_no_obstacle(hold: Callable[..., subprocess.Popen[str]], tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,25 @@ def test_a_daemon_of_another_pid_namespace_is_not_called_absent(tmp_path: Path) 
         (tmp_path / "data/logs/a.log").write_text("")
         (tmp_path / "data/logs/deaths.log").write_text("")
         assert "runs in another PID namespace" in run("why", "a").stdout
+    assert "no daemon runs on" in run("status").stderr
+
+
+def test_a_daemon_whose_note_is_gone_or_garbage_is_named(tmp_path: Path) -> None:
+    run_folder = tmp_path / "data/run"
+    run_folder.mkdir(parents=True)
+    folder = os.open(tmp_path / "data", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        (run_folder / "daemon.json").write_text("{garbage")
+        for command in (["status"], ["stop"]):
+            result = run(*command)
+            assert result.exit_code == 3
+            assert f"a daemon (pid {os.getpid()}) holds {tmp_path / 'data'}, but" in result.stderr
+            assert f"kill -TERM {os.getpid()}" in result.stderr
+        shutil.rmtree(run_folder)
+        assert "is gone" in run("status").stderr
+    finally:
+        os.close(folder)
     assert "no daemon runs on" in run("status").stderr
 
 
