@@ -1,0 +1,139 @@
+"""The fleet's part of Redis: made later, made again, dropped, and what was lost relayed again."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import Any
+
+from botctl.bus.admin import BusAdmin
+from botctl.bus.client import connect as connect_redis
+from botctl.bus.events import Log, decode_event
+from botctl.bus.topology import Topology
+from botctl.control.assembly import Assembly
+from botctl.control.bus_keeper import BusKeeper
+from botctl.control.fleet_keeper import FleetSource
+from botctl.fleet import Fleet
+from botctl.handover import ControlConfig
+from botctl.storage.engine import connect
+from support.fleet_stage import Stage, SupervisorDouble, bot, eventually, new_ids
+
+
+async def test_with_redis_away_bots_are_started_and_their_users_made_later(
+    database: Any, valkey_admin_url: str
+) -> None:
+    stage = Stage(database.control, "redis://127.0.0.1:1/0", f"t{uuid.uuid4().hex[:8]}")
+    one = bot("one")
+    try:
+        applied = await stage.apply(one)
+        assert applied.failed == {}
+        assert [wanted.name for wanted in stage.supervisor.desired[-1].bots] == ["one"]
+        assert stage.bus.problem is not None
+    finally:
+        await stage.close()
+
+
+async def test_redis_that_lost_everything_gets_its_users_again(stage: Stage) -> None:
+    one = bot("one")
+    await stage.apply(one)
+    running = asyncio.create_task(stage.bus.run())
+    try:
+
+        async def ready() -> bool:
+            return stage.bus.problem is None
+
+        await eventually(ready)
+        await stage.redis.acl_deluser(stage.topology.user(one.bot_id))
+        await stage.redis.delete(stage.topology.marker, stage.topology.mailbox(one.bot_id))
+
+        async def back() -> bool:
+            return await stage.has_redis_user(one.bot_id) and bool(
+                await stage.redis.exists(stage.topology.mailbox(one.bot_id))
+            )
+
+        await eventually(back)
+    finally:
+        running.cancel()
+
+
+async def test_users_of_bots_nobody_wants_are_dropped(stage: Stage) -> None:
+    one = bot("one")
+    stranger = next(new_ids)
+    await stage.redis.acl_setuser(stage.topology.user(stranger), enabled=True, nopass=True)
+    await stage.apply(one)
+    known = await BusAdmin(stage.redis, stage.topology).known_bots()
+    assert one.bot_id in known
+    assert stranger not in known
+
+
+async def test_what_an_emptied_redis_has_lost_is_relayed_again(
+    database: Any, valkey_admin_url: str, tmp_path: Path
+) -> None:
+    config = ControlConfig(
+        database=database.control,
+        redis_url=valkey_admin_url,
+        namespace=f"t{uuid.uuid4().hex[:8]}",
+        data_dir=str(tmp_path),
+        socket=str(tmp_path / "api.sock"),
+        version="0",
+    )
+    one = bot("phoenix")
+    topology = Topology(config.namespace)
+    redis, admin = connect_redis(valkey_admin_url), await connect(database.admin)
+    assembly = Assembly(config, SupervisorDouble())
+    assembly.start()
+
+    async def applied() -> list[str]:
+        events = [decode_event(fields[b"e"]) for _, fields in await redis.xrange(topology.log(Log.SYSTEM))]
+        return [event.id for event in events if event.data.get("added") == ["phoenix"]]
+
+    async def told() -> bool:
+        return len(await applied()) == 1
+
+    async def pending(*event_ids: str) -> bool:
+        rows = await admin.fetch("SELECT event_id FROM outbox WHERE bot_id = $1 AND relayed_at IS NULL", one.bot_id)
+        return {row["event_id"] for row in rows} == set(event_ids)
+
+    try:
+        await assembly.keeper.apply(Fleet(bots=(one,)), FleetSource())
+        await eventually(told)
+        before = await applied()
+        await admin.execute(
+            "INSERT INTO outbox (bot_id, event_id, type, relayed_at) VALUES"
+            " ($1, 'late', 'custom.tick', now() - interval '59 minutes'),"
+            " ($1, 'old', 'custom.tick', now() - interval '61 minutes')",
+            one.bot_id,
+        )
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
+        await eventually(lambda: pending("late"))
+        await eventually(told)
+        assert await applied() == before
+    finally:
+        await assembly.close(1.0)
+        await assembly.bus.drop(one.bot_id)
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
+        await redis.acl_deluser(topology.user(one.bot_id))
+        await redis.aclose()
+        await admin.close()
+
+
+async def test_a_restarted_redis_may_have_lost_its_last_seconds_only(stage: Stage) -> None:
+    told: list[float] = []
+    run = ["a:data"]
+
+    class Admin(BusAdmin):
+        async def run_id(self) -> str:
+            return run[0]
+
+    keeper = BusKeeper(Admin(stage.redis, stage.topology), on_lost=told.append)
+    keeper.load({})
+    assert await keeper.settle(5.0)
+    run[0] = "b:data"
+    assert await keeper.settle(5.0)
+    assert await keeper.settle(5.0)
+    (seconds,) = told
+    assert 5.0 <= seconds < 10.0
+    run[0] = "b:-"
+    assert await keeper.settle(5.0)
+    assert told[1:] == [3600.0]
