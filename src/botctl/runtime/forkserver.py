@@ -1,6 +1,7 @@
 """The forkserver: imports everything once, freezes it, and forks children on request.
 
-When the supervisor ends without a word, it ends what the bots' own subprocesses left, and itself.
+When the supervisor ends without a word, it ends what the bots' own subprocesses left, and itself. One that has no
+descriptors left ends as well, for the launcher starts another.
 
 It has one thread, no secret and no socket but the one to the supervisor's launcher. A child is forked twice, the
 process between ends at once, and the supervisor, as subreaper, becomes the child's parent: it sees every exit itself,
@@ -12,6 +13,7 @@ Run as `python -m botctl.runtime.forkserver SUPERVISOR_PID MODULE…`; descripto
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> int:
     _reply(channel, SpawnReply(id=0, pid=os.getpid()))
     decoder = msgspec.json.Decoder(SpawnRequest)
     while True:
-        body, descriptors, _, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS)
+        body, descriptors, flags, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS)
         if not body:
             _end_sessions(sessions)
             strangers.end_marked(os.environ[strangers.RUN])
@@ -63,8 +65,14 @@ def main(argv: list[str]) -> int:
             os.set_inheritable(descriptor, False)  # `recv_fds` leaves its flags aside
         request = decoder.decode(body)
         try:
+            if flags & socket.MSG_CTRUNC:
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             pid = _fork_twice(request, descriptors, supervisor, channel)
         except OSError as error:
+            if error.errno == errno.EMFILE:
+                # It will be so for everybody who asks; our end is the answer.
+                print(f"ends, for it can fork nobody any more: {error.strerror}", file=sys.stderr)  # noqa: T201
+                return 1
             _reply(channel, SpawnReply(id=request.id, error=f"fork: {error.strerror}"))
         else:
             sessions[pid] = linux.start_ticks(pid)
@@ -89,25 +97,28 @@ def _preload(modules: list[str]) -> None:
 
 
 def _fork_twice(request: SpawnRequest, descriptors: list[int], supervisor: int, channel: socket.socket) -> int:
-    pid_out, pid_in = os.pipe()
-    go_out, go_in = os.pipe()
-    between = os.fork()
-    if between == 0:
-        code = 1
-        try:
-            grandchild = os.fork()
-            if grandchild == 0:
-                code = _become_child(request, descriptors, supervisor, channel, go_out, (pid_out, pid_in, go_in))
-            else:
-                os.write(pid_in, grandchild.to_bytes(8, "big"))
-                code = 0
-        except OSError:
-            code = 1
-        finally:
-            os._exit(code)
-    os.close(pid_in)
-    os.close(go_out)
+    ends: list[int] = []
     try:
+        pid_out, pid_in = os.pipe()
+        ends += pid_out, pid_in
+        go_out, go_in = os.pipe()
+        ends += go_out, go_in
+        between = os.fork()
+        if between == 0:
+            code = 1
+            try:
+                grandchild = os.fork()
+                if grandchild == 0:
+                    code = _become_child(request, descriptors, supervisor, channel, go_out, (pid_out, pid_in, go_in))
+                else:
+                    os.write(pid_in, grandchild.to_bytes(8, "big"))
+                    code = 0
+            except OSError:
+                code = 1
+            finally:
+                os._exit(code)
+        ends.remove(pid_in)
+        os.close(pid_in)
         answer = os.read(pid_out, 8)
         os.waitpid(between, 0)
         if len(answer) != 8:
@@ -118,8 +129,8 @@ def _fork_twice(request: SpawnRequest, descriptors: list[int], supervisor: int, 
             os.write(go_in, b"!")
         return int.from_bytes(answer, "big")
     finally:
-        os.close(pid_out)
-        os.close(go_in)
+        for end in ends:
+            os.close(end)
 
 
 def _become_child(

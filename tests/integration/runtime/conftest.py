@@ -107,7 +107,6 @@ def launcher() -> Iterator[tuple[Launcher, queue.SimpleQueue[Result]]]:
         launcher.start()
         up = results.get(timeout=60)
         assert isinstance(up, ForkserverUp), f"{up}: {Path(path).read_text()}"
-        (pid,) = launcher.forkserver_pids
         yield launcher, results
     finally:
         if before is None:
@@ -116,9 +115,11 @@ def launcher() -> Iterator[tuple[Launcher, queue.SimpleQueue[Result]]]:
             os.environ["PYTHONPATH"] = before
         os.close(log)
         os.unlink(path)
+        pids = launcher.forkserver_pids
         launcher.stop(5)
         linux._prctl(linux._PR_SET_CHILD_SUBREAPER, 0)
-    os.waitpid(pid, 0)
+    for pid in pids:
+        os.waitpid(pid, 0)
 
 
 @pytest.fixture
