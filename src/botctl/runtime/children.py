@@ -98,8 +98,12 @@ class Child:
     """When its last transition was recorded, in seconds since the epoch."""
     last_words: int = 0
     """How often it has said what it will die of."""
-    pardoned: bool = False
-    """Whether its incarnation has had earlier failures pardoned."""
+    pardons: tuple[float, ...] = ()
+    """When its failures were pardoned because an update was to blame."""
+    rotated: int = 0
+    """Generation of the credentials that it has last said it uses."""
+    dumped: bool = False
+    """Whether it was asked for its stacks; what it writes then may come late."""
     woken: bool = False
     """Whether it had been stopped and was let run for nothing but its stacks: a heartbeat is no sign of health then."""
     note: str = ""
@@ -134,18 +138,22 @@ class Child:
 
     def reap(self) -> Exit | None:
         """Its exit, if it has ended; ends its process group with it."""
-        if self.record.pid is None:
+        pid = self.record.pid
+        if pid is None:
             return None
         try:
-            pid, status = os.waitpid(self.record.pid, os.WNOHANG)
+            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                return None
+            # Before it is waited for: until then nobody else can get its number, nor the group's.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+            waited, status = os.waitpid(pid, os.WNOHANG)
         except ChildProcessError:
+            self.reaped = True
             return Exit()
-        if pid == 0:
+        if waited == 0:
             return None
         self.reaped = True
-        # The group outlives its leader as long as it has members, and then nobody else can get its number.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
         if os.WIFSIGNALED(status):
             return Exit(signal=os.WTERMSIG(status))
         return Exit(code=os.WEXITSTATUS(status))
