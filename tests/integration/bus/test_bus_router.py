@@ -1,0 +1,163 @@
+"""What the router makes of events that come twice, are no events, or don't fit; and of a router's end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError
+
+from botctl.bus import router as router_module
+from botctl.bus.events import encode_event
+from botctl.bus.reader import read_dead_letters, replay_dead_letter
+from support.bus_steps import logged, start_relay, tick
+
+BRICK = "18446744073709551615-18446744073709551615"
+
+
+async def test_what_a_bot_must_not_publish_is_kept_as_a_dead_letter_and_can_be_replayed(
+    bus: Any, eventually: Any
+) -> None:
+    await bus.add_bot(1)
+    rejected: list[Any] = []
+    router = bus.router(on_rejected=rejected.append)
+    bus.start(router)
+    client = bus.bot_client(1)
+    await client.xadd(
+        bus.topology.out(1), {"e": encode_event(tick("forged", "threat.detected", rule="x", severity="low"))}
+    )
+    await client.xadd(bus.topology.out(1), {"e": b"\xff nonsense"})
+    await client.xadd(bus.topology.out(1), {"e": encode_event(tick("good"))})
+    await eventually(lambda: router.stats.routed == 1)
+    assert await logged(bus) == ["good"]
+    newest, oldest = await read_dead_letters(bus.redis, bus.topology)
+    assert "no event" in newest.reason
+    assert "may not publish threat.detected" in oldest.reason
+    assert (oldest.stream, json.loads(oldest.body)["id"]) == (bus.topology.out(1), "forged")
+    assert [one.bot_id for one in rejected] == [1, 1]
+    await replay_dead_letter(bus.redis, oldest)
+    await eventually(lambda: router.stats.rejected == 3)
+    assert len(await read_dead_letters(bus.redis, bus.topology)) == 2
+
+
+async def test_an_event_relayed_twice_is_routed_once_also_by_the_next_router(bus: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    client = bus.bot_client(1)
+    first = bus.router()
+    running = bus.start(first)
+    for _ in range(2):
+        await client.xadd(bus.topology.out(1), {"e": encode_event(tick("a"))})
+    await eventually(lambda: first.stats.duplicates == 1)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await client.xadd(bus.topology.out(1), {"e": encode_event(tick("a"))})
+    second = bus.router()
+    bus.start(second)
+    await eventually(lambda: second.stats.duplicates == 1)
+    assert await logged(bus) == ["a"]
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["before", "after"])
+async def test_a_router_that_loses_redis_around_its_commit_routes_everything_once(
+    bus: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
+    await bus.add_bot(1)
+    await bus.add_bot(2, "*")
+    real, failures = router_module.transact, 3
+
+    async def unreliable(*args: Any, **options: Any) -> list[Any]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            if done:
+                await real(*args, **options)
+            raise ConnectionError("the reply was lost")
+        return await real(*args, **options)
+
+    monkeypatch.setattr(router_module, "transact", unreliable)
+    client = bus.bot_client(1)
+    for n in range(250):
+        await client.xadd(bus.topology.out(1), {"e": encode_event(tick(str(n)))})
+    router = bus.router()
+    bus.start(router)
+
+    async def emptied() -> bool:
+        return failures == 0 and not await bus.redis.xlen(bus.topology.out(1))
+
+    await eventually(emptied)
+    assert await logged(bus) == [str(n) for n in range(250)]
+    assert await bus.redis.xlen(bus.topology.mailbox(2)) == 250
+
+
+async def test_what_a_dead_router_had_read_is_routed_by_the_next_one(bus: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    for n in range(5):
+        await bus.bot_client(1).xadd(bus.topology.out(1), {"e": encode_event(tick(str(n)))})
+    await bus.redis.xreadgroup("router", "router", {bus.topology.out(1): ">"}, count=3)
+    router = bus.router()
+    bus.start(router)
+    await eventually(lambda: router.stats.routed == 5)
+    assert await logged(bus) == ["0", "1", "2", "3", "4"]
+
+
+async def test_an_out_stream_made_unusable_is_begun_again(bus: Any, new_outbox: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    client = bus.bot_client(1)
+    await client.xadd(bus.topology.out(1), {"e": encode_event(tick("last words"))}, id=BRICK)
+    outbox = new_outbox()
+    outbox.put(tick("after"))
+    relay = await start_relay(bus, 1, outbox)
+    await eventually(lambda: not relay.healthy)
+    router = bus.router()
+    bus.start(router)
+    await eventually(lambda: router.stats.routed == 2, 30)
+    assert router.stats.replaced_streams == 1
+    assert await logged(bus) == ["last words", "after"]
+    await eventually(lambda: relay.healthy)
+
+
+async def test_a_bot_that_empties_its_own_stream_hurts_only_itself(bus: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    await bus.add_bot(2)
+    router = bus.router()
+    bus.start(router)
+    bad, good = bus.bot_client(1), bus.bot_client(2)
+    for n in range(50):
+        await bad.xadd(bus.topology.out(1), {"e": encode_event(tick(f"bad {n}"))}, maxlen=1, approximate=False)
+        await good.xadd(bus.topology.out(2), {"e": encode_event(tick(f"good {n}"))})
+    await bad.xadd(bus.topology.out(1), {"e": b"x"}, id=BRICK)
+    await eventually(lambda: asyncio.ensure_future(count_of(bus, "good")))
+    assert router.stats.healthy
+
+
+async def count_of(bus: Any, word: str) -> bool:
+    return len([one for one in await logged(bus) if one.startswith(word)]) == 50
+
+
+async def test_a_large_event_for_many_mailboxes_gets_through(bus: Any, eventually: Any) -> None:
+    for bot in range(1, 151):
+        bus.passwords[bot] = f"pw-{bot}"
+        bus.subscribers[bot] = ("custom.*",)
+    await bus.apply()
+    await bus.bot_client(1).xadd(bus.topology.out(1), {"e": encode_event(tick("large", text="x" * 60_000))})
+    router = bus.router()
+    bus.start(router)
+    await eventually(lambda: router.stats.delivered == 149)
+    assert router.stats.healthy
+    assert await bus.redis.xlen(bus.topology.mailbox(150)) == 1
+
+
+async def test_a_write_that_fails_when_executed_becomes_a_dead_letter(bus: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    await bus.add_bot(2, "custom.*")
+    await bus.redis.delete(bus.topology.mailbox(2))
+    await bus.redis.set(bus.topology.mailbox(2), "no stream")
+    await bus.bot_client(1).xadd(bus.topology.out(1), {"e": encode_event(tick("a"))})
+    router = bus.router()
+    bus.start(router)
+    await eventually(lambda: asyncio.ensure_future(read_dead_letters(bus.redis, bus.topology)))
+    assert await logged(bus) == ["a"]
+    [letter] = await read_dead_letters(bus.redis, bus.topology)
+    assert "WRONGTYPE" in letter.reason
