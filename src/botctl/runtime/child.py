@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from botctl.runtime import cgroup_files, linux, messages, stacks, strangers
+from botctl.runtime import cgroup_files, lineage, linux, messages, stacks, strangers
 from botctl.runtime.channel import Channel, ChannelClosedError
 from botctl.runtime.confinement.confine import confine, report
 from botctl.runtime.spawn import NICENESS, SpawnRequest
@@ -42,6 +42,7 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     stacks.install(rest[0] if rest else 2)
     _limit(request)
+    lineage.write(os.environ.get(strangers.RUN, ""), request.id)
     if request.expendable:
         linux.be_expendable(NICENESS, OOM_SCORE)
     linux.no_new_privileges()

@@ -78,6 +78,8 @@ class Child:
     pidfd: int | None = None
     reaped: bool = False
     """Whether the process of this incarnation has been waited for: its number may be somebody else's now."""
+    token: int = 0
+    """Of the request that its latest process was made for; the `lineage` of what comes from it has this number."""
     stacks: int | None = None
     """Where it writes its stacks (`stacks.new_file`)."""
     log: LogStream | None = None

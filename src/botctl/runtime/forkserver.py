@@ -52,13 +52,11 @@ def main(argv: list[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: None)
     signal.siginterrupt(signal.SIGTERM, False)
     signal.signal(STACKS_SIGNAL, signal.SIG_IGN)  # until a child has its own handler, it must not die of it
-    sessions: dict[int, int | None] = {}
     _reply(channel, SpawnReply(id=0, pid=os.getpid()))
     decoder = msgspec.json.Decoder(SpawnRequest)
     while True:
         body, descriptors, flags, _ = socket.recv_fds(channel, REQUEST_LIMIT, DESCRIPTORS)
         if not body:
-            _end_sessions(sessions)
             strangers.end_marked(os.environ[strangers.RUN])
             return 0
         for descriptor in descriptors:
@@ -75,7 +73,6 @@ def main(argv: list[str]) -> int:
                 return 1
             _reply(channel, SpawnReply(id=request.id, error=f"fork: {error.strerror}"))
         else:
-            sessions[pid] = linux.start_ticks(pid)
             _reply(channel, SpawnReply(id=request.id, pid=pid))
         finally:
             for descriptor in descriptors:
@@ -155,24 +152,6 @@ def _become_child(
         os.sched_yield()
     linux.die_with_parent(signal.SIGKILL, supervisor)
     return child.run(request, descriptors)
-
-
-def _end_sessions(sessions: dict[int, int | None]) -> None:
-    """KILL what is left in the sessions of our children; the kernel has ended the children themselves.
-
-    The number of a session isn't given anew while the session has a member, so that a member whose leader is gone
-    belongs to ours; a leader that started at another time is a stranger with a reused number.
-    """
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        pid = int(entry.name)
-        try:
-            session = os.getsid(pid)
-            if session in sessions and linux.start_ticks(session) in (None, sessions[session]):
-                os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            continue
 
 
 def _reply(channel: socket.socket, reply: SpawnReply) -> None:

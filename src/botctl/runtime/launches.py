@@ -84,6 +84,7 @@ class Launches:
             self._starter.release(child)
             self._dispatcher.dispatch(child, events.SpawnFailed(f"cannot be watched: {error.strerror or error}"))
             return
+        child.token = result.token
         self._exits.watch(child)
         self._dispatcher.dispatch(child, events.Spawned(result.pid))
         # Not before: what a child says counts once we know who it is.

@@ -36,7 +36,7 @@ class Reaper:
         self.behind = False
         """Whether there was more to do than fits into one round."""
         # As PID 1 we adopt what was never a bot's.
-        self._orphans = strangers.Orphans(ends_unmarked=os.getpid() != 1)
+        self._orphans = strangers.Orphans(launcher.run, ends_unmarked=os.getpid() != 1)
         self._children = children
         self._launcher = launcher
         self._starter = starter
@@ -57,8 +57,8 @@ class Reaper:
             self.due = True
             return  # a child whose pid we don't know yet must not be mistaken for a stranger
         self.due = False
-        known = {child.record.pid for child in self._children.values() if child.record.pid is not None}
-        self.behind = not self._orphans.end(known | self._launcher.forkserver_pids, self._is_over)
+        known = self._known()
+        self.behind = not self._orphans.end(known, self._who_lives)
         for _ in range(AT_ONCE):
             try:
                 found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -81,6 +81,15 @@ class Reaper:
                 if os.waitpid(-1, os.WNOHANG) == (0, 0):
                     select.select([], [], [], 0.005)
 
-    def _is_over(self, key: int, incarnation: int) -> bool:
-        child = self._children.get(key)
-        return child is None or child.record.state not in HAS_PROCESS or child.record.incarnation != incarnation
+    def _known(self) -> set[int]:
+        pids = {child.record.pid for child in self._children.values() if child.record.pid is not None}
+        return pids | self._launcher.forkserver_pids
+
+    def _who_lives(self) -> strangers.Living:
+        alive = [child for child in self._children.values() if child.record.state in HAS_PROCESS]
+        bots = [child for child in alive if child.kind is Kind.BOT]
+        return strangers.Living(
+            starts={child.token for child in alive},
+            bots={(child.key, child.record.incarnation): child.asked_at for child in bots},
+            others={(child.key, child.record.incarnation) for child in alive if child.kind is not Kind.BOT},
+        )

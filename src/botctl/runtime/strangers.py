@@ -1,14 +1,16 @@
 """Processes that a bot's own code has left: adopted by the supervisor, and ended when their bot has ended.
 
 A process group is not enough: a subprocess may have made a session of its own. So everything below the forkserver
-carries marks, which also outlive the supervisor: in its environment, and, as long as it has exec'd nothing, in its
-title.
+has a `lineage`, which outlives the supervisor too and which no bot can forge.
 
-What has lost both (a new session with an empty environment) is nobody's in particular. It is a bot's, though, when it
-is nicer than we are as bots are, which cannot be taken back and which our servers and theirs are not; and it may be a
-dead bot's when it was started while that one lived. It is ended then: nobody else would ever end it, and it keeps what
-it has inherited. That may hit what a bot that lives on has hidden in the same way; a subprocess that is to be safe from
-it keeps its environment. As PID 1 we adopt whatever loses its parent in the container, and only wait for it.
+Where there is none to be had, weaker marks are left: in its environment, and, as long as it has exec'd nothing, in its
+title. A bot can write there what it likes, so of a bot's process, as its niceness shows, only such a mark counts as may
+be true: that of a bot's incarnation which had been asked for when the process began. What has none (a new session with
+an empty environment) is nobody's in particular. It is a bot's, though, when it is nicer than we are as bots are, which
+cannot be taken back and which our servers and theirs are not; and it may be a dead bot's when it was started while that
+one lived. It is ended then: nobody else would ever end it, and it keeps what it has inherited. That may hit what a bot
+that lives on has hidden in the same way. As PID 1 we adopt whatever loses its parent in the container, and only wait
+for it.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from botctl.runtime import linux
+from botctl.runtime import lineage, linux
 from botctl.runtime.spawn import NICENESS
 
 RUN = "BOTCTL_RUN"
@@ -47,33 +49,54 @@ SPANS = 200
 """Lives of bots that are remembered, the latest: whoever was started in one of them may be what it has left."""
 
 AT_ONCE = 50
-"""Processes looked at in one round; each takes some 30 µs."""
+"""Processes looked at in one round; each takes some 50 µs."""
 
-_INCARNATION = re.compile(rb"(?:^|\0)BOTCTL_INCARNATION=(-?\d+)/(\d+)\0")
-_TITLE = re.compile(rb"^botctl: [^\0]*\[(-?\d+)/(\d+) ([0-9a-f]+)\](?:\0|$)")
+# Nobody can be made to count beyond what a number of ours can be.
+_INCARNATION = re.compile(rb"(?:^|\0)BOTCTL_INCARNATION=(-?\d{1,20})/(\d{1,20})\0")
+_TITLE = re.compile(rb"^botctl: [^\0]*\[(-?\d{1,20})/(\d{1,20}) ([0-9a-f]{1,32})\](?:\0|$)")
 _RUN_IN_TITLE = 8
 
 Mark = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Living:
+    """The incarnations that have a process."""
+
+    starts: Set[int]
+    """Number of the start of each, as its `lineage` has it."""
+    bots: Mapping[Mark, float]
+    """Marks of the bots among them, and when the process of each was asked for, by the clock of `now`."""
+    others: Set[Mark]
+    """Marks of those that are no bots."""
 
 
 @dataclass
 class _Seen:
     """What is known of an adopted process."""
 
+    start: int | None = None
+    """Of its lineage."""
     mark: Mark | None = None
+    """One that is believed."""
     looks: int = 0
     look_at: float = 0.0
     started: float | None = None
     """By the clock of `now`, when it came from a bot; None else."""
 
+    @property
+    def undecided(self) -> bool:
+        return self.start is None and self.mark is None and self.looks < LOOKS
+
 
 class Orphans:
     """Our unknown children; remembers whose each is, so that they may be many.
 
-    `ends_unmarked`: also those of dead bots that don't say whose they are.
+    `run` is the daemon's. `ends_unmarked`: also those of dead bots that don't say whose they are.
     """
 
-    def __init__(self, *, ends_unmarked: bool) -> None:
+    def __init__(self, run: str, *, ends_unmarked: bool) -> None:
+        self._run = lineage.run_number(run)
         self._ends_unmarked = ends_unmarked
         self._seen: dict[int, _Seen] = {}
         self._spans: deque[tuple[float, float]] = deque(maxlen=SPANS)
@@ -81,36 +104,84 @@ class Orphans:
     @property
     def undecided(self) -> bool:
         """Whether there are any that have to be looked at again."""
-        return any(one.mark is None and one.looks < LOOKS for one in self._seen.values())
+        return any(one.undecided for one in self._seen.values())
 
     def over(self, began: float) -> None:
         """The process of a bot, asked for at `began` by the clock of `now`, has ended."""
         self._spans.append((began, now()))
 
-    def end(self, known: set[int], is_over: Callable[[int, int], bool]) -> bool:
-        """KILL those whose incarnation is over, as `is_over(key, incarnation)` tells. False when there are too many to
-        look at in one round."""
+    def end(self, known: Set[int], who_lives: Callable[[], Living]) -> bool:
+        """KILL those whose incarnation is over; False when there are too many to look at in one round.
+
+        `who_lives` is called when there are any. None of those may be without a number of its start.
+        """
         found = [pid for pid in children() if pid not in known]
         for pid in self._seen.keys() - set(found):
             self.forget(pid)
-        left, moment = AT_ONCE, now()
+        if not found:
+            return True
+        left, moment, living = AT_ONCE, now(), who_lives()
         for pid in found:
             one = self._seen.setdefault(pid, _Seen())
-            if one.mark is None and one.looks < LOOKS and one.look_at <= moment and left:
+            if one.undecided and one.look_at <= moment and left:
                 left -= 1
-                one.looks, one.look_at, one.mark = one.looks + 1, moment + LOOK_AGAIN_AFTER, mark_of(pid)
-                if one.mark is None and one.looks == LOOKS and self._ends_unmarked:
-                    one.started = _started(pid)
-            if is_over(*one.mark) if one.mark is not None else self._is_left(one):
+                self._look(pid, one, moment, living)
+            if self._is_over(one, living):
                 _kill(pid)
         return left > 0
+
+    def end_of(self, start: int, known: Set[int]) -> None:
+        """KILL those of one start, whether it is over or not; not all of them when there are too many to look at."""
+        left = AT_ONCE
+        for pid in children():
+            if pid in known:
+                continue
+            one = self._seen.setdefault(pid, _Seen())
+            if one.undecided and left:
+                left -= 1
+                one.start = self._start(pid)
+            if one.start == start:
+                _kill(pid)
 
     def forget(self, pid: int) -> None:
         """It has been waited for: another process may get its number."""
         self._seen.pop(pid, None)
 
-    def _is_left(self, one: _Seen) -> bool:
+    def _look(self, pid: int, one: _Seen, moment: float, living: Living) -> None:
+        one.looks, one.look_at = one.looks + 1, moment + LOOK_AGAIN_AFTER
+        one.start = self._start(pid)
+        if one.start is not None:
+            return
+        started = _started(pid)
+        mark = mark_of(pid)
+        if mark is not None and _may_be_true(mark, living, started) and not _hides(pid, mark, living):
+            one.mark = mark
+        elif one.looks == LOOKS and self._ends_unmarked:
+            one.started = started
+
+    def _start(self, pid: int) -> int | None:
+        found = lineage.read(pid)
+        return found.start if found is not None and found.run == self._run else None
+
+    def _is_over(self, one: _Seen, living: Living) -> bool:
+        if one.start is not None:
+            return one.start not in living.starts
+        if one.mark is not None:
+            return one.mark not in living.bots and one.mark not in living.others
         return one.started is not None and any(began - TICK <= one.started <= ended for began, ended in self._spans)
+
+
+def _may_be_true(mark: Mark, living: Living, started: float | None) -> bool:
+    """Whether a process may have this mark by descent; `started` as `_started` tells. An incarnation that is over
+    protects nobody, so that there is no need to doubt it."""
+    if started is None or mark not in living.bots:
+        return started is None or mark not in living.others
+    return living.bots[mark] <= started + TICK
+
+
+def _hides(pid: int, mark: Mark, living: Living) -> bool:
+    """Whether it says that it belongs to somebody who lives, though somebody has spoilt its lineage."""
+    return (mark in living.bots or mark in living.others) and lineage.is_tampered_with(pid)
 
 
 def now() -> float:
@@ -159,14 +230,18 @@ def end_all_but(known: set[int]) -> int:
 
 
 def end_marked(run: str) -> None:
-    """KILL every process that carries the mark of this run, except ourselves."""
-    mark, short = f"{RUN}={run}\0".encode(), run[:_RUN_IN_TITLE].encode()
+    """KILL every process that comes from this run, except ourselves."""
+    mark, short, number = f"{RUN}={run}\0".encode(), run[:_RUN_IN_TITLE].encode(), lineage.run_number(run)
     for name in os.listdir("/proc"):
         pid = int(name) if name.isdigit() else os.getpid()
         if pid == os.getpid():
             continue
-        titled = _TITLE.search(_read(pid, "cmdline"))
-        if mark in _read(pid, "environ") or (titled is not None and titled[3] == short):
+        titled, descent = _TITLE.search(_read(pid, "cmdline")), lineage.read(pid)
+        if (
+            (descent is not None and descent.run == number)
+            or mark in _read(pid, "environ")
+            or (titled is not None and titled[3] == short)
+        ):
             _kill(pid)
 
 

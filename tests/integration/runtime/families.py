@@ -35,8 +35,7 @@ def do_family(channel: Channel, configure: dict) -> int:
         )
         daemonize("daemon", lambda: os.execv(sys.executable, [sys.executable, "-c", SLEEP]))
         daemonize("fork", lambda: time.sleep(600))
-        if configure.get("hidden"):
-            daemonize("hidden", lambda: os.execve(sys.executable, [sys.executable, "-c", SLEEP], {}))
+        daemonize("hidden", lambda: os.execve(sys.executable, [sys.executable, "-c", SLEEP], {}))
         print("all up", flush=True)
     if configure.get("crash"):
         channel.send(messages.Ready())

@@ -13,14 +13,14 @@ import pytest
 
 from integration.runtime.daemons import QUICK, children_of, gone, wait_until
 
-KINDS = {"group", "session", "stubborn", "daemon", "fork"}
+KINDS = {"group", "session", "stubborn", "daemon", "fork", "hidden"}
 
 
-def family_of(fleet, name: str, kinds: set[str] = KINDS) -> dict[str, int]:
+def family_of(fleet, name: str) -> dict[str, int]:
     """Pids of its subprocesses, by kind."""
     wait_until(lambda: (fleet.folder / f"{name}.log").exists() and "all up" in fleet.log(name), 10)
     family = {kind: int(pid) for kind, pid in re.findall(r"family (\w+) (\d+)", fleet.log(name))}
-    assert family.keys() == kinds
+    assert family.keys() == KINDS
     for kind, pid in family.items():
         assert not gone(pid), kind
     return family
@@ -70,9 +70,9 @@ def test_what_a_bot_has_started_ends_with_it(daemon, tmp_path: Path, end: str):
 
 
 def test_who_hides_its_marks_ends_with_its_bot_but_not_before(daemon):
-    fleet = daemon(parent={"habit": "families.family", "policy": QUICK, "hidden": True}, other="well")
+    fleet = daemon(parent={"habit": "families.family", "policy": QUICK}, other="well")
     pid = fleet.wait_running("parent", "other")[0]["pid"]
-    family = family_of(fleet, "parent", KINDS | {"hidden"})
+    family = family_of(fleet, "parent")
     # Long enough for whoever looks at it every second to be sure that it has no mark.
     until = time.monotonic() + 4
     while time.monotonic() < until:

@@ -42,6 +42,8 @@ class Owner:
 
 
 class Launcher:
+    run = "0123456789abcdef"
+
     def __init__(self, report: object) -> None:
         pass
 
