@@ -2,6 +2,7 @@
 
 Whatever runs here must be idempotent: when the connection is lost during a commit, nobody knows whether it took place,
 and the work is done once more. While the database is away, everybody waits here, and one prober looks for its return.
+While its disk is full it answers a prober: the work that was refused is tried on, and everybody else waits for that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from botctl.bot.faults import brief, database_away, retry_soon
+from botctl.bot.faults import brief, database_away, disk_full, retry_soon
 from botctl.bot.health import Health, Trouble
 from botctl.bot.tasks import end
 from botctl.bus.backoff import Backoff
@@ -68,7 +69,7 @@ class Database:
             except Exception as error:
                 if not (database_away(error) or retry_soon(error)):
                     raise
-                self._health.trouble(Trouble.DATABASE, "the database is away")
+                self._health.trouble(Trouble.DATABASE, _words(error))
                 _log.warning("database can't be reached", error=brief(error))
                 await asyncio.sleep(backoff.next())
             else:
@@ -100,13 +101,22 @@ class Database:
         backoff = Backoff(first=0.01, limit=1.0)
         refused_since: float | None = None
         reported = False
+        leads = False
         try:
             while True:
-                await self._open.wait()
+                if not leads:
+                    await self._open.wait()
                 began = self._clock()
                 try:
                     return await run(work)
                 except Exception as error:
+                    if leads and database_away(error):
+                        self._health.trouble(Trouble.DATABASE, _words(error))
+                        await asyncio.sleep(backoff.next())
+                        continue
+                    if disk_full(error):
+                        leads = self._without_room(error)
+                        continue
                     if database_away(error):
                         self._lost(error)
                         continue
@@ -118,6 +128,8 @@ class Database:
                         self._struggle(error)
                 await asyncio.sleep(backoff.next())
         finally:
+            if leads:
+                self._back()
             if reported:
                 self._struggling -= 1
                 if not self._struggling:
@@ -139,9 +151,23 @@ class Database:
     def _lost(self, error: BaseException) -> None:
         if self._open.is_set():
             self._open.clear()
-            self._health.trouble(Trouble.DATABASE, "the database is away")
+            self._health.trouble(Trouble.DATABASE, _words(error))
             _log.warning("database is away; all work waits for it", error=brief(error))
             self._prober = asyncio.create_task(self._probe(), name="database-probe")
+
+    def _without_room(self, error: BaseException) -> bool:
+        """Everybody waits for whoever found it first. False for those who come later."""
+        if not self._open.is_set():
+            return False
+        self._open.clear()
+        self._health.trouble(Trouble.DATABASE, _words(error))
+        _log.warning("the database has no room; all work waits for it", error=brief(error))
+        return True
+
+    def _back(self) -> None:
+        self._health.well(Trouble.DATABASE)
+        _log.info("database is back")
+        self._open.set()
 
     async def _probe(self) -> None:
         backoff = Backoff(first=0.05, limit=1.0)
@@ -159,6 +185,8 @@ class Database:
                     break
                 # New connections may lead to the server that has taken over.
                 await self._engine.dispose()
-        self._health.well(Trouble.DATABASE)
-        _log.info("database is back")
-        self._open.set()
+        self._back()
+
+
+def _words(error: BaseException) -> str:
+    return "the database's disk is full" if disk_full(error) else "the database is away"

@@ -15,6 +15,8 @@ from botctl.observability.logs import redact
 _AWAY_CLASSES = ("08", "53", "57P")
 """SQLSTATE: no connection; out of memory, disk or connections; the server is stopping, starting or recovering."""
 
+_DISK_FULL = "53100"
+
 _READ_ONLY = "25006"
 """SQLSTATE: a read-only transaction, as after a failover on the server that is no primary any more."""
 
@@ -42,6 +44,11 @@ def database_away(error: BaseException) -> bool:
             if state.startswith((*_AWAY_CLASSES, _LOGIN_CLASS)) or state == _READ_ONLY:
                 return True
     return False
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether the database found no room to write: it answers, and reading goes on."""
+    return any(isinstance(cause, asyncpg.PostgresError) and cause.sqlstate == _DISK_FULL for cause in _chain(error))
 
 
 def retry_soon(error: BaseException) -> bool:

@@ -165,5 +165,9 @@ def reason(error: BaseException) -> str:
         return "redis refuses the login"
     if isinstance(error, ConnectionError | TimeoutError | OSError):
         return "redis is not reachable"
-    text = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
-    return f"redis: {text}"
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if text.startswith("MISCONF"):
+        # It has words of its own for the log of commands, and the error behind them; for snapshots only a riddle.
+        why = text.rpartition("AOF file: ")[2] if "AOF file: " in text else "MISCONF, its log says why"
+        return f"redis can't write to its disk: {why[:120]}"
+    return f"redis: {text[:120]}"

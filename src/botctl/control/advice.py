@@ -95,7 +95,11 @@ def advice(failure: str | None, *, exit: str | None = None, cause: str = "") -> 
         return ""
 
 
+_NO_ROOM = "Make room on the disk (`df`, and the data folder in `botctl status`); it goes on by itself then."
+
 _TROUBLES = {
+    "disk is full": _NO_ROOM,
+    "redis can't write to its disk": _NO_ROOM,
     "another process polls": ADVICE[Failure.CONFLICT],
     "completion api": (
         "Look whether the completion API is up, and at the bot's key, model and base_url; `botctl logs` shows what it "

@@ -17,6 +17,7 @@ from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.code_keeper import CodeKeeper
+from botctl.control.disk import DiskWatch
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.hearing import HearingProbe, options_of
@@ -74,13 +75,14 @@ class Assembly:
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
         self.router = Router(self._router_redis, topology, self.keeper.subscribers)
         self.watch = DatabaseWatch(self._engine)
+        self.disk = DiskWatch(Path(config.data_dir))
         self.hearing = HearingProbe(
             lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
             supervisor,
             config.telegram_base_url,
             **options_of(config.options),
         )
-        self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs)
+        self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs, self.recorder.deaths)
         self.service = Service(
             keeper=self.keeper,
             supervisor=supervisor,
@@ -101,13 +103,16 @@ class Assembly:
 
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
-        found = [self.watch.problem, self.bus.problem, self.api_problem]
+        found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem]
+        if self.watch.problem is None and self.recorder.problem is not None:
+            found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]
         return [problem for problem in found if problem is not None]
 
     def start(self) -> None:
         """Begin everything that goes on by itself. Needs neither database nor Redis to be there."""
         jobs: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "disk": self.disk.run,
             "database": self.watch.run,
             "redis": self.bus.run,
             "recorder": self.recorder.run,

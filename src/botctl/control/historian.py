@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import structlog
@@ -27,11 +28,14 @@ _DATABASE_TIMEOUT = 3.0
 
 
 class Historian:
-    """`logs` is the folder of the file."""
+    """`logs` is the folder of the file; `waiting` gives the deaths that are still to be stored."""
 
-    def __init__(self, engine: AsyncEngine, logs: Path) -> None:
+    def __init__(
+        self, engine: AsyncEngine, logs: Path, waiting: Callable[[], Sequence[Transition]] = lambda: ()
+    ) -> None:
         self._engine = engine
         self._logs = logs
+        self._waiting = waiting
 
     async def tell(
         self, name: str, bot_id: int | None, bot: BotView | None, *, limit: int, planned: bool
@@ -40,6 +44,7 @@ class Historian:
 
         A bot that is not in the fleet has no `bot_id`. Raises NoSuchBotError when nobody has ever heard of it.
         """
+        waiting = self._waiting()  # before the database is asked: what it stores meanwhile is told once
         filed, notes = await self._filed()
         body = DeathsBody(name=name, bot=bot, notes=notes)
         stored: list[DeathBody] = []
@@ -56,11 +61,12 @@ class Historian:
                 f"the database can't be used ({database_reason(error)}): told from {self._logs}/deaths.log"
             )
         if bot_id is None:
-            bot_id = next((death.bot_id for death in filed if death.name == name), None)
+            bot_id = next((death.bot_id for death in (*waiting, *filed) if death.name == name), None)
         if bot_id is None:
             raise NoSuchBotError(f"no bot is called {name!r}")
         mine = [death for death in filed if death.bot_id == bot_id]
-        tell_from_file(body, mine, stored, limit, planned, now=time.time())
+        late = [death for death in waiting if death.bot_id == bot_id]
+        tell_from_file(body, mine, stored, limit, planned, now=time.time(), waiting=late)
         if not asked:
             body.since = filed[-1].at if filed else None
         return body

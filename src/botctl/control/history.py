@@ -63,14 +63,29 @@ def merged(stored: Sequence[DeathBody], filed: Sequence[DeathBody]) -> list[Deat
 
 
 def tell_from_file(
-    body: DeathsBody, filed: Sequence[Transition], stored: Sequence[DeathBody], limit: int, planned: bool, *, now: float
+    body: DeathsBody,
+    filed: Sequence[Transition],
+    stored: Sequence[DeathBody],
+    limit: int,
+    planned: bool,
+    *,
+    now: float,
+    waiting: Sequence[Transition] = (),
 ) -> None:
-    """Put into the body what the database has, `stored`, and what only the file has; both of one bot, newest first."""
-    ends = [from_file(death) for death in filed]
+    """Put into the body what the database has, `stored`, and what only the file has; both of one bot, newest first.
+
+    `waiting` are deaths on their way to the database; the file may have them too.
+    """
+    told = {(death.incarnation, death.at): death for death in (*filed, *waiting)}
+    ends = [from_file(death) for death in sorted(told.values(), key=lambda one: (one.at, one.seq), reverse=True)]
     body.deaths = merged(stored, [death for death in ends if planned or not is_planned(death)])[:limit]
     if ends and (body.last_end is None or ends[0].ended_at > body.last_end.ended_at + CLOSE):
         body.last_end = ends[0]
-    if not stored:
+    if stored:
+        late = merged(stored, [from_file(death) for death in waiting])
+        counted = Counter(one.failure for one in late if one.source == "file" and one.failure)
+        body.failures_24h = dict(Counter(body.failures_24h) + counted)
+    else:
         body.failures_24h = dict(Counter(one.failure for one in ends if one.failure and one.ended_at >= now - DAY))
 
 
@@ -96,7 +111,7 @@ def from_database(death: StoredDeath) -> DeathBody:
 
 
 def from_file(death: Transition) -> DeathBody:
-    """As the API tells it."""
+    """As the API tells it; also what waits to be stored, which the file has too when there was room."""
     return DeathBody(
         name=death.name,
         bot_id=death.bot_id,

@@ -41,6 +41,10 @@ class Recorder:
         self._waiting[transition.seq] = transition
         self._arrived.set()
 
+    def deaths(self) -> list[Transition]:
+        """The ends of incarnations that wait to be written."""
+        return [transition for transition in self._waiting.values() if transition.exit is not None]
+
     async def run(self) -> None:
         """Write until cancelled."""
         wait = _FIRST_WAIT

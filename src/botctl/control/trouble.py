@@ -24,6 +24,10 @@ class DatabaseAwayError(BotctlError):
         )
 
 
+DISK_FULL = "53100"
+"""SQLSTATE: the server found no room to write."""
+
+
 def database_reason(error: BaseException) -> str:
     """One line."""
     cause: BaseException = error
@@ -32,6 +36,8 @@ def database_reason(error: BaseException) -> str:
     if isinstance(cause, OSError | TimeoutError):
         return "not reachable" if not isinstance(cause, TimeoutError) else "no answer in time"
     text = str(cause).splitlines()[0].strip() if str(cause) else type(cause).__name__
+    if getattr(cause, "sqlstate", None) == DISK_FULL:
+        text = f"its disk is full: {text}"
     return text[:300]
 
 

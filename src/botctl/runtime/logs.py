@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from botctl.runtime.allowance import Allowance
+from botctl.runtime.late_lines import LateLines
 from botctl.runtime.log_stream import LogStream
 from botctl.runtime.rotating_file import RotatingFile
 
@@ -58,7 +59,8 @@ class LogKeeper:
         self._allowances: dict[str, Allowance] = {}
         self._over: deque[tuple[float, LogStream]] = deque()
         self._paused: deque[tuple[float, LogStream]] = deque()
-        self._own_lines: deque[tuple[str, str]] = deque()
+        self._own_lines: deque[tuple[str, str, bool]] = deque()
+        self._late = LateLines()
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
         self._wake_out, self._wake_in = os.pipe()
@@ -102,9 +104,12 @@ class LogKeeper:
         """The last lines of one incarnation, with what still stands in its pipe."""
         return stream.tail(self._redact)[-lines:]
 
-    def write(self, name: str, line: str) -> None:
-        """A line of the daemon's own, or several; written, like everything, by the keeper's thread."""
-        self._own_lines.append((name, line))
+    def write(self, name: str, line: str, *, keep: bool = False) -> None:
+        """A line of the daemon's own, or several; written, like everything, by the keeper's thread.
+
+        What can't be written is lost; to `keep` it is to try again until the disk has room.
+        """
+        self._own_lines.append((name, line, keep))
         self._wake()
 
     def redact(self, text: str) -> str:
@@ -134,7 +139,8 @@ class LogKeeper:
 
     def _run(self) -> None:
         while not self._stopping:
-            waits = [wait for wait in (self._go_on(), self._close_the_over(), self._close_files()) if wait is not None]
+            looks = (self._go_on(), self._close_the_over(), self._close_files(), self._late.write(self._file))
+            waits = [wait for wait in looks if wait is not None]
             for key, _ in self._selector.select(min(waits) if waits else None):
                 if key.data is None:
                     os.read(self._wake_out, 4096)
@@ -149,8 +155,13 @@ class LogKeeper:
 
     def _write_own_lines(self) -> None:
         while self._own_lines:
-            name, line = self._own_lines.popleft()
-            self._file(name).write(self._redact(line.encode("utf-8", "backslashreplace")) + b"\n")
+            name, line, keep = self._own_lines.popleft()
+            written = self._redact(line.encode("utf-8", "backslashreplace")) + b"\n"
+            if keep:
+                self._late.add(name, written)
+            else:
+                self._file(name).write(written)
+        self._late.write(self._file)
 
     def _serve(self, stream: LogStream) -> None:
         arrived = stream.fill()

@@ -1,7 +1,7 @@
 """Keeps the lifecycle records: what became of each bot, and of each end of one why.
 
-Deaths go to their log at once. Every record is kept until `control` has stored it, so that a `control` that died misses
-none. It decides nothing, and never waits for `control` or for the disk.
+Deaths go to their log at once, or as soon as the disk has room. Every record is kept until `control` has stored it, so
+that a `control` that died misses none. It decides nothing, and never waits for `control` or for the disk.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class RecordKeeper:
         lifecycle = self._lifecycle(child, before.state.value, before if ended else record, record)
         if ended:
             lifecycle = self._death(lifecycle, child, before, record, ending)
-            self._logs.write(HISTORY_LOG, messages.encode(lifecycle).decode())
+            self._logs.write(HISTORY_LOG, messages.encode(lifecycle).decode(), keep=True)
             if lifecycle.stacks:
                 # In one piece: there may be as many lines as bytes.
                 self._logs.write(child.log_name, f"[stacks of its threads and tasks]\n{lifecycle.stacks}")

@@ -29,7 +29,12 @@ class RotatingFile:
         self.lost = 0
 
     def write(self, data: bytes) -> None:
-        """Append; rotates before a write that would go over the limit."""
+        """Append; what can't be appended is lost."""
+        if not self.offer(data):
+            self.lost += 1
+
+    def offer(self, data: bytes) -> bool:
+        """Append, all of it or nothing; rotates before a write that would go over the limit. False when it can't."""
         try:
             if self._descriptor < 0:
                 self._open()
@@ -37,12 +42,24 @@ class RotatingFile:
                 self._rotate()
                 self._open()
             if self.lost:
-                note = f"[botctl: {self.lost} writes were lost]\n".encode()
-                self._size += os.write(self._descriptor, note)
+                self._append(f"[botctl: {self.lost} writes were lost]\n".encode())
                 self.lost = 0
-            self._size += os.write(self._descriptor, data)
+            self._append(data)
         except OSError:
-            self.lost += 1
+            return False
+        return True
+
+    def _append(self, data: bytes) -> None:
+        """On a disk that is nearly full a part is written, then none; that part is taken back."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._size)
+            raise
+        self._size += len(data)
 
     def close(self) -> None:
         """Close the file."""

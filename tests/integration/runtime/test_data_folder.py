@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.support.mounts import in_mount
 
 from botctl.errors import BotctlError, DataFolderError, ExitCode, RefusedError
 from botctl.runtime.folder import DataFolder
@@ -170,17 +171,6 @@ def test_a_lock_does_not_pass_to_children(tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
-
-
-def in_mount(tmp_path: Path, mount: str, action: str) -> subprocess.CompletedProcess[str]:
-    """Run the daemon on a file system of its own, mounted in a namespace of its own; skips where that isn't allowed."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("there is no unshare(1)")
-    base = [unshare, "--mount", *(["--map-root-user"] if os.geteuid() else []), "sh", "-ec"]
-    if subprocess.run([*base, f"mount -t tmpfs none {tmp_path}"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine doesn't allow a mount namespace")
-    return subprocess.run([*base, f"{mount}\n{action}"], capture_output=True, text=True, check=False, timeout=60)
 
 
 def daemon(data: Path) -> str:

@@ -87,3 +87,23 @@ def test_a_record_without_a_cause_is_told_by_its_reason() -> None:
     assert from_file(filed(1, 100.0, cause="because")).cause == "because"
     assert from_file(filed(1, 100.0)).started_at == 90.0
     assert from_file(filed(1, 100.0, duration=None)).started_at is None
+
+
+@pytest.mark.parametrize("known", [[], [stored(1, NOW - 500)]])
+def test_a_death_that_waits_to_be_stored_is_told_and_counted_once(known: list[DeathBody]) -> None:
+    body = DeathsBody(name="a", failures_24h={"crash": 1} if known else {})
+    old, late = filed(1, NOW - 500), filed(2, NOW - 5, failure="signal")
+    tell_from_file(body, [late, old], known, 5, False, now=NOW, waiting=[late])
+    assert [(death.incarnation, death.failure) for death in body.deaths] == [(2, "signal"), (1, "crash")]
+    assert body.last_end is not None
+    assert body.last_end.incarnation == 2
+    assert body.failures_24h == {"crash": 1, "signal": 1}
+    body = DeathsBody(name="a", failures_24h={"crash": 1, "signal": 1})
+    tell_from_file(body, [old], [stored(2, NOW - 5, failure="signal"), *known], 5, False, now=NOW, waiting=[late])
+    assert body.failures_24h == {"crash": 1, "signal": 1}, "it was stored meanwhile"
+
+
+def test_a_death_that_stands_nowhere_yet_is_told() -> None:
+    body = DeathsBody(name="a")
+    tell_from_file(body, [], [], 5, False, now=NOW, waiting=[filed(2, NOW - 5)])
+    assert [death.incarnation for death in body.deaths] == [2]

@@ -25,7 +25,7 @@ class Books:
         self.child = Child(1, "a", Kind.BOT, Record(1, Policy()))
         self.machine.add(1, Policy())
         self.written: list[tuple[str, str]] = []
-        logs = SimpleNamespace(write=lambda *line: self.written.append(line), tail=lambda *_: [])
+        logs = SimpleNamespace(write=lambda *line, keep=False: self.written.append(line), tail=lambda *_: [])
         self.keeper = RecordKeeper(Children({1: self.child}), cast("Any", logs), lambda *_: None)
         self._perform(self.machine.desire({1: Wanted("a")}, 0.0))
 
