@@ -12,7 +12,15 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
-from botctl.api.models import ApplyRequest, ErrorBody, LoginRequest, RolloutRequest
+from botctl.api.models import (
+    ApplyRequest,
+    ErrorBody,
+    LoginRequest,
+    RolloutRequest,
+    RotateBotRequest,
+    RotateMasterRequest,
+    TokenRequest,
+)
 from botctl.api.service import ControlService, Verb
 from botctl.api.token import TokenDemanded
 from botctl.control.views import (
@@ -21,8 +29,10 @@ from botctl.control.views import (
     DeathsBody,
     HealthBody,
     LoginBody,
+    MasterBody,
     RolloutBody,
     RunsBody,
+    SecretsBody,
     StatusBody,
     View,
 )
@@ -96,6 +106,26 @@ def _commanding(service: ControlService) -> APIRouter:
     async def reload() -> AppliedBody:
         """Read the fleet file again and apply it."""
         return await service.reload()
+
+    @router.get("/secrets")
+    async def secrets() -> SecretsBody:
+        """Which keys there are, and of what age; no secret."""
+        return await service.secrets()
+
+    @router.post("/secrets/rotate-master")
+    async def rotate_master(request: RotateMasterRequest) -> MasterBody:
+        """A new master key, or the end of a rotation that was begun."""
+        return await service.rotate_master(request.keys.get_secret_value())
+
+    @router.post("/secrets/rotate-bot")
+    async def rotate_bot(request: RotateBotRequest) -> CommandBody:
+        """A new data key for one bot."""
+        return await service.rotate_bot(request.bot)
+
+    @router.post("/bots/{name}/token", status_code=202)
+    async def rotate_token(name: str, request: TokenRequest) -> CommandBody:
+        """A new token for one bot, which is restarted with it."""
+        return await service.rotate_token(name, request.token.get_secret_value().strip())
 
     @router.post("/bots/{name}/{verb}", status_code=202)
     async def command(name: str, verb: Verb) -> CommandBody:

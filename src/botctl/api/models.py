@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from botctl.fleet import Fleet
 
@@ -34,6 +34,30 @@ class LoginRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     bot: str
+
+
+class RotateMasterRequest(BaseModel):
+    """Body of `POST /v1/secrets/rotate-master`: the keys as the operator keeps them, if elsewhere than in the file."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: SecretStr = SecretStr("")
+
+
+class RotateBotRequest(BaseModel):
+    """Body of `POST /v1/secrets/rotate-bot`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bot: str
+
+
+class TokenRequest(BaseModel):
+    """Body of `POST /v1/bots/NAME/token`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    token: SecretStr
 
 
 class ErrorBody(BaseModel):

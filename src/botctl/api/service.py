@@ -75,6 +75,23 @@ class ControlService(Protocol):
         """Make a read-only login that sees this bot's rows only. Raises NoSuchBotError."""
         ...
 
+    async def secrets(self) -> views.SecretsBody:
+        """Which keys there are, and of what age; no secret."""
+        ...
+
+    async def rotate_master(self, given: str) -> views.MasterBody:
+        """A new master key, or the end of a rotation. `given` are the keys as the operator keeps them now, if elsewhere
+        than in the data folder."""
+        ...
+
+    async def rotate_bot(self, name: str) -> views.CommandBody:
+        """A new data key for one bot. Raises NoSuchBotError."""
+        ...
+
+    async def rotate_token(self, name: str, token: str) -> views.CommandBody:
+        """A new token for one bot, which is restarted with it. Raises NoSuchBotError, UsageError, RefusedError."""
+        ...
+
     async def health(self) -> views.HealthBody:
         """Whether `control` and the supervisor can do their work, and restart who fails."""
         ...

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from botctl.cli import database, demo, doctor, lifecycle, looking, sandbox, talking, why
+from botctl.cli import bots, database, demo, doctor, lifecycle, looking, sandbox, secrets, talking, why
 from botctl.cli.shared import Commands
 
 app = typer.Typer(
@@ -52,6 +52,8 @@ app.command()(why.why)
 app.command()(talking.chat)
 app.command()(doctor.doctor)
 app.add_typer(database.app, name="db")
+app.add_typer(secrets.app, name="secrets")
+app.add_typer(bots.app, name="bot")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     sandbox.sandbox
 )

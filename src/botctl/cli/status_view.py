@@ -51,7 +51,8 @@ def table(body: StatusBody, now: float) -> RenderableType:
 def _note(bot: BotView, now: float) -> str:
     said = with_signals_named(bot.reason or _last_failure(bot, now))
     old = f"old code ({bot.code})" if bot.code else ""
-    return "; ".join(part for part in (old, said) if part)
+    token = "rotated token" if bot.token == "rotated" else ""
+    return "; ".join(part for part in (old, token, said) if part)
 
 
 def _last_failure(bot: BotView, now: float) -> str:

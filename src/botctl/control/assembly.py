@@ -22,6 +22,7 @@ from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
+from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import GenerationsPort
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
@@ -29,11 +30,14 @@ from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.service import Service
 from botctl.control.starts import Starts
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
+from botctl.control.vault import Vault
+from botctl.control.vault_desk import VaultDesk
 from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.control.watch import DatabaseWatch
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig
+from botctl.security import master_keys
 from botctl.settings.places import DataFolder
 from botctl.storage.engine import login_engine
 
@@ -68,7 +72,11 @@ class Assembly:
         self.bus = BusKeeper(BusAdmin(self._redis, topology, keeps_users=config.own_redis), on_lost=self._redis_lost)
         code = CodeKeeper(Path(config.data_dir) / "code")
         starts = Starts(supervisor, lambda: self.keeper.fleet, code)
-        self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change)
+        masters = master_keys.parse(config.master_keys) if config.master_keys else None
+        source = master_keys.Source(config.master_source)
+        vault = Vault(masters, source, {int(bot_id): key for bot_id, key in config.data_keys.items()})
+        self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change, vault)
+        self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
@@ -97,6 +105,7 @@ class Assembly:
             version=config.version,
             rollouts=self.rollouts,
             starts=starts,
+            vault=VaultDesk(self._engine, self.keeper, self.rotation, self.rollouts, config.telegram_base_url),
         )
         self.api_problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -124,6 +133,7 @@ class Assembly:
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
+        self._tasks.append(asyncio.create_task(self.rotation.run(), name="master key"))
 
     def _redis_lost(self, seconds: float) -> None:
         self.router.forget()

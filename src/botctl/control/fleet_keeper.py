@@ -9,22 +9,24 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bus.events import event_id
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.credential_keeper import CredentialKeeper
 from botctl.control.ports import SupervisorPort, WantedFleet
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
+from botctl.control.vault import Vault
 from botctl.control.views import AppliedBody
 from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot
-from botctl.errors import BotctlError, UsageError
+from botctl.errors import BotctlError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet, FleetDiff, diff_fleets, load_fleet
 from botctl.storage import registry
 from botctl.storage.outbox import Outbox, StoredEvent
@@ -52,6 +54,11 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True):
     fleet: msgspec.Raw
     path: str | None
     env: dict[str, str]
+    master_keys: str = ""
+    """Those in use, if they are not from a file that the daemon reads again."""
+
+
+_Also = Callable[[AsyncConnection], Awaitable[None]] | None
 
 
 async def _nothing(fleet: Fleet, names: Collection[str]) -> None:
@@ -71,7 +78,9 @@ class FleetKeeper:
         supervisor: SupervisorPort,
         around: Surroundings,
         before_start: Callable[[Fleet, Collection[str]], Awaitable[None]] = _nothing,
+        vault: Vault | None = None,
     ) -> None:
+        self.vault = vault or Vault()
         self.fleet: Fleet | None = None
         self.failed: dict[str, str] = {}
         self.generation = 0
@@ -88,19 +97,22 @@ class FleetKeeper:
 
     async def apply(self, fleet: Fleet, source: FleetSource, *, dry_run: bool = False) -> AppliedBody:
         """Make `fleet` the wanted one. Raises DatabaseAwayError; nothing is changed then."""
-        async with self._lock:
-            diff = diff_fleets(self.fleet or Fleet(), fleet)
+        async with self._changing():
+            await self._open_vault()
+            fleet = self.vault.effective(fleet)
             if dry_run:
-                return _told(diff, dry_run=True)
-            try:
-                await self._register(fleet, diff)
-            except DATABASE_TROUBLE as error:
-                raise DatabaseAwayError(error) from error
-            starting = self._starting(fleet, diff)
-            self.fleet, self._source = fleet, source
-            await self._provide()
-            await self._before_start(fleet, starting)
-            await self._desire()
+                return _told(diff_fleets(self.fleet or Fleet(), fleet), dry_run=True)
+            return await self._apply(fleet, source)
+
+    async def _apply(self, fleet: Fleet, source: FleetSource, also: _Also = None) -> AppliedBody:
+        """`also` is done in the same transaction."""
+        diff = diff_fleets(self.fleet or Fleet(), fleet)
+        await self._register(fleet, diff, also)
+        starting = self._starting(fleet, diff)
+        self.fleet, self._source = fleet, source
+        await self._provide()
+        await self._before_start(fleet, starting)
+        await self._desire()
         _log.info(
             "fleet applied",
             added=list(diff.added),
@@ -121,6 +133,43 @@ class FleetKeeper:
         fleet = await asyncio.to_thread(load_fleet, Path(source.path), source.env)
         return await self.apply(fleet, source)
 
+    async def replace_token(self, name: str, token: str) -> AppliedBody:
+        """Give a bot a new token, in the place of what the file has now; the bot is restarted with it.
+
+        Raises NoSuchBotError, VaultError, and DatabaseAwayError: nothing is changed then.
+        """
+        async with self._changing():
+            await self._open_vault()
+            bot = self.bot(name)
+            if bot is None or self.fleet is None:
+                raise NoSuchBotError(f"no bot is called {name!r}")
+            changed, rotated = self.vault.with_token(bot, token)
+            bots = tuple(changed if one.bot_id == bot.bot_id else one for one in self.fleet.bots)
+
+            async def save(connection: AsyncConnection) -> None:
+                await self.vault.save_token(connection, bot.bot_id, rotated)
+
+            told = await self._apply(self.fleet.model_copy(update={"bots": bots}), self._source, save)
+            self.vault.took(bot.bot_id, rotated)
+            return told
+
+    async def renew_key(self, name: str) -> int:
+        """Make a new data key for a bot and hand it over; its number. Raises as `replace_token` does."""
+        async with self._changing():
+            await self._open_vault()
+            bot = self.bot(name)
+            if bot is None:
+                raise NoSuchBotError(f"no bot is called {name!r}")
+            key = await self.vault.renew(self._engine, bot.bot_id)
+            await self._desire()
+            return key.key_id
+
+    async def hold(self) -> None:
+        """Have the next `control` know the master keys that are in use now."""
+        async with self._lock:
+            if self.fleet is not None:
+                await self._desire()
+
     async def start(self, fleet: Fleet, source: FleetSource) -> None:
         """Apply the first fleet of a daemon; while that is impossible, try again."""
         wait = _FIRST_WAIT
@@ -139,6 +188,7 @@ class FleetKeeper:
         self.generation = applied.generation
         self._source = FleetSource(applied.path, applied.env)
         self.credentials.hold(held)
+        self.vault.resume(applied.master_keys)
         self._wake.set()
 
     def bot(self, name: str) -> BotSpec | None:
@@ -177,18 +227,36 @@ class FleetKeeper:
             if not self.credentials.loaded:
                 async with self._engine.connect() as connection:
                     await self.credentials.load(connection, [bot.bot_id for bot in self.fleet.bots])
-            lacking = [bot.name for bot in self.fleet.bots if self.credentials.lacks(bot.bot_id)]
+            await self._open_vault()
+            lacking = [bot.name for bot in self.fleet.bots if self._lacks(bot.bot_id)]
             if lacking:
                 await self._provide()
-                if len(self.failed) < len(lacking):
-                    await self._desire()
+            if (lacking and len(self.failed) < len(lacking)) or self.vault.owed(bot.bot_id for bot in self.fleet.bots):
+                await self._desire()
             if self.credentials.retiring:
                 await self.credentials.retire(await self._supervisor.sight())
             return bool(self.failed or self.credentials.retiring)
 
     # --- steps, under the lock -------------------------------------------------------------------------------------
 
-    async def _register(self, fleet: Fleet, diff: FleetDiff) -> None:
+    @asynccontextmanager
+    async def _changing(self) -> AsyncIterator[None]:
+        """One change at a time, and the database's trouble told as it is to an operator."""
+        async with self._lock:
+            try:
+                yield
+            except DATABASE_TROUBLE as error:
+                raise DatabaseAwayError(error) from error
+
+    async def _open_vault(self) -> None:
+        if not self.vault.loaded:
+            async with self._engine.connect() as connection:
+                await self.vault.load(connection)
+
+    def _lacks(self, bot_id: int) -> bool:
+        return self.credentials.lacks(bot_id) or self.vault.lacks(bot_id)
+
+    async def _register(self, fleet: Fleet, diff: FleetDiff, also: _Also = None) -> None:
         wanted = {bot.bot_id for bot in fleet.bots}
         async with self._engine.begin() as connection:
             known = [bot for bot in await registry.read_bots(connection) if not bot.removed]
@@ -202,6 +270,8 @@ class FleetKeeper:
             if not diff.empty:
                 await self._outbox.add(connection, [_config_updated(diff)])
             await self.credentials.load(connection, wanted)
+            if also is not None:
+                await also(connection)
 
     def _starting(self, fleet: Fleet, diff: FleetDiff) -> set[str]:
         """Names of the bots that will be started or restarted; some changes need no restart."""
@@ -218,30 +288,41 @@ class FleetKeeper:
 
     async def _provide(self) -> None:
         assert self.fleet is not None
-        self.failed = await self.credentials.provide({bot.bot_id: bot.name for bot in self.fleet.bots})
+        failed = await self.credentials.provide({bot.bot_id: bot.name for bot in self.fleet.bots})
+        self.failed = failed | await self.vault.provide(self._engine, self.fleet.bots)
 
     async def _desire(self) -> None:
         """Tell the supervisor. Bots that never had credentials wait until they have some."""
         assert self.fleet is not None
         await self._bus.settle(_REDIS_TIMEOUT)
         self.generation += 1
-        ready = [bot for bot in self.fleet.bots if self.credentials.has(bot.bot_id)]
+        ready = [bot for bot in self.fleet.bots if self._may_run(bot)]
         fresh, replaced = self.credentials.hand_over(bot.bot_id for bot in ready)
         note = AppliedNote(
             generation=self.generation,
             fleet=msgspec.Raw(self.fleet.model_dump_json().encode()),
             path=self._source.path,
             env=dict(self._source.env),
+            master_keys=self.vault.note,
         )
         self._supervisor.desire(
             WantedFleet(
                 generation=self.generation,
-                bots=tuple(wanted_bot(bot, self.fleet, self._around, fresh.get(bot.bot_id)) for bot in ready),
+                bots=tuple(
+                    wanted_bot(bot, self.fleet, self._around, fresh.get(bot.bot_id), self.vault.words(bot.bot_id))
+                    for bot in ready
+                ),
                 applied=msgspec.json.encode(note),
             )
         )
+        self.vault.handed_over(bot.bot_id for bot in ready)
         for bot_id, passwords in replaced.items():
             self._supervisor.rotate(bot_id, passwords)
+
+    def _may_run(self, bot: BotSpec) -> bool:
+        """Whether it has, or is about to get, all it needs. One that asks for sealed messages never runs without."""
+        sealed = self.vault.masters is not None or not bot.encrypt_messages
+        return sealed and self.credentials.has(bot.bot_id) and self.vault.ready(bot.bot_id)
 
 
 def _row(bot: BotSpec) -> RegisteredBot:

@@ -75,7 +75,7 @@ class HearingProbe:
 
     async def run(self) -> None:
         """Probe until cancelled, spread evenly over the interval."""
-        connector = aiohttp.TCPConnector(ssl=_tls() if self._base_url.startswith("https:") else True)
+        connector = aiohttp.TCPConnector(ssl=tls() if self._base_url.startswith("https:") else True)
         jar = aiohttp.DummyCookieJar()
         async with aiohttp.ClientSession(connector=connector, cookie_jar=jar) as session:
             due, last = 0.0, time.monotonic()
@@ -191,7 +191,7 @@ def options_of(options: dict[str, Any]) -> dict[str, float]:
 
 
 @cache
-def _tls() -> ssl.SSLContext:
+def tls() -> ssl.SSLContext:
     """Trusts the system's certificate authorities, or certifi's where the system has none; as the bots do."""
     context = ssl.create_default_context()
     if not context.cert_store_stats()["x509_ca"]:

@@ -54,6 +54,8 @@ class WantedBot:
     enabled: bool
     secrets: tuple[str, ...] = field(repr=False)
     passwords: Passwords | None = None
+    keys: tuple[tuple[int, str], ...] = field(default=(), repr=False)
+    """Ids and, in base64, data keys."""
     isolation: Confines | None = None
 
 

@@ -26,6 +26,7 @@ from botctl.observability.logs import configure, set_level, watch_loop
 from botctl.observability.redaction import Redactor
 from botctl.runtime import messages
 from botctl.runtime.channel import Channel, ChannelClosedError
+from botctl.security import master_keys
 
 _log = structlog.get_logger("botctl.control")
 
@@ -236,6 +237,7 @@ def _child(bot: WantedBot) -> messages.BotChild:
         enabled=bot.enabled,
         credentials=_credentials(bot.passwords) if bot.passwords is not None else None,
         secrets=list(bot.secrets),
+        keys=[messages.Key(id=number, material=material) for number, material in bot.keys],
         isolation=msgspec.convert(bot.isolation, messages.Isolation | None, from_attributes=True),
     )
 
@@ -246,6 +248,8 @@ def _credentials(passwords: Passwords) -> messages.Credentials:
 
 def _secrets(config: ControlConfig) -> list[str]:
     found = [config.database.password, config.openai_api_key, unquote(urlsplit(config.redis_url).password or "")]
+    if config.master_keys:
+        found += master_keys.parse(config.master_keys).words()
     return [secret for secret in (*found, config.api_token) if secret]
 
 

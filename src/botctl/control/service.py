@@ -28,6 +28,7 @@ from botctl.control.samples import fleet_sample
 from botctl.control.starts import Starts
 from botctl.control.status import breaker_problems, status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
+from botctl.control.vault_desk import VaultDesk
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
@@ -63,7 +64,9 @@ class Service:
         version: str,
         rollouts: RolloutKeeper,
         starts: Starts,
+        vault: VaultDesk,
     ) -> None:
+        self._vault = vault
         self._rollouts = rollouts
         self._starts = starts
         self._keeper = keeper
@@ -90,6 +93,7 @@ class Service:
             control_pid=os.getpid(),
             now=time.time(),
             rollout=self._rollouts.says,
+            rotated=self._vault.rotated,
         )
 
     async def apply(
@@ -202,6 +206,22 @@ class Service:
             raise DatabaseAwayError(error) from error
         login = DatabaseLogin(target=self._database, user=user, password=password)
         return views.LoginBody(url=format_database_url(login), valid_until=until)
+
+    async def secrets(self) -> views.SecretsBody:
+        """Which keys there are, and of what age."""
+        return await self._vault.status()
+
+    async def rotate_master(self, given: str) -> views.MasterBody:
+        """A new master key, or the end of a rotation that was begun."""
+        return await self._vault.rotate_master(given)
+
+    async def rotate_bot(self, name: str) -> views.CommandBody:
+        """A new data key for one bot."""
+        return await self._vault.rotate_bot(name)
+
+    async def rotate_token(self, name: str, token: str) -> views.CommandBody:
+        """A new token for one bot."""
+        return await self._vault.rotate_token(name, token)
 
     async def health(self) -> views.HealthBody:
         """Whether `control` and the supervisor can do their work, and restart who fails."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from botctl.control.advice import is_held_back
 from botctl.control.ports import BotSight, FleetSight
@@ -20,15 +20,18 @@ def status_body(
     control_pid: int,
     now: float,
     rollout: str = "",
+    rotated: Collection[int] = (),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
-    `rollout` is what a rolling restart under way says.
+    `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
     bots = [_bot(spec, sight.bot(spec.bot_id), failed, now) for spec in specs]
     bots += [_sighted(bot, True, now) for bot in sight.bots if bot.bot_id not in wanted]
+    for bot in bots:
+        bot.token = "rotated" if bot.bot_id in rotated else "file"
     return StatusBody(
         daemon=DaemonView(
             pid=sight.pid,

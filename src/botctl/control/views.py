@@ -58,6 +58,8 @@ class BotView(View):
     """Whether it was quarantined on purpose, by an operator or by threat detection."""
     held_back: bool = False
     """Whether the fleet breaker holds its restart back."""
+    token: str = "file"
+    """`rotated` when it runs with a token that was given at runtime, in the place of the file's."""
     isolation: str | None = None
     """How its process is kept from others: `uid`, `landlock` or `none`; null without a process."""
     isolation_note: str = ""
@@ -187,6 +189,48 @@ class LoginBody(View):
 
     url: str
     valid_until: float
+
+
+class BotSecretsView(View):
+    """One bot's keys: the number of the one that seals, since when, and how many there are. Times since the epoch.
+
+    `token` is `file`, or `rotated` when it was given at runtime (`token_since`).
+    """
+
+    name: str
+    bot_id: int
+    key: int | None
+    key_since: float | None
+    keys: int
+    master_versions: list[int]
+    encrypts_messages: bool
+    token: str = "file"
+    token_since: float | None = None
+
+
+class SecretsBody(View):
+    """Answer of `GET /v1/secrets`: where the master key is kept (`source`, in words `place`), which version wraps,
+    which are held, and how many data keys are still wrapped by another."""
+
+    source: str
+    place: str
+    version: int | None
+    held: list[int]
+    data_keys: int
+    to_rewrap: int
+    bots: list[BotSecretsView]
+
+
+class MasterBody(View):
+    """Answer of `POST /v1/secrets/rotate-master`. `todo` is what the operator has to do, in words.
+
+    `entry` is a new key, when the operator has to put it where the master key is kept.
+    """
+
+    version: int
+    rewrapped: int
+    todo: str = ""
+    entry: str = ""
 
 
 class HealthBody(View):

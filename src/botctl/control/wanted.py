@@ -17,6 +17,9 @@ from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor
 from botctl.settings.places import DataFolder
 
+Keys = tuple[tuple[int, str], ...]
+"""Data keys: each one's id, and itself in base64."""
+
 _LIVE_LIMITS = ("concurrent_chats", "attempts")
 """Limits that the bot itself keeps to."""
 
@@ -41,8 +44,10 @@ class Surroundings:
     uid_count: int = 0
 
 
-def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Passwords | None) -> WantedBot:
-    """One bot for the supervisor; `passwords` None keeps those it has."""
+def wanted_bot(
+    spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Passwords | None, keys: Keys = ()
+) -> WantedBot:
+    """One bot for the supervisor; `passwords` None keeps those it has, and so do no keys."""
     config = BotConfig(
         spec=msgspec.Raw(spec.model_dump_json().encode()),
         bot_id=spec.bot_id,
@@ -74,8 +79,9 @@ def wanted_bot(spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Pas
         cpu=spec.limits.cpu,
         processes=spec.limits.processes,
         enabled=spec.enabled,
-        secrets=_secrets(spec, around),
+        secrets=(*_secrets(spec, around), *(material for _, material in keys)),
         passwords=passwords,
+        keys=keys,
         isolation=_confines(spec, fleet, around),
     )
 

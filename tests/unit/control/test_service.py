@@ -56,6 +56,7 @@ def service(double: Double, problems: tuple[str, ...] = ()) -> Service:
     given: dict[str, Any] = dict.fromkeys(("engine", "database", "historian", "topology", "streams", "router_stats"))
     given |= {"supervisor": double, "rollouts": double, "starts": double, "telegram_pending": {}, "version": "9"}
     keeper = SimpleNamespace(fleet=None, failed={})
+    given["vault"] = SimpleNamespace(rotated=frozenset())
     return Service(keeper=keeper, problems=lambda: list(problems), **given)  # type: ignore[arg-type]
 
 
