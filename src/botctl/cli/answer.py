@@ -28,6 +28,8 @@ _KILLED = frozenset({Failure.HANG, Failure.NOT_READY, Failure.PROTOCOL})
 _OTHERWISE_TOLD = frozenset({Failure.MEMORY, Failure.SPAWN})
 """Classes whose memory isn't told: the cause says how much there was, or there was no process."""
 
+_NEXT_DAEMON = "A daemon that is started anew starts it again. For good: enabled: false in the fleet file."
+
 _NOISE = re.compile(r'^\s*(?:[~^]+\s*$|File "<frozen )')
 """Marks below a line of a traceback, and frames of the machinery of imports."""
 
@@ -119,10 +121,13 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
         case "quarantined":
             yield f"{name} is quarantined{since}{because}. It is not started again by itself."
             yield from _to_do(bot, body, f"botctl release {name}")
+            if bot.shut_away:
+                yield _NEXT_DAEMON
         case "stopped" if not bot.enabled:
             yield f"{name} is stopped{since}: the fleet file says enabled: false."
         case "stopped":
             yield f"{name} is stopped{since}{because}. To start it: botctl restart {name}"
+            yield _NEXT_DAEMON
         case other:
             yield f"{name} is {other}{since}{because}."
 

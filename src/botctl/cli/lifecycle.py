@@ -54,13 +54,16 @@ def stop(
     data_dir: DataDir = None,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the daemon's end.", min=0)] = 90.0,
 ) -> None:
-    """Stop one bot; or, without a name, the daemon and all its bots."""
+    """Stop one bot; or, without a name, the daemon and all its bots.
+
+    A daemon that is started anew starts the bot again; to keep it stopped, write enabled: false into the fleet file.
+    """
     folder = data_folder(data_dir)
     note = require_note(folder)
     client = ApiClient(note)
     if name is not None:
         client.post(bot_path(name, "stop"))
-        _await_bot(client, name, lambda bot: bot["pid"] is None, timeout, "stopped")
+        _await_bot(client, name, lambda bot: bot["pid"] is None, timeout, "stopped", wanted=False)
         return
     try:
         client.post("/v1/shutdown", timeout=3.0)
@@ -115,6 +118,7 @@ def restart(
         lambda bot: bot["pid"] != before.get("pid") and bot["state"] in ("running", "degraded"),
         timeout,
         "restarted",
+        wanted=True,
     )
 
 
@@ -166,19 +170,32 @@ def _bot(client: ApiClient, name: str) -> dict[str, Any]:
     return next((bot for bot in bots if bot["name"] == name), {})
 
 
-def _await_bot(client: ApiClient, name: str, done: Callable[[dict[str, Any]], bool], timeout: float, word: str) -> None:
-    """Wait until it is so. Raises BotctlError when the bot goes elsewhere, or time runs out."""
+def _await_bot(
+    client: ApiClient, name: str, done: Callable[[dict[str, Any]], bool], timeout: float, word: str, *, wanted: bool
+) -> None:
+    """Wait until it is so; `wanted` is what the command has made of it. Raises BotctlError when it goes elsewhere."""
     deadline = time.monotonic() + timeout
-    while not done(bot := _bot(client, name)):
-        if bot.get("state") == "quarantined":
+    while True:
+        bot = _bot(client, name)
+        if not bot:
+            raise BotctlError(f"{name} is not {word}: it has left the fleet meanwhile")
+        if done(bot):
+            break
+        if bot["state"] == "quarantined":
             raise BotctlError(f"{name} is quarantined: {bot['reason']}", hint=f"See `botctl why {name}`.")
+        if bot.get("wanted", wanted) is not wanted:
+            raise BotctlError(f"{name} is not {word}: overtaken by another command; it is {_state(bot)}")
         if time.monotonic() >= deadline:
             raise BotctlError(
-                f"{name} is not {word} after {timeout:g} s; it is {bot.get('state')}: {bot.get('reason')}",
+                f"{name} is not {word} after {timeout:g} s; it is {_state(bot)}",
                 hint=f"See `botctl why {name}` and `botctl logs {name}`.",
             )
         time.sleep(_POLL)
     say(f"{name} is {word}")
+
+
+def _state(bot: dict[str, Any]) -> str:
+    return f"{bot['state']}: {bot['reason']}" if bot.get("reason") else str(bot["state"])
 
 
 def _tell(applied: dict[str, Any]) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from botctl.cli.words import ago, with_signals_named
+from botctl.cli.words import ago, times, with_signals_named
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from botctl.control.views import BotView, StatusBody
+    from botctl.control.views import BotView, ServiceView, StatusBody
 
 
 def table(body: StatusBody, now: float) -> RenderableType:
@@ -20,7 +20,7 @@ def table(body: StatusBody, now: float) -> RenderableType:
 
     daemon = body.daemon
     head = f"botctl {daemon.version}  {daemon.state}  pid {daemon.pid}  up {_span(daemon.uptime_s)}"
-    servers = "  ".join(f"{one.name} {one.state} (pid {one.pid or '-'})" for one in body.services)
+    servers = "  ".join(_server(one) for one in body.services)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("BOT", "ID", "STATE", "PID", "UP", "RESTARTS", "MEMORY", "INBOX", "OUTBOX", "NOTE"):
         table.add_column(
@@ -44,13 +44,26 @@ def table(body: StatusBody, now: float) -> RenderableType:
         rows.append(Text(servers))
     if daemon.rollout:
         rows.append(Text(f"rolling restart: {daemon.rollout}", style="cyan"))
-    rows += [Text(f"! {problem}", style="yellow") for problem in daemon.problems]
+    rows += [Text(f"! {problem}", style="yellow") for problem in _problems(body)]
     return Group(*rows, Text(""), table)
+
+
+def _server(one: ServiceView) -> str:
+    """`valkey running (pid 44, restarted twice)`."""
+    restarts = f", restarted {times(one.restarts)}" if one.restarts else ""
+    return f"{one.name} {one.state} (pid {one.pid or '-'}{restarts})"
+
+
+def _problems(body: StatusBody) -> list[str]:
+    """What is wrong, and what servers that aren't well have said last, unless it is the same."""
+    known = "; ".join(body.daemon.problems)
+    unwell = [one for one in body.services if one.reason and one.state != "running" and one.reason not in known]
+    return [*body.daemon.problems, *(f"{one.name} is {one.state}: {one.reason}" for one in unwell)]
 
 
 def _note(bot: BotView, now: float) -> str:
     said = with_signals_named(bot.reason or _last_failure(bot, now))
-    old = f"old code ({bot.code})" if bot.code else ""
+    old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
     return "; ".join(part for part in (old, token, said) if part)
 

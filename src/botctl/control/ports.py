@@ -121,6 +121,7 @@ class ServiceSight:
 
     name: str
     state: str
+    reason: str = ""
     pid: int | None = None
     restarts: int = 0
 

@@ -46,7 +46,8 @@ def status_body(
         ),
         bots=bots,
         services=[
-            ServiceView(name=one.name, state=one.state, pid=one.pid, restarts=one.restarts) for one in sight.services
+            ServiceView(name=one.name, state=one.state, reason=one.reason, pid=one.pid, restarts=one.restarts)
+            for one in sight.services
         ],
     )
 

@@ -70,10 +70,11 @@ class BotView(View):
 
 
 class ServiceView(View):
-    """A server that the daemon runs, or `control` itself."""
+    """A server that the daemon runs, or `control` itself. `reason` says why it is in its state, if anybody does."""
 
     name: str
     state: str
+    reason: str = ""
     pid: int | None = None
     restarts: int = 0
 

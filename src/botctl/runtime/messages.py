@@ -345,6 +345,7 @@ class ServiceStatus(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     state: str
+    reason: str = ""
     pid: int | None = None
     restarts: int = 0
 

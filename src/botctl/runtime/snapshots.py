@@ -103,6 +103,7 @@ def _service_status(child: Child) -> messages.ServiceStatus:
     return messages.ServiceStatus(
         name=child.name,
         state=child.record.state.value,
+        reason=child.record.reason,
         pid=child.record.pid,
         restarts=child.record.restarts,
     )
