@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from botctl.runtime import linux
-from botctl.runtime.confinement import capabilities, identity, landlock, paths
+from botctl.runtime.confinement import capabilities, identity, landlock, paths, syscalls
 from botctl.runtime.confinement.capabilities import Capability
 from botctl.runtime.messages import Isolated, Isolation
 
@@ -53,6 +53,11 @@ def confine(wish: Isolation, code: str, cgroup: str) -> Isolated:
         level = "uid"
     if wish.level in ("auto", "landlock") and _enforce_landlock(state) and level == "none":
         level = "landlock"
+    if level != "none":
+        try:
+            syscalls.refuse()
+        except OSError as error:
+            state.notes.append(f"no filter of system calls: {error}")
     # A change of uid has cleared both.
     linux.die_with_parent(signal.SIGKILL, supervisor)
     linux.undumpable()
