@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -23,6 +25,10 @@ from botctl.supervision.model import HAS_PROCESS, Exit, Record
 
 FRAMES_PER_SECOND = 25
 """Frames a bot may send on average; an ordinary one sends one or two. Beyond, it is flooding."""
+
+
+ROUND = 0.2
+"""Seconds from one round of KILLs to the next that counts as another."""
 
 
 class Kind(StrEnum):
@@ -80,6 +86,14 @@ class Child:
     """Whether the process of this incarnation has been waited for: its number may be somebody else's now."""
     token: int = 0
     """Of the request that its latest process was made for; the `lineage` of what comes from it has this number."""
+    kills: int = 0
+    """Rounds of KILLs that its process was to have, whether there was one yet or not."""
+    killed_at: float = 0.0
+    """When the last of them was, by the monotonic clock."""
+    held_since: float = 0.0
+    """When its end was first seen to be held up by others, by the monotonic clock; 0 when it was not."""
+    on_kill: Callable[[], None] | None = None
+    """Does in each round what takes more than signals."""
     stacks: int | None = None
     """Where it writes its stacks (`stacks.new_file`)."""
     log: LogStream | None = None
@@ -137,6 +151,11 @@ class Child:
         self.signal(signal.SIGKILL)
         if self.record.pid is not None:
             linux.signal_group(self.record.pid, signal.SIGKILL)
+        now = time.monotonic()
+        if now >= self.killed_at + ROUND:
+            self.kills, self.killed_at = self.kills + 1, now
+            if self.on_kill is not None:
+                self.on_kill()
 
     def reap(self) -> Exit | None:
         """Its exit, if it has ended; ends its process group with it."""

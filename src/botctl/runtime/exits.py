@@ -48,8 +48,20 @@ class Exits:
 
     def watch(self, child: Child) -> None:
         """See to the end of the child's process, when it comes."""
-        if child.pidfd is not None:
+        child.kills, child.killed_at, child.held_since = 0, 0.0, 0.0
+        child.on_kill = lambda: self._kill_more(child)
+        self._watch(child)
+
+    def _watch(self, child: Child) -> None:
+        if child.pidfd is not None and not self._loop.watches(child.pidfd):
             self._loop.watch(child.pidfd, READABLE, lambda: self._seen(child))
+
+    def _kill_more(self, child: Child) -> None:
+        """A KILL is more than a signal: its group ends with it, and in the second round whoever holds it up."""
+        if child.cgroup and self._groups is not None:
+            self._groups.kill(child.cgroup)
+        if child.kills > 1:
+            self._reaper.free(child)
 
     def _seen(self, child: Child) -> None:
         # A death is a millisecond's work, and a hundred may come at once; who lives goes first.
@@ -61,7 +73,8 @@ class Exits:
         """Its pidfd says that it has ended."""
         ending = child.reap()
         if ending is None:
-            self.watch(child)
+            # It is readable still: watched now, it would call for us again at once.
+            self._reaper.held(child, lambda: self._watch(child))
             return
         self._wire.drain(child)
         if ending.signal == signal.SIGKILL and child.record.escalation is not Escalation.KILL:

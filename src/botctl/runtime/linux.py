@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import resource
 import signal
@@ -116,6 +117,18 @@ def process_state(pid: int) -> str:
             return file.read().rpartition(b")")[2].split()[0].decode()
     except (OSError, IndexError):
         return ""
+
+
+def tracers(pid: int, most: int = 100) -> set[int]:
+    """Who traces a process (ptrace), or one of its threads: the first so many are looked at, which is all that a killed
+    process has left but those that are traced. A traced process or thread that has ended stays until its tracer has
+    waited for it, or has ended itself."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for thread in itertools.islice(os.scandir(f"/proc/{pid}/task"), most):
+            with contextlib.suppress(OSError, ValueError), open(f"{thread.path}/status", "rb") as file:
+                found.add(int(file.read().partition(b"\nTracerPid:")[2].split(b"\n", 1)[0]))
+    return found - {0}
 
 
 def signal_group(pid: int, sign: signal.Signals) -> None:

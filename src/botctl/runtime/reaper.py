@@ -8,16 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from botctl.runtime import strangers
+from botctl.runtime import linux, strangers
 from botctl.runtime.children import Child, Kind
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.starter import Starter
 from botctl.supervision.model import HAS_PROCESS
 
 LAST_ORPHANS_TIMEOUT = 2.0
+
+PATIENCE = 0.9
+"""Seconds for which a debugger that is none of ours may hold a process that has ended, or is to end."""
 
 AT_ONCE = 100
 """Strangers waited for in one round."""
@@ -40,6 +44,7 @@ class Reaper:
         self._children = children
         self._launcher = launcher
         self._starter = starter
+        self._held: list[Callable[[], None]] = []
 
     def ended(self, child: Child) -> None:
         """The process of a child has ended and been waited for."""
@@ -47,16 +52,42 @@ class Reaper:
         if child.kind is Kind.BOT:
             self._orphans.over(child.asked_at)
 
+    def held(self, child: Child, look_again: Callable[[], None]) -> None:
+        """The process of a child has ended, and somebody who traces it keeps it from us. `look_again` is called when
+        another process has ended, or a second later."""
+        self._held.append(look_again)
+        self.free(child)
+
+    def free(self, child: Child) -> None:
+        """KILL whoever traces the process of a child, and its orphans: by their doing it may never end. Who is below
+        no child of ours, an operator's strace, has a moment to see to it."""
+        if child.record.pid is None:
+            return
+        now = time.monotonic()
+        child.held_since = child.held_since or now
+        for pid in linux.tracers(child.record.pid) - {os.getpid()}:
+            if now < child.held_since + PATIENCE and not self._orphans.is_ours(pid):
+                continue
+            child.note = f"process {pid} traced it and held up its end"
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if child.token:
+            self._orphans.end_of(child.token, self._known())
+
     def look_again(self) -> None:
         """To be called now and then: some can't be judged at first sight."""
-        self.due = self.due or self._orphans.undecided
+        self.due = self.due or self._orphans.undecided or bool(self._held)
 
     def reap(self) -> None:
         """End adopted orphans of bots that have ended; wait for every stranger that has."""
-        if self._starter.launching:
-            self.due = True
-            return  # a child whose pid we don't know yet must not be mistaken for a stranger
-        self.due = False
+        held, self._held = self._held, []
+        for look_again in held:
+            look_again()
+        self.due = self._starter.launching
+        if self.due:
+            # A child whose pid we don't know yet must not be mistaken for a stranger. There is no hurry before that.
+            self.behind = False
+            return
         known = self._known()
         self.behind = not self._orphans.end(known, self._who_lives)
         for _ in range(AT_ONCE):

@@ -143,6 +143,10 @@ class Orphans:
             if one.start == start:
                 _kill(pid)
 
+    def is_ours(self, pid: int) -> bool:
+        """Whether a process descends from a child of this run."""
+        return self._start(pid) is not None
+
     def forget(self, pid: int) -> None:
         """It has been waited for: another process may get its number."""
         self._seen.pop(pid, None)

@@ -140,7 +140,8 @@ class Driver:
         self.supervisor.lags = []
 
     def do_break(self, which: str) -> None:
-        """`break launcher` or `break logs`: an error in that thread, as of a defect of ours."""
+        """`break launcher` or `break logs`: an error in that thread, as of a defect of ours. `break tracers`: whoever
+        traces is somebody whom we can't end."""
 
         def fail() -> None:
             raise RuntimeError("a defect")
@@ -149,6 +150,8 @@ class Driver:
             launcher = self.supervisor._launcher
             launcher._do = lambda _: fail()
             launcher.retire(99)
+        elif which == "tracers":
+            linux.tracers = lambda *_: set()
         else:
             self.logs._write_own_lines = fail
             self.logs.write("daemon", "a line")

@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from botctl.runtime import children
 from botctl.runtime.children import Child, Kind
 from botctl.supervision.model import Exit, Record, State
 
@@ -72,3 +73,15 @@ def test_who_was_waited_for_by_others_has_vanished_and_is_killed_no_more(monkeyp
     assert child.reap() == Exit()
     monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("its number may be somebody else's"))
     child.kill_group()
+
+
+def test_kills_are_counted_in_rounds(monkeypatch: pytest.MonkeyPatch):
+    now = 100.0
+    monkeypatch.setattr(children.time, "monotonic", lambda: now)
+    child = Child(1, "one", Kind.BOT, Record(1))
+    rounds: list[int] = []
+    child.on_kill = lambda: rounds.append(child.kills)
+    for _ in range(6):
+        child.kill_group()
+        now += children.ROUND * 0.6
+    assert rounds == [1, 2, 3]
