@@ -48,6 +48,8 @@ def answer(body: DeathsBody, *, now: float, width: int, full: bool = False, unse
     if body.bot is not None and body.bot.state in _DOWN and not body.bot.held_back:
         advised.add(_to_mend(body.bot, body))
     for death in body.deaths:
+        if body.bot is not None and body.bot.held_back and death is body.deaths[0]:
+            death = death.model_copy(update={"action": _held_back(body.bot, death)})
         todo = advice(death.failure, exit=death.exit, cause=_cause(death))
         todo = "" if todo in advised else todo
         advised.add(todo)
@@ -177,6 +179,13 @@ def _death(death: DeathBody, todo: str, now: float, width: int, full: bool) -> I
         yield "  Where it stood:"
         for line in death.stacks.splitlines() if full else telling(death.stacks):
             yield "    " + (printable(line) if full else cut(printable(line), max(20, width - 4)))
+
+
+def _held_back(bot: BotView, death: DeathBody) -> str:
+    """What is done now, where the record was made before the fleet breaker had its say."""
+    if death.action.startswith("held back"):
+        return death.action
+    return f"held back by the fleet breaker: {bot.reason.partition(', so ')[0]}"
 
 
 def _cause(death: DeathBody) -> str:

@@ -17,12 +17,16 @@ from botctl.runtime.children import Child, Children, Kind
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.record_outbox import RecordOutbox
 from botctl.supervision import events, explain
+from botctl.supervision.breaker import Breaker
 from botctl.supervision.failures import TREATMENT
 from botctl.supervision.fleet_machine import Change
 from botctl.supervision.model import AfterStop, Exit, Failure, Record, State
 
 HISTORY_LOG = "deaths"
 """Name of the log that has every end of an incarnation, whether the database is there or not."""
+
+HELD_BACK = ", so restarts are held back"
+"""How the breaker's reason ends."""
 
 _FLAPPING = (
     frozenset({State.RUNNING, State.DEGRADED, State.PAUSED}),
@@ -47,9 +51,16 @@ class _Ending:
 
 
 class RecordKeeper:
-    """`send` puts a record on its way to `control`."""
+    """`send` puts a record on its way to `control`; the `breaker` is asked whom it holds back."""
 
-    def __init__(self, children: Children, logs: LogKeeper, send: Callable[[Child, messages.Lifecycle], None]) -> None:
+    def __init__(
+        self,
+        children: Children,
+        logs: LogKeeper,
+        send: Callable[[Child, messages.Lifecycle], None],
+        breaker: Breaker | None = None,
+    ) -> None:
+        self._breaker = breaker
         self._children = children
         self._logs = logs
         self._send = send
@@ -152,8 +163,17 @@ class RecordKeeper:
             duration=now - before.started_at if before.started_at is not None else None,
             log_tail=self._logs.tail(child.log) if child.log is not None else [],
             cause=f"{cause}; {child.note}" if child.note else cause,
-            action=explain.action(after, now),
+            action=self._action(child, after, now),
             stacks=ending.stacks if ending is not None and failed in _WITH_STACKS else "",
             memory_mb=child.gauges.get("pss_mb"),
             silent_for=now - child.heartbeat_at if child.heartbeat_at is not None else None,
         )
+
+    def _action(self, child: Child, after: Record, now: float) -> str:
+        """What was done about an end. The breaker has had its say by now, so that there may be more than in `after`."""
+        breaker = self._breaker
+        if breaker is None or after.state is not State.BACKOFF or not breaker.minds(child.key):
+            return explain.action(after, now)
+        told = f"held back by the fleet breaker: {breaker.reason.removesuffix(HELD_BACK)}"
+        pardoned = after.failures and not child.record.failures
+        return f"{told}; not counted: the environment was to blame" if pardoned else told

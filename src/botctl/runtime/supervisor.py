@@ -69,7 +69,7 @@ class ProcessSupervisor:
         self._wire = wire = Wire(loop, self._handle, self._abused)
         starter = Starter(loop, launcher, logs, groups, lambda: generations.promoted)
         self._reaper = reaper = Reaper(children, launcher, starter)
-        records = RecordKeeper(children, logs, wire.send)
+        records = RecordKeeper(children, logs, wire.send, machine.breaker)
         self._dispatcher = dispatcher = Dispatcher(
             children=children,
             machine=machine,

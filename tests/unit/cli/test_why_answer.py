@@ -88,7 +88,9 @@ def test_a_new_token_is_applied_and_needs_no_release() -> None:
 
 def test_a_bot_that_the_breaker_holds_is_told_to_look_for_what_they_share() -> None:
     reason = "7 of 9 bots failed within 10 s, so restarts are held back"
-    told = tell(bot("backoff", reason=reason, held_back=True), death())
+    told = tell(bot("backoff", reason=reason, held_back=True), death(action="next start after 1.9 s"), death())
+    assert told.count("Then: held back by the fleet breaker: 7 of 9 bots failed within 10 s\n") == 1
+    assert "1.9 s" not in told
     assert f"\nTo do: {HELD_BACK} To start this one at once: botctl restart support\n" in told
     assert f"\n  To do: {ADVICE[Failure.CRASH]}\n" in told
     assert HELD_BACK not in tell(bot("backoff", reason="ValueError"), death())

@@ -11,7 +11,7 @@ from botctl.runtime import record_keeper
 from botctl.runtime.children import Child, Children, Kind
 from botctl.runtime.record_keeper import RecordKeeper
 from botctl.supervision import events
-from botctl.supervision.fleet_machine import FleetMachine
+from botctl.supervision.fleet_machine import Change, FleetMachine
 from botctl.supervision.model import Exit, Failure, Health, Policy, Record
 from botctl.supervision.reconcile import Wanted
 
@@ -49,10 +49,15 @@ class Books:
 
 
 @pytest.fixture
-def books(monkeypatch: pytest.MonkeyPatch) -> Books:
-    clock = [1000.0]
-    monkeypatch.setattr(record_keeper.time, "time", lambda: clock[0])
-    monkeypatch.setattr(record_keeper.time, "monotonic", lambda: clock[0])
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    seconds = [1000.0]
+    monkeypatch.setattr(record_keeper.time, "time", lambda: seconds[0])
+    monkeypatch.setattr(record_keeper.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+@pytest.fixture
+def books(clock: list[float]) -> Books:
     made = Books(clock)
     made.feed(events.Spawned(77))
     clock[0] += 5.0
@@ -123,3 +128,30 @@ def test_stacks_are_kept_where_they_tell_something_and_not_where_a_bot_may_write
     books.feed(events.Exited(ending))
     assert books.last().stacks == told
     assert ("a" in [name for name, _ in books.written]) is bool(told)
+
+
+def test_an_end_says_that_the_breaker_holds_it_back_and_that_it_does_not_count(clock: list[float]) -> None:
+    """Three of three fail: the first two are told before anybody knows that it is the environment."""
+    machine = FleetMachine()
+    children = Children({key: Child(key, f"bot-{key}", Kind.BOT, machine.add(key, Policy())) for key in (1, 2, 3)})
+    logs = SimpleNamespace(write=lambda *line, keep=False: None, tail=lambda *_: [])
+    keeper = RecordKeeper(children, cast("Any", logs), lambda *_: None, machine.breaker)
+
+    def perform(changes: list[Change]) -> None:
+        for change in changes:
+            children[change.key].record = machine.records[change.key]
+            if change.after.state is not change.before.state:
+                keeper.transition(children[change.key], change)
+
+    perform(machine.desire({key: Wanted("a") for key in children}, clock[0]))
+    actions = []
+    for key in children:
+        perform(machine.feed(key, events.Spawned(70 + key), clock[0]))
+        perform(machine.feed(key, events.BecameReady(), clock[0]))
+    for key in children:
+        perform(machine.feed(key, events.Exited(Exit(code=1)), clock[0]))
+        actions.append(keeper._outbox._records[-1][0].action)
+    assert actions[0].startswith("next start")
+    assert actions[2] == (
+        "held back by the fleet breaker: 3 of 3 bots failed within 10 s; not counted: the environment was to blame"
+    )
