@@ -18,6 +18,9 @@ from botctl.errors import BotctlError, UsageError
 
 _POLL = 0.05
 
+SETTLE = 10.0
+"""Seconds for which a wave of a rolling restart is watched, at most, unless the operator says otherwise."""
+
 
 def start(
     fleet: FleetFile = None,
@@ -90,20 +93,21 @@ def restart(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="With --wave: roll back when bots answer less.")] = False,
     settle: Annotated[
-        float, typer.Option(help="With --watch: seconds to watch each wave, at most.", min=0.1, max=3600)
-    ] = 10.0,
+        float | None,
+        typer.Option(help="With --watch: seconds to watch each wave, at most.", min=0.1, max=3600, show_default="10"),
+    ] = None,
     abort: Annotated[bool, typer.Option("--abort", help="Take back the rolling restart that is under way.")] = False,
 ) -> None:
     """Restart one bot, or all; with --wave, one after another. Also starts a bot that was stopped."""
-    if wave is not None or watch or abort:
+    if wave is not None or watch or settle is not None or abort:
         from botctl.cli import rolling
 
-        rolling.check(name, wave=wave, watch=watch, abort=abort)
+        rolling.check(name, wave=wave, watch=watch, settle=settle, abort=abort)
         client = ApiClient.of(data_folder(data_dir))
         if abort:
             rolling.abort(client)
         else:
-            rolling.restart(client, str(wave), watch=watch, settle=settle)
+            rolling.restart(client, str(wave), watch=watch, settle=settle or SETTLE)
         return
     client = ApiClient.of(data_folder(data_dir))
     if name is None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 
 from botctl.cli.client import ApiClient, ControlAwayError
+from botctl.cli.note import DaemonNote, live_note
 from botctl.cli.shared import say
 from botctl.control.rollout import WaveSize
 from botctl.errors import BotctlError, UsageError
+from botctl.settings.places import DataFolder
 
 _PATH = "/v1/rollout"
 
@@ -22,12 +25,14 @@ _NAMED = 3
 """Bots whose commands stand in a hint."""
 
 
-def check(name: str | None, *, wave: str | None, watch: bool, abort: bool) -> None:
+def check(name: str | None, *, wave: str | None, watch: bool, settle: float | None, abort: bool) -> None:
     """Raises UsageError for options that don't go together."""
-    if abort and (wave is not None or watch or name is not None):
+    if abort and (wave is not None or watch or settle is not None or name is not None):
         raise UsageError("--abort goes alone")
     if abort:
         return
+    if settle is not None and not watch:
+        raise UsageError("--settle needs --wave and --watch", hint="For example: botctl restart --wave 5% --watch")
     if wave is None:
         raise UsageError("--watch needs --wave", hint="For example: botctl restart --wave 5% --watch")
     if name is not None:
@@ -73,8 +78,8 @@ def _follow(client: ApiClient) -> tuple[str, str]:
         say("the rolling restart goes on; `botctl restart --abort` takes it back")
         raise
     except ControlAwayError as error:
-        raise _lost() from error
-    raise _lost()
+        raise _lost(client.note) from error
+    raise _lost(client.note)
 
 
 def _where_to_look(client: ApiClient, last: str) -> str:
@@ -84,12 +89,21 @@ def _where_to_look(client: ApiClient, last: str) -> str:
     except BotctlError:
         known = []
     words = set(_WORD.findall(last))
-    named = [name for name in known if name in words][:_NAMED] or ["NAME"]
+    named = [name for name in known if name in words][:_NAMED]
+    if not named:
+        return "`botctl logs control` and `botctl logs forkserver` tell more."
     commands = [f"`botctl {verb} {name}`" for name in named for verb in ("why", "logs")]
     return f"{', '.join(commands[:-1])} and {commands[-1]} tell what went wrong."
 
 
-def _lost() -> BotctlError:
+def _lost(note: DaemonNote) -> BotctlError:
+    """Nobody tells any more. Who takes it back depends on who has ended."""
+    now = live_note(DataFolder(Path(note.data_dir)))
+    if now is None or now.pid != note.pid or now.state == "stopping":
+        return BotctlError(
+            "the daemon ended in the middle of the rolling restart",
+            hint="Nothing is taken back: the next daemon starts every bot with the code that stands on disk.",
+        )
     return BotctlError(
         "the control process ended in the middle of the rolling restart",
         hint="The next one takes it back by itself; `botctl logs control` tells.",

@@ -47,6 +47,7 @@ class RollingRestart:
         self._fleet = fleet
         self._code = code
         self._abort = ""
+        self._watches = False
         self._assigned = False
         self._old: dict[int, str] = {}
         self._before: dict[int, BotSight] = {}
@@ -73,6 +74,7 @@ class RollingRestart:
 
     async def run(self, plan: Sequence[Sequence[BotSight]], settle: float | None) -> None:
         """Restart wave after wave; with `settle`, replies are watched for so many seconds after each."""
+        self._watches = settle is not None
         try:
             fresh = await self._prepare()
             for number, wave in enumerate(plan, start=1):
@@ -168,7 +170,7 @@ class RollingRestart:
         if settle is not None:
             await self._watch(wave, settle)
             total = self._tally(wave)
-            text += f", {total.handled:g} of {total.attempts:g} answered"
+            text += f", {total.handled:g} of {total.attempts:g} answered" if total.attempts else ", no update came"
         await self._story.say(text)
 
     async def _watch(self, wave: Sequence[BotSight], settle: float) -> None:
@@ -208,6 +210,8 @@ class RollingRestart:
         text = f"done: {bots(len(self._before))} restarted"
         if (total := self._tally(self._before.values())).attempts:
             text += f", {total.handled:g} of {total.attempts:g} updates answered meanwhile"
+        elif self._watches:
+            text += "; no update came meanwhile, so that how they answer is not known"
         await self._story.say(text, outcome="done")
 
     async def _take_back(self, why: str) -> None:

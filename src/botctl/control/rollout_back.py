@@ -57,7 +57,7 @@ class WayBack:
             text += f"; these do not run: {listed(missing)}"
         if paused:
             text += f"; these are paused: {listed(paused)}"
-        await self._story.say(text, warning=True, outcome="rolled back" if before and not missing else "failed")
+        await self._story.say(text, warning=True, outcome="failed" if missing else "rolled back")
 
     async def _go_back(self, why: str, before: Mapping[int, BotSight], generation: int, assigned: bool) -> _Unwell:
         if before:

@@ -108,7 +108,8 @@ class CommandBody(View):
 class RolloutLine(View):
     """A line of `GET /v1/rollout`: what a rolling restart does, in words, as it goes on.
 
-    The last line has an `outcome`: `done`, `rolled back` or `failed`.
+    The last line has an `outcome`: `done`, `rolled back` (all is as before, also where nothing was restarted yet) or
+    `failed`.
     """
 
     at: float

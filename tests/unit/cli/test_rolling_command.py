@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
 from botctl.cli import rolling
 from botctl.cli.client import ControlAwayError
 from botctl.cli.main import app
+from botctl.cli.note import DaemonNote, process_started
 from botctl.errors import BotctlError
 
 
@@ -20,6 +24,9 @@ from botctl.errors import BotctlError
     [
         (["support", "--wave", "5%"], "whole fleet"),
         (["--watch"], "--watch needs --wave"),
+        (["--settle", "5"], "--settle needs --wave and --watch"),
+        (["--wave", "3", "--settle", "5"], "--settle needs --wave and --watch"),
+        (["--abort", "--settle", "5"], "--abort goes alone"),
         (["--wave", "0"], "no size of a wave"),
         (["--wave", "150%"], "no size of a wave"),
         (["--abort", "--wave", "3"], "--abort goes alone"),
@@ -32,6 +39,13 @@ def test_what_does_not_go_together_is_a_wrong_command_line(arguments: list[str],
     assert word in result.stderr
 
 
+def note_of(folder: str, pid: int = 1) -> DaemonNote:
+    return DaemonNote(
+        pid=pid, started_at=1.0, process_started=1, version="9", state="serving", socket="s", data_dir=folder,
+        telegram_base_url="",
+    )  # fmt: skip
+
+
 class Client:
     """Gives prepared lines; `away` after them."""
 
@@ -39,6 +53,7 @@ class Client:
         self.posted: list[tuple[str, Any]] = []
         self._lines = lines
         self._away = away
+        self.note = note_of("/nowhere")
 
     def post(self, path: str, body: Any = None) -> dict[str, Any]:
         self.posted.append((path, body))
@@ -79,8 +94,8 @@ def test_a_bad_end_is_an_error(outcome: str, capsys: pytest.CaptureFixture[str])
     ("text", "away", "commands"),
     [
         ("rolled back: shop-2 crashes again", False, "`botctl why shop-2` and `botctl logs shop-2` tell"),
-        ("rolled back: the code can't be imported", False, "`botctl why NAME` and `botctl logs NAME` tell"),
-        ("rolled back: shop-2 crashes", True, "`botctl why NAME` and `botctl logs NAME` tell"),
+        ("rolled back: the code can't be imported", False, "`botctl logs control` and `botctl logs forkserver` tell"),
+        ("rolled back: shop-2 crashes", True, "`botctl logs control` and `botctl logs forkserver` tell"),
         ("it failed: a, d", False, "`botctl why a`, `botctl logs a`, `botctl why d` and `botctl logs d` tell"),
     ],
 )
@@ -101,7 +116,23 @@ def test_an_abort_ends_well_when_all_is_taken_back(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize("away", [True, False])
-def test_a_control_that_ends_in_the_middle_is_told(away: bool) -> None:
-    with pytest.raises(BotctlError, match="ended in the middle") as raised:
-        rolling.restart(Client({"text": "wave 1"}, away=away), "1", watch=False, settle=5.0)  # type: ignore[arg-type]
-    assert "takes it back by itself" in str(raised.value.hint)
+@pytest.mark.parametrize(
+    ("state", "lives", "who", "hint"),
+    [
+        ("serving", True, "the control process ended in the middle", "takes it back by itself"),
+        ("serving", False, "the daemon ended in the middle", "the code that stands on disk"),
+        ("stopping", True, "the daemon ended in the middle", "the code that stands on disk"),
+    ],
+)
+def test_it_is_told_who_ended_in_the_middle(
+    away: bool, state: str, lives: bool, who: str, hint: str, tmp_path: Path
+) -> None:
+    client = Client({"text": "wave 1"}, away=away)
+    client.note = note_of(str(tmp_path), os.getpid())
+    started = process_started(os.getpid()) if lives else 1
+    note = msgspec.structs.replace(client.note, state=state, process_started=started)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/daemon.json").write_bytes(msgspec.json.encode(note))
+    with pytest.raises(BotctlError, match=who) as raised:
+        rolling.restart(client, "1", watch=False, settle=5.0)  # type: ignore[arg-type]
+    assert hint in str(raised.value.hint)

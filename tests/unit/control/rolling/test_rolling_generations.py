@@ -18,7 +18,7 @@ async def test_a_generation_that_can_not_start_changes_nothing(fleet: Fleet, cod
     supervisor.preloaded = ForkserverSight(generation=0, state="failed", error="SyntaxError: oh")
     lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code))
     assert lines[-1].text == "nothing was restarted: the new generation can't start: SyntaxError: oh"
-    assert lines[-1].outcome == "failed"
+    assert lines[-1].outcome == "rolled back", "all is as it was"
     assert supervisor.commands == []
     assert list(supervisor.servers) == [1]
     assert set(supervisor.sources.values()) == {(0, "")}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from botctl.control.code_keeper import CodeKeeper
-from botctl.control.ports import BotSight
+from botctl.control.ports import BotSight, ForkserverSight
 from botctl.control.rollout import WaveSize
 from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.starts import Starts
@@ -95,6 +95,18 @@ async def test_only_one_at_a_time_and_an_abort_takes_it_back(fleet: Fleet, code:
     assert not keeper.running
     assert supervisor.forkservers() == dict.fromkeys(("b1", "b2", "b3", "b4"), 1)
     assert [line.text async for line in keeper.follow()][-1] == rest[-1].text, "whoever comes late is told too"
+
+
+async def test_an_abort_before_the_first_wave_has_nothing_to_take_back(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    supervisor.preloaded = ForkserverSight(generation=0, state="starting")
+    keeper = RolloutKeeper(supervisor, lambda: fleet, code)
+    await keeper.begin(WaveSize.parse("1"), settle=None)
+    lines = keeper.follow()
+    await anext(lines)
+    keeper.abort()
+    rest = [line async for line in lines]
+    assert (rest[-1].text, rest[-1].outcome) == ("nothing was restarted: aborted by operator", "rolled back")
 
 
 async def test_an_abort_after_the_promotion_is_refused(fleet: Fleet, code: CodeKeeper):

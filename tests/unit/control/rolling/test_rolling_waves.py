@@ -73,6 +73,13 @@ async def test_without_watching_replies_don_t_count(fleet: Fleet, code: CodeKeep
     assert (await roll(RolloutKeeper(supervisor, lambda: fleet, code)))[-1].outcome == "done"
 
 
+async def test_that_no_update_came_is_told(fleet: Fleet, code: CodeKeeper):
+    supervisor = await started(fleet, code)
+    lines = await roll(RolloutKeeper(supervisor, lambda: fleet, code), "4", settle=0.05)
+    assert lines[1].text == "wave 1 of 1: b1, b2, b3, b4 running, no update came"
+    assert lines[-1].text == "done: 4 bots restarted; no update came meanwhile, so that how they answer is not known"
+
+
 async def test_a_wave_ends_early_when_every_bot_has_answered_often(fleet: Fleet, code: CodeKeeper):
     supervisor = await started(fleet, code)
     supervisor.fresh = lambda bot: replace(bot, counters={"handled": 15.0})
