@@ -111,7 +111,7 @@ async def test_beyond_its_soft_limit_a_bot_ends_in_order_and_is_started_anew(fle
     bot = await fleet.until("hoard", "running", restarts=1)
     assert (bot["last_failure"], fleet.deaths("hoard")[0]["exit"]) == ("memory", "exit 0")
     told = fleet.why("hoard")
-    assert "MB of memory, 105 MB allowed" in told
+    assert "MB of memory, 73 MB allowed" in told
     assert "memory_soft" in told
 
 

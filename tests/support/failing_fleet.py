@@ -37,7 +37,7 @@ FLEET: dict[str, dict[str, Any]] = {
     "flooded_at_start": SHOP | {"restart": {"ready_timeout": "5s"}},
     "flooded": SHOP,
     "thoughtless": {"assistant": {"base_url": "http://127.0.0.1:9/v1", "retries": 0}},
-    "hoard": SHOP | {"limits": {"attempts": 1, "memory": "400M", "memory_soft": "100M"}},
+    "hoard": SHOP | {"limits": {"attempts": 1, "memory": "400M", "memory_soft": "70M"}},
     "overeat": SHOP | {"limits": {"attempts": 1, "memory": "200M"}},
     "swallow": SHOP | {"limits": {"attempts": 1, "memory": "200M"}},
     "killed": SHOP,
@@ -62,7 +62,9 @@ class FailingFleet:
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
-        self._api = httpx.Client(transport=httpx.HTTPTransport(uds=str(stack.data / "run" / "api.sock")), timeout=10)
+        transport = httpx.HTTPTransport(uds=str(stack.data / "run" / "api.sock"))
+        shown = {"Authorization": f"Bearer {(stack.data / 'api.token').read_text()}"}
+        self._api = httpx.Client(transport=transport, headers=shown, timeout=10)
 
     def bots(self) -> dict[str, dict[str, Any]]:
         """The status of all bots by name."""

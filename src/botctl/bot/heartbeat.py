@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from botctl.bot.database import Database
 from botctl.bot.health import Health
+from botctl.bot.own_memory import own_memory
 from botctl.storage.inbox import Inbox
 from botctl.storage.outbox import Outbox
 
@@ -24,7 +25,7 @@ BEATS_PER_TIMEOUT = 3
 CLOSEST = 0.1
 """Seconds that two beats are apart at least, however often the health changes."""
 
-_PSS_EVERY = 10.0
+_MEMORY_EVERY = 10.0
 _DEPTH_EVERY = 5.0
 
 Report = Callable[[dict[str, float]], None]
@@ -61,7 +62,7 @@ class Heartbeat:
         self._every = timeout / BEATS_PER_TIMEOUT
         self._counted: dict[str, float] = {}
         self._depths: dict[str, float] = {}
-        self._pss = 0.0
+        self._memory: dict[str, float] = {}
         self._asking: asyncio.Task[None] | None = None
         self._ask_at = time.monotonic() + _DEPTH_EVERY  # not while it starts: that would be a second connection
 
@@ -71,10 +72,10 @@ class Heartbeat:
         try:
             while True:
                 self._see_to_depths()
-                if time.monotonic() - measured >= _PSS_EVERY or not measured:
+                if time.monotonic() - measured >= _MEMORY_EVERY or not measured:
                     measured = time.monotonic()
-                    self._pss = pss_mb()
-                gauges = {**self._gauges(), **self._depths, "pss_mb": self._pss}
+                    self._memory = own_memory.gauges()
+                gauges = {**self._gauges(), **self._depths, **self._memory}
                 self._health.changed.clear()
                 self._report(gauges)
                 await asyncio.sleep(CLOSEST)
@@ -108,15 +109,3 @@ class Heartbeat:
             "inbox_depth": float(await self._database.statement(self._inbox.depth)),
             "outbox_depth": float(await self._database.statement(self._outbox.depth)),
         }
-
-
-def pss_mb() -> float:
-    """The process's own proportional set size in MB (10^6 bytes); 0 where the kernel doesn't tell."""
-    try:
-        with open("/proc/self/smaps_rollup", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024 / 1e6
-    except (OSError, ValueError):
-        pass
-    return 0.0

@@ -18,8 +18,8 @@ import structlog
 from botctl.bot.code_copy import install_copy
 from botctl.bot.loading import place_of
 from botctl.bot.machine import BotMachine, FatalError
+from botctl.bot.own_memory import own_memory
 from botctl.bot.secrets import Passwords
-from botctl.bot.shortage import note_inherited
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
 from botctl.handover import BotConfig
@@ -36,7 +36,7 @@ _decoder = msgspec.json.Decoder(BotConfig)
 
 def main(channel: Channel) -> int:
     """Be a bot until told to stop; returns the exit code."""
-    note_inherited()
+    own_memory.begin()
     config = _decoder.decode(bytes(channel.configure.config))
     spec = BotSpec.model_validate_json(bytes(config.spec))
     redactor = Redactor()

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import resource
 import traceback
 from collections.abc import Callable
 from typing import NoReturn
 
 from botctl.bot.loading import place_of
+from botctl.bot.own_memory import own_memory
 from botctl.errors import BotctlError
 
 SHARE = 0.8
@@ -27,8 +27,8 @@ class Shortage:
     """Joins those who meet a MemoryError to the one who ends the bot. `used` and `limit` give bytes, 0 for no limit."""
 
     def __init__(self, used: Callable[[], int] | None = None, limit: Callable[[], int] | None = None) -> None:
-        self._used = used or data_bytes
-        self._limit = limit or data_limit
+        self._used = used or own_memory.data
+        self._limit = limit or own_memory.data_limit
         self._met = asyncio.Event()
         self._detail = ""
 
@@ -61,35 +61,4 @@ def told(used: int, limit: int) -> str:
 
 def shortage_of(error: MemoryError) -> ShortageError:
     """A MemoryError that reached one of the bot's own tasks."""
-    return ShortageError(told(data_bytes(), data_limit()) + place_of(error))
-
-
-_inherited = 0
-
-
-def note_inherited() -> None:
-    """What the process has now was there at its fork: it counts for no bot. Called first thing in the process."""
-    global _inherited
-    _inherited = _kernels_bytes()
-
-
-def data_limit() -> int:
-    """What RLIMIT_DATA leaves to the bot itself, in bytes; 0 without one."""
-    soft, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return 0 if soft == resource.RLIM_INFINITY else max(1, soft - _inherited)
-
-
-def data_bytes() -> int:
-    """What the bot itself holds of what counts towards RLIMIT_DATA; 0 where the kernel doesn't tell."""
-    return max(0, _kernels_bytes() - _inherited)
-
-
-def _kernels_bytes() -> int:
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("VmData:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, MemoryError):
-        pass
-    return 0
+    return ShortageError(told(own_memory.data(), own_memory.data_limit()) + place_of(error))

@@ -19,7 +19,8 @@ ADVICE: dict[Failure, str] = {
         "raise restart.ready_timeout; if it waited for Telegram, look at proxy and DNS."
     ),
     Failure.MEMORY: (
-        "Look for what grows without end (caches, histories, whole files), or raise limits.memory and memory_soft."
+        "Look for what grows without end (caches, histories, whole files), or raise limits.memory and memory_soft. "
+        "What counts is what the bot has made itself, without what all bots share."
     ),
     Failure.OOM: (
         "The machine, or its control group, had no memory left: lower limits.memory of what grows, run fewer bots, "

@@ -78,6 +78,7 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         last_failure_at=bot.last_failure_at,
         last_exit=bot.last_exit,
         memory_mb=_rounded(gauges.get("pss_mb")),
+        own_mb=_rounded(gauges.get("own_mb")),
         inbox_depth=_whole(gauges.get("inbox_depth")),
         outbox_depth=_whole(gauges.get("outbox_depth")),
         incarnation=bot.incarnation,

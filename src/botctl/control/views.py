@@ -31,7 +31,9 @@ class DaemonView(View):
 
 
 class BotView(View):
-    """One bot. `memory_mb` is its PSS; depths are rows that wait. Null means that the bot has not said yet."""
+    """One bot. `memory_mb` is its PSS, `own_mb` what it has made since its fork, which is what its limits judge; depths
+    are rows that wait. Null means that the bot has not said yet.
+    """
 
     name: str
     bot_id: int
@@ -43,6 +45,7 @@ class BotView(View):
     last_failure_at: float | None = None
     last_exit: str | None = None
     memory_mb: float | None = None
+    own_mb: float | None = None
     inbox_depth: int | None = None
     outbox_depth: int | None = None
     incarnation: int = 0

@@ -111,9 +111,15 @@ class Access(_Model):
 class Limits(_Model):
     """What one bot may use."""
 
-    memory: Size = Field(default=512 * 1024**2, ge=64 * 1024**2, description="Bytes it may hold: the hard limit.")
+    memory: Size = Field(
+        default=512 * 1024**2,
+        ge=64 * 1024**2,
+        description="Bytes it may have beyond what it shares with all bots from its start: the hard limit.",
+    )
     memory_soft: Size | None = Field(
-        default=None, ge=32 * 1024**2, description="PSS beyond which it drains and is started anew; 80 % of memory."
+        default=None,
+        ge=32 * 1024**2,
+        description="Bytes of its own, counted likewise, beyond which it drains and is started anew; 80 % of memory.",
     )
     open_files: Annotated[int, Field(ge=64)] = 1024
     file_size: Size = Field(default=0, ge=0, description="Bytes that one file of it may grow to; 0 for no limit.")
@@ -138,7 +144,7 @@ class Limits(_Model):
 
     @property
     def soft(self) -> int:
-        """Bytes of PSS beyond which the bot is recycled."""
+        """Bytes of its own beyond which the bot is recycled."""
         return self.memory_soft if self.memory_soft is not None else int(self.memory * SOFT_SHARE)
 
 

@@ -67,6 +67,7 @@ _GAUGES: Mapping[str, tuple[str, str, float]] = {
     "inbox_depth": ("inbox_depth", "Updates and events stored and not worked off.", 1),
     "outbox_depth": ("outbox_depth", "Events not relayed to Redis yet.", 1),
     "pss_mb": ("pss_bytes", "Memory of the process: its own and its share of what it shares.", 1024 * 1024),
+    "own_mb": ("own_memory_bytes", "Memory beyond what the process had at its fork: what memory_soft limits.", 1e6),
     "lanes": ("lanes", "Chats being worked on.", 1),
     "last_poll_age_s": ("last_poll_age_seconds", "Since the last answer to getUpdates.", 1),
     "last_commit_age_s": ("last_commit_age_seconds", "Since updates were last committed, or the bot began.", 1),

@@ -31,11 +31,14 @@ def run(request: SpawnRequest, descriptors: Sequence[int]) -> int:
     commands, reports, log, *rest = descriptors
     # First of all, so that whatever the child uses is counted there.
     refusal = cgroup_files.put(Path(request.cgroup, "cgroup.procs"), "0") if request.cgroup else ""
+    unspared = _spare_inherited(Path(request.cgroup, "memory.max")) if request.cgroup and not refusal else ""
     os.setsid()
     os.environ[strangers.INCARNATION] = request.mark
     _redirect(log)
     if refusal:
         print(f"control group not entered: {refusal}", file=sys.stderr)  # noqa: T201
+    if unspared:
+        print(f"memory limit is lower than meant: {unspared}", file=sys.stderr)  # noqa: T201
     for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(sign, signal.SIG_DFL)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
@@ -98,6 +101,15 @@ def _redirect(log: int) -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(line_buffering=True, errors="backslashreplace")
+
+
+def _spare_inherited(limit: Path) -> str:
+    """Let the group hold what was there at the fork as well: whoever writes to such a page pays for its copy there.
+
+    Empty, or what went wrong; the limit is lower then.
+    """
+    allowed = cgroup_files.text(limit).strip()
+    return cgroup_files.put(limit, str(int(allowed) + linux.data_bytes())) if allowed.isdigit() else ""
 
 
 def _limit(request: SpawnRequest) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from botctl.runtime import linux
+from botctl.runtime import cgroup_files, linux
 from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import Child, Limits
 from botctl.runtime.starter import hard_by_rlimit
@@ -58,4 +59,10 @@ class LiveLimits:
             for name, (controller, old, new) in kept.items()
             if old != new and controller in groups.controllers
         }
+        if changed.get("memory_max"):
+            held = cgroup_files.text(Path(child.cgroup, "memory.max")).strip()
+            known = before.memory and held.isdigit()
+            changed["memory_max"] += (
+                int(held) - before.memory if known else linux.data_bytes(child.record.pid or "self")
+            )
         return not changed or groups.adjust(child.cgroup, **changed)

@@ -105,8 +105,8 @@ class Heartbeat(Message, frozen=True):
     """Sent from the child's own event loop about once a second.
 
     `gauges` and `counters` are numbers for status and metrics: `inbox_depth`, `outbox_depth`, `pss_mb`,
-    `last_poll_age_s`, … Counters only grow within an incarnation. Supervision looks at the gauge `pss_mb` and the
-    counter `updates`, to recycle the bot (`RestartPolicy`).
+    `own_mb`, `last_poll_age_s`, … Counters only grow within an incarnation. Supervision looks at the gauge `own_mb`,
+    what of its memory is of its own making, and the counter `updates`, to recycle the bot (`RestartPolicy`).
     """
 
     health: Health = Health.OK
@@ -185,7 +185,7 @@ class RestartPolicy(msgspec.Struct, frozen=True, kw_only=True):
     ready_timeout: float = 60.0
     heartbeat_timeout: float = 10.0
     memory_soft: int = 0
-    """Bytes of PSS beyond which the bot drains and is started anew; 0 for no limit."""
+    """Bytes of its own making (`own_mb`) beyond which the bot drains and is started anew; 0 for no limit."""
     max_age: float = 0.0
     """Seconds after which a bot that is well is recycled, give or take a tenth; 0 for never."""
     max_updates: int = 0

@@ -104,7 +104,7 @@ class Reports:
         child.heartbeat_at = time.monotonic()
         child.gauges, child.counters = message.gauges, message.counters
         reason = self._redacted(message.reason)[:500] if message.reason else ""
-        memory, updates = message.gauges.get("pss_mb", 0.0), message.counters.get("updates", 0.0)
+        memory, updates = message.gauges.get("own_mb", 0.0), message.counters.get("updates", 0.0)
         self._dispatcher.dispatch(child, events.Beat(message.health, reason, memory, updates))
 
     def _redacted(self, words: str) -> str:

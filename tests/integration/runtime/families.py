@@ -96,7 +96,7 @@ def do_eat(channel: Channel, configure: dict) -> int:
     eaten = []
     while True:
         eaten.append(bytearray(4_000_000))
-        channel.send(messages.Heartbeat(gauges={"pss_mb": 4.0 * len(eaten)}))
+        channel.send(messages.Heartbeat(gauges={"pss_mb": 4.0 * len(eaten), "own_mb": 4.0 * len(eaten)}))
         time.sleep(0.01)
 
 
@@ -104,7 +104,7 @@ def do_grow(channel: Channel, configure: dict) -> int:
     """Says that it has 500 MB, and stops when it is asked to."""
     if channel.configure.incarnation == 1:
         channel.send(messages.Ready())
-        channel.send(messages.Heartbeat(gauges={"pss_mb": 500.0}))
+        channel.send(messages.Heartbeat(gauges={"pss_mb": 900.0, "own_mb": 500.0}))
     return children_for_tests.do_well(channel)
 
 

@@ -7,6 +7,8 @@ import os
 import resource
 from pathlib import Path
 
+import pytest
+
 from botctl.runtime import linux, messages
 
 MB = 1024 * 1024
@@ -82,6 +84,24 @@ def test_a_child_whose_group_is_gone_says_so_and_runs_on(fork, tmp_path):
     json.loads(child.hear())
     assert "control group not entered" in child.log()
     assert "No such file or directory" in child.log()
+
+
+@pytest.mark.parametrize("allowed", ["67108864", "max"])
+def test_a_group_may_hold_what_its_child_inherits_as_well(fork, tmp_path: Path, allowed: str):
+    """Copies of pages that were there at the fork count in the group, and a bot makes them by reading its objects.
+
+    In plain files, as this machine's kernel may have no such groups.
+    """
+    (tmp_path / "cgroup.procs").touch()
+    (tmp_path / "memory.max").write_text(allowed)
+    facts = json.loads(fork("tells_its_limits", cgroup=str(tmp_path), memory=900 * MB).hear())
+    inherited = facts["data"][0] - 900 * MB
+    assert inherited > 0
+    raised = (tmp_path / "memory.max").read_text()
+    if allowed == "max":
+        assert raised == allowed
+    else:
+        assert int(raised) - int(allowed) == pytest.approx(inherited, abs=2 * MB)
 
 
 def has_capability(number: int) -> bool:

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from botctl.bot.shortage import Shortage, ShortageError, data_bytes, shortage_of
+from botctl.bot.own_memory import own_memory
+from botctl.bot.shortage import Shortage, ShortageError, shortage_of
 
 MB = 1_000_000
 
@@ -32,11 +33,11 @@ def test_what_the_failed_attempt_held_is_given_back_before_it_is_judged() -> Non
         held = bytearray(200 * MB)
         raise MemoryError(len(held))
 
-    before = data_bytes()
+    before = own_memory.data()
     limit = (before + 100 * MB) * 5 // 4
     with pytest.raises(MemoryError) as caught:
         attempt()
-    assert data_bytes() > before + 150 * MB
+    assert own_memory.data() > before + 150 * MB
     assert not Shortage(limit=lambda: limit).met(caught.value)
 
 

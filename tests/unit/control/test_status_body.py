@@ -32,11 +32,12 @@ def sight(*bots: BotSight) -> FleetSight:
 def test_figures_of_a_running_bot_are_shown() -> None:
     running = BotSight(
         name="a", bot_id=1, state="running", pid=44, incarnation=2, restarts=1, last_failure="signal", since=105.0,
-        started_at=104.0, heartbeat_age=0.5, gauges={"pss_mb": 17.666, "inbox_depth": 3.0, "outbox_depth": 0.0},
+        started_at=104.0, heartbeat_age=0.5,
+        gauges={"pss_mb": 17.666, "own_mb": 1.234, "inbox_depth": 3.0, "outbox_depth": 0.0},
     )  # fmt: skip
     shown = body(sight(running), fleet("a")).bots[0]
     assert (shown.pid, shown.restarts, shown.last_failure) == (44, 1, "signal")
-    assert (shown.memory_mb, shown.inbox_depth, shown.outbox_depth) == (17.67, 3, 0)
+    assert (shown.memory_mb, shown.own_mb, shown.inbox_depth, shown.outbox_depth) == (17.67, 1.23, 3, 0)
     assert (shown.uptime_s, shown.since_s) == (6.0, 5.0)
 
 

@@ -16,7 +16,7 @@ SAMPLE = FleetSample(
             bot_id=7,
             state="running",
             restarts=2,
-            gauges={"inbox_depth": 3, "pss_mb": 17.5, "unknown": 1},
+            gauges={"inbox_depth": 3, "pss_mb": 17.5, "own_mb": 2.5, "unknown": 1},
             counters={"messages_in": 10, "messages_out": 9, "sends_uncertain": 1, "unknown": 1},
         ),
         BotSample(name='odd"name\n', bot_id=8, state="quarantined"),
@@ -46,6 +46,7 @@ def test_a_bots_figures_carry_its_name() -> None:
     assert found["botctl_bot_restarts_total", support] == 2
     assert found["botctl_bot_inbox_depth", support] == 3
     assert found["botctl_bot_pss_bytes", support] == 17.5 * 1024 * 1024
+    assert found["botctl_bot_own_memory_bytes", support] == 2_500_000
     assert found["botctl_messages_total", (("bot", "support"), ("direction", "in"))] == 10
     assert found["botctl_messages_total", (("bot", "support"), ("direction", "out"))] == 9
     assert found["botctl_sends_uncertain_total", support] == 1
