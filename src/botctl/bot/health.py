@@ -12,6 +12,7 @@ from enum import StrEnum
 class Trouble(StrEnum):
     """What can be wrong with a bot's surroundings. `DATABASE` alone pauses it; with the others it works on."""
 
+    OPEN_FILES = "open_files"
     DATABASE = "database"
     STUCK = "stuck"
     CONGESTION = "congestion"
@@ -20,6 +21,9 @@ class Trouble(StrEnum):
     TELEGRAM = "telegram"
     CONFLICT = "conflict"
 
+
+_EXPLAINED = frozenset({Trouble.DATABASE, Trouble.REDIS, Trouble.COMPLETION, Trouble.TELEGRAM})
+"""What looks wrong as well to a bot that can open nothing; nobody is to look for a fault there."""
 
 COUNTERS = (
     "updates",
@@ -75,5 +79,8 @@ class Health:
 
     @property
     def reason(self) -> str:
-        """What is wrong, the worst first; empty when all is well."""
-        return "; ".join(self._troubles[source] for source in Trouble if source in self._troubles)
+        """What is wrong, the worst first, without what follows from that; empty when all is well."""
+        explained = _EXPLAINED if Trouble.OPEN_FILES in self._troubles else ()
+        return "; ".join(
+            self._troubles[source] for source in Trouble if source in self._troubles and source not in explained
+        )

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import structlog
 from telegram.error import InvalidToken, TelegramError
 
+from botctl.bot import open_files
 from botctl.bot.assembly import Parts, assemble
 from botctl.bot.builtin import publish_commands
 from botctl.bot.faults import brief
@@ -215,6 +216,10 @@ class BotMachine:
     def _gauges(self) -> dict[str, float]:
         parts, now = self._parts, time.monotonic()
         parts.bus.check()
+        if out := open_files.shortage():
+            self.health.trouble(Trouble.OPEN_FILES, out)
+        else:
+            self.health.well(Trouble.OPEN_FILES)
         stuck = parts.dispatcher.stuck()
         if stuck >= parts.limits.concurrent_chats:
             self.health.trouble(Trouble.STUCK, "all handlers are stuck")

@@ -52,6 +52,10 @@ ADVICE: dict[Failure, str] = {
 }
 
 
+OPEN_FILES = (
+    "Look for files and connections that its handlers open and never close (`ls -l /proc/PID/fd` shows them), or raise "
+    "limits.open_files; `botctl restart` frees them meanwhile."
+)
 FATAL_SIGNAL = (
     "A signal of its own making ended it, so that no line of Python is to blame for sure: mostly it is machine code of "
     "a library. Its stacks, if there are any, show what was called; look at what was installed or updated last."
@@ -84,6 +88,8 @@ def advice(failure: str | None, *, exit: str | None = None, cause: str = "") -> 
     """What to do; empty for a class that this release doesn't know. `exit` and `cause` are those of the death."""
     if failure == Failure.CRASH and exit and exit.startswith("signal "):
         return FATAL_SIGNAL
+    if failure == Failure.CRASH and "[Errno 24]" in cause:
+        return OPEN_FILES
     if failure == Failure.CRASH and _ONLY_A_CODE.fullmatch(cause):
         return NO_PLACE
     if failure in (Failure.HANG, Failure.NOT_READY):
@@ -101,6 +107,7 @@ _NO_ROOM = "Make room on the disk (`df`, and the data folder in `botctl status`)
 _TROUBLES = {
     "disk is full": _NO_ROOM,
     "redis can't write to its disk": _NO_ROOM,
+    "out of open files": OPEN_FILES,
     "another process polls": ADVICE[Failure.CONFLICT],
     "completion api": (
         "Look whether the completion API is up, and at the bot's key, model and base_url; `botctl logs` shows what it "

@@ -12,7 +12,7 @@ import pytest
 from botctl.cli.answer import answer
 from botctl.cli.log_line import readable
 from botctl.cli.words import ago, cut, local_time, printable, span, with_signals_named
-from botctl.control.advice import ADVICE, FATAL_SIGNAL, HELD_BACK, IN_THE_KERNEL, NO_PLACE, STOPPED, advice
+from botctl.control.advice import ADVICE, FATAL_SIGNAL, HELD_BACK, IN_THE_KERNEL, NO_PLACE, OPEN_FILES, STOPPED, advice
 from botctl.control.views import BotView, DeathBody, DeathsBody
 from botctl.supervision.model import Failure, State
 
@@ -102,6 +102,7 @@ def test_a_bot_that_the_breaker_holds_is_told_to_look_for_what_they_share() -> N
         ({"exit": "signal 11", "cause": "killed by SIGSEGV"}, FATAL_SIGNAL),
         ({"exit": "exit 3", "cause": "ended with exit code 3"}, NO_PLACE),
         ({"exit": "exit 3", "cause": "ValueError: no (h.py:3)"}, ADVICE[Failure.CRASH]),
+        ({"exit": "exit 1", "cause": "OSError: [Errno 24] Too many open files: 'a' (h.py:3)"}, OPEN_FILES),
         ({"failure": "hang", "cause": "no heartbeat for 10 s: it had been stopped by a signal"}, STOPPED),
         ({"failure": "not_ready", "cause": "a debugger had stopped it"}, STOPPED),
         ({"failure": "hang", "cause": "it was stuck in the kernel, as by a disk"}, IN_THE_KERNEL),
