@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from botctl.cli.note import DaemonNote, require_note
-from botctl.errors import BotctlError, ExitCode, RefusedError
+from botctl.errors import BotctlError, ExitCode, NoSuchBotError, RefusedError, UsageError
 from botctl.settings.places import DataFolder
 
 TIMEOUT = 60.0
@@ -102,6 +102,14 @@ class ApiClient:
             raise RefusedError(
                 f"you may not command the daemon on {self.note.data_dir}", hint="Run this as the user who started it."
             ) from error
+        except FileNotFoundError as error:
+            connection.close()
+            if self.note.state == "starting":
+                raise self._away() from error
+            raise ControlAwayError(
+                f"the daemon (pid {self.note.pid}) runs, but its control process does not answer",
+                hint=f"Somebody has deleted {self.note.socket}. Bots run on; `botctl stop` and `start` make it anew.",
+            ) from error
         except (http.client.HTTPException, OSError) as error:
             connection.close()
             raise self._away() from error
@@ -130,7 +138,11 @@ class ApiClient:
 
 
 def bot_path(name: str, verb: str) -> str:
-    """The path of a command to one bot."""
+    """The path of a command to one bot. Raises UsageError, or NoSuchBotError for what no bot can be called."""
+    if not name:
+        raise UsageError("a bot's name is not empty")
+    if "/" in name or name in (".", ".."):
+        raise NoSuchBotError(f"no bot is called {name!r}")
     return f"/v1/bots/{quote(name, safe='')}/{verb}"
 
 

@@ -166,7 +166,9 @@ class Daemon:
     # --- what the supervisor asks (runtime.owner.Owner) ------------------------------------------------------------
 
     def setup_done(self, result: bytes) -> None:
-        """The database is at its newest revision: start `control`."""
+        """The database is at its newest revision: start `control`, unless all is to end already."""
+        if self.supervisor.shutting_down:
+            return
         setup = msgspec.json.decode(result, type=SetupResult)
         self.log(
             "info",
@@ -261,7 +263,9 @@ class Daemon:
             self._redactor.add(secret)
 
     def serving(self) -> None:
-        """`control` answers commands."""
+        """`control` answers commands; of no use to anybody once the daemon is ending."""
+        if self.supervisor.shutting_down:
+            return
         self._note("serving")
         if not self._serving:
             self._serving = True

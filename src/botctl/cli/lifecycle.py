@@ -114,8 +114,9 @@ def restart(
         client.post("/v1/restart")
         say("every bot is being restarted")
         return
+    path = bot_path(name, "restart")
     before = _bot(client, name)
-    client.post(bot_path(name, "restart"))
+    client.post(path)
     _await_bot(
         client,
         name,
@@ -138,8 +139,9 @@ def release(
     if name is None:
         say(client.post("/v1/release")["message"])
         return
+    path = bot_path(name, "release")
     state = _bot(client, name).get("state")
-    client.post(bot_path(name, "release"))
+    client.post(path)
     say(f"{name} is released" if state == "quarantined" else f"{name} was not quarantined: it is {state}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from botctl.cli.client import ApiClient
-from botctl.cli.shared import DataDir, console, data_folder, still_waiting
+from botctl.cli.shared import DataDir, console, data_folder, say, still_waiting
 
 if TYPE_CHECKING:
     from botctl.control.views import StatusBody
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 WATCH_EVERY = 1.0
 
 _TIMEOUT = 10.0
+
+_ENTRY = re.compile(r"0|\$|\d+(-\d+)?")
 
 
 def status(
@@ -71,6 +74,8 @@ def logs(
     folder = data_folder(data_dir)
     files = log_files(folder, name)
     prefix = name is None
+    if name is not None and not files[0].exists():
+        say(f"{name} has written nothing")
     for file in files:
         for line in last_lines(file, lines):
             _write_line(file.stem if prefix else None, line)
@@ -93,6 +98,9 @@ def events(
     """Show the events of the fleet: the last seven days, or what comes."""
     if log not in ("all", "bot", "system", "user"):
         raise typer.BadParameter(f"{log!r} is no log; there are bot, system, user, and all.", param_hint="--log")
+    if after is not None and _ENTRY.fullmatch(after) is None:
+        told = f"{after!r} is no id of an entry; `events --json` shows them as `entry`, and 0 means all."
+        raise typer.BadParameter(told, param_hint="--after")
     start = after if after is not None else ("$" if follow else "0")
     client = ApiClient.of(data_folder(data_dir))
     query = {"log": log, "after": start, "follow": str(follow).lower()}

@@ -83,9 +83,19 @@ def no_daemon(folder: DataFolder) -> NoDaemonError:
             f"{'is gone' if not folder.daemon_note.exists() else 'is not what it has written'}",
             hint=f"`kill -TERM {holder}` ends it and its bots; then `botctl start`.",
         )
-    return NoDaemonError(
-        f"no daemon runs on {folder.root}", hint="Start it with `botctl start`, or name its folder with --data-dir."
-    )
+    hint = "Start it with `botctl start`, or name its folder with --data-dir."
+    if said := _last_words(folder):
+        hint = f"The last one said: {said} ({folder.boot_error}). {hint}"
+    return NoDaemonError(f"no daemon runs on {folder.root}", hint=hint)
+
+
+def _last_words(folder: DataFolder) -> str:
+    """Why the last daemon failed, the first line of it; empty when it didn't fail. The next one erases it."""
+    try:
+        lines = folder.boot_error.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in lines if line.strip()), "")
 
 
 def _is_beyond_reach(folder: DataFolder) -> bool:

@@ -18,9 +18,23 @@ from botctl.settings.places import DataFolder, find_data_dir
 if TYPE_CHECKING:
     from rich.console import Console
 
+
+def _folder(text: str) -> Path:
+    """Not the working folder, where a variable was empty."""
+    if not text:
+        raise typer.BadParameter("it is empty; name a folder, or leave it out.")
+    return Path(text)
+
+
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", help="The daemon's data folder (BOTCTL_DATA_DIR).", show_default=False),
+    typer.Option(
+        "--data-dir",
+        parser=_folder,
+        metavar="PATH",
+        help="The daemon's data folder (BOTCTL_DATA_DIR).",
+        show_default=False,
+    ),
 ]
 FleetFile = Annotated[
     Path | None, typer.Option("--fleet", help="The fleet file (BOTCTL_FLEET).", show_default="fleet.yaml")

@@ -11,6 +11,9 @@ from botctl.control.death_file import NAME
 from botctl.errors import NoSuchBotError
 from botctl.settings.places import DataFolder
 
+OURS = frozenset({"control", "daemon", "forkserver", "postgres", "sandbox", "setup", "valkey"})
+"""Names of logs that are no bot's."""
+
 _POLL = 0.1
 _BLOCK = 64 * 1024
 _LONGEST = 16 * 1024 * 1024
@@ -19,12 +22,13 @@ _LONGEST = 16 * 1024 * 1024
 def log_files(folder: DataFolder, name: str | None) -> list[Path]:
     """The logs that there are, or the one of `name`. Raises NoSuchBotError when that has none.
 
+    A process of the daemon's own may have written nothing yet: then its file is not there.
     `deaths.log` is no process's output but the history behind `botctl why`; it is shown only when it is named.
     """
     if folder.logs.is_dir():
         os.listdir(folder.logs)  # glob keeps silent about what it may not read
     found = sorted(folder.logs.glob("*.log"))
-    if name is not None and (wanted := folder.log(name)) in found:
+    if name is not None and ((wanted := folder.log(name)) in found or (name in OURS and folder.logs.is_dir())):
         return [wanted]
     found = [file for file in found if file != folder.log(NAME)]
     if name is None:

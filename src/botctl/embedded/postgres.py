@@ -155,12 +155,20 @@ def _initdb(folder: Path, data: Path, binaries: PostgresBinaries, account: Accou
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise DataFolderError(f"initdb did not run: {error}", hint="Is there room and is it allowed there?") from None
+        raise DataFolderError(f"initdb did not run: {error}", hint=_hint(str(error))) from None
     if done.returncode != 0:
         last = done.stdout.decode("utf-8", "replace").strip().splitlines()[-5:]
-        raise DataFolderError(f"initdb failed in {folder}:\n" + "\n".join(last), hint="Is there room on the disk?")
+        raise DataFolderError(f"initdb failed in {folder}:\n" + "\n".join(last), hint=_hint("\n".join(last)))
     (workshop / "data").rename(data)
     shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _hint(said: str) -> str:
+    if "open files" in said or "descriptor" in said:
+        return "Raise the limit on open files (`ulimit -n`, LimitNOFILE); `botctl doctor` says how many are needed."
+    if "No space left" in said or "quota" in said:
+        return "Make room there, or name another folder with --data-dir."
+    return "Is there room on the disk, and may its account use that folder?"
 
 
 def _access_file(data: Path, account: Account) -> Path:

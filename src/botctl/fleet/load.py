@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from botctl.errors import InvalidFileError, Problem
 from botctl.fleet.model import BotSpec, Fleet
+from botctl.fleet.units import size_text
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _UNSET = "\0unset"
@@ -217,6 +218,9 @@ def _bot(
             inner = fault["loc"]
             path: KeyPath = (*here, *inner)
             message = _wording(fault["type"], fault["msg"])
+            for bound in fault.get("ctx", {}).values():
+                if isinstance(bound, int):
+                    message = message.replace(str(bound), size_text(bound))
             if fault["type"] == "missing" and inner == ("token",):
                 message = "is missing; give token: ${VARIABLE} or token_file: PATH"
             elif path not in places.lines and ("defaults", *inner) in places.lines:

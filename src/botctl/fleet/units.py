@@ -21,6 +21,15 @@ def parse_size(text: str) -> int:
     return int(float(match[1]) * _SIZE_FACTOR[match[2].upper()])
 
 
+def size_text(size: int) -> str:
+    """`64M` for 67108864; sizes that are no whole number of mebibytes stay numbers."""
+    for letter in "TGM":
+        factor = _SIZE_FACTOR[letter]
+        if size and size % factor == 0:
+            return f"{size // factor}{letter}"
+    return str(size)
+
+
 def parse_duration(text: str) -> float:
     """Seconds in `100ms`, `30s`, `5m` or `1m30s`. Raises ValueError."""
     compact = text.strip().replace(" ", "")

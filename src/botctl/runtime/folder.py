@@ -97,6 +97,8 @@ class DataFolder:
             hint = "Make room there, or name another with --data-dir or BOTCTL_DATA_DIR."
         elif error.errno == errno.EROFS:
             hint = "Its file system is mounted read-only; name another with --data-dir or BOTCTL_DATA_DIR."
+        elif error.errno in (errno.EMFILE, errno.ENFILE):
+            hint = "Raise the limit on open files (`ulimit -n`); `botctl doctor` says how many are needed."
         else:
             hint = "Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner and rights."
         return kind(f"the data folder {self.path} can't be used: {error.strerror}{place}", hint=hint)

@@ -44,6 +44,9 @@ YOUNG = 60.0
 
 _DEATH_TIMEOUT = 1.0
 
+_LAST_WORDS_TIMEOUT = 0.1
+"""Seconds from the end of its channel to its own; it takes no time but when the machine is very busy."""
+
 
 @dataclass(frozen=True)
 class Launched:
@@ -146,7 +149,7 @@ class ForkClient:
         try:
             body = self.channel.recv(65536)
             if not body:
-                raise OSError("ended; its log says why")
+                raise OSError(self._how_it_ended())
             reply = msgspec.json.decode(body, type=SpawnReply)
         except BlockingIOError:
             return
@@ -251,6 +254,21 @@ class ForkClient:
             job = self._waiting.popleft()
             job.close()
             self._report(Launched(job.token, None, f"forkserver: {error}"))
+
+    def _how_it_ended(self) -> str:
+        """Looks at the process without waiting for it, which is the supervisor's."""
+        found = None
+        if self._pidfd >= 0:
+            poller = select.poll()
+            poller.register(self._pidfd, select.POLLIN)
+            poller.poll(_LAST_WORDS_TIMEOUT * 1e3)
+            with contextlib.suppress(OSError):
+                found = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return "hung up"
+        if found.si_code == os.CLD_EXITED:
+            return f"ended with exit code {found.si_status}; `botctl logs forkserver` says why"
+        return f"killed by {signal.Signals(found.si_status).name}"
 
     def _drop(self) -> None:
         self._ready = False

@@ -35,7 +35,7 @@ def test_one_without_descriptors_is_replaced_by_one_that_forks(launcher, spare: 
     ended, failed, up = (results.get(timeout=30) for _ in range(3))
     pipes.close()
     assert (type(ended), ended.pid) == (ForkserverEnded, pid)
-    assert failed == Launched(1, None, "forkserver: ended; its log says why")
+    assert failed == Launched(1, None, "forkserver: ended with exit code 1; `botctl logs forkserver` says why")
     assert isinstance(up, ForkserverUp)
     wait_until(lambda: gone(pid))
     os.waitpid(pid, 0)

@@ -115,6 +115,45 @@ def test_a_daemon_whose_control_is_away_is_not_called_absent(tmp_path: Path) -> 
     assert "control process does not answer" in result.stderr
 
 
+def test_a_socket_that_was_deleted_is_not_said_to_come_back(tmp_path: Path) -> None:
+    write_note(tmp_path / "data")
+    result = run("status")
+    assert f"hint: Somebody has deleted {tmp_path}/data/run/api.sock." in result.stderr
+    assert "by itself" not in result.stderr
+
+
+def test_without_a_daemon_it_is_told_what_the_last_one_said(tmp_path: Path) -> None:
+    (tmp_path / "data/run").mkdir(parents=True)
+    (tmp_path / "data/run/boot-error.txt").write_text("every wanted bot is quarantined\na: refused\n")
+    for command in ("status", "stop"):
+        result = run(command)
+        assert result.exit_code == 3
+        assert "The last one said: every wanted bot is quarantined (" in result.stderr
+        assert "run/boot-error.txt" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        (["stop", ""], 2, "a bot's name is not empty"),
+        (["stop", "../x"], 4, "no bot is called '../x'"),
+        (["restart", ".."], 4, "no bot is called '..'"),
+        (["status", "--data-dir", ""], 2, "it is empty"),
+        (["events", "--after", "zz"], 2, "'zz' is no id of an entry"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_words(tmp_path: Path, command: list[str], code: int, words: str) -> None:
+    write_note(tmp_path / "data")
+    result = run(*command)
+    assert (result.exit_code, words in result.stderr) == (code, True), result.stderr
+
+
+def test_a_process_of_ours_that_has_written_nothing_has_a_log_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "data/logs").mkdir(parents=True)
+    result = run("logs", "forkserver")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "botctl: forkserver has written nothing\n")
+
+
 def test_a_daemon_that_is_starting_says_so(tmp_path: Path) -> None:
     write_note(tmp_path / "data", state="starting")
     result = run("status")

@@ -259,3 +259,8 @@ def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
 def test_numbers_where_names_are_wanted_are_refused_with_their_line() -> None:
     found = problems(f'bots:\n  - name: 5\n    token: "{TOKEN}"\n')
     assert [(problem.line, problem.key) for problem in found] == [(2, "bots[0].name")]
+
+
+def test_a_size_that_is_too_small_is_told_in_the_files_own_words() -> None:
+    (found,) = problems(f'bots: [{{name: a, token: "{TOKEN}", limits: {{memory: 1M}}}}]')
+    assert found.message == "input should be greater than or equal to 64M"

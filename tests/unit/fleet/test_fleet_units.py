@@ -2,7 +2,7 @@
 
 import pytest
 
-from botctl.fleet.units import parse_duration, parse_size
+from botctl.fleet.units import parse_duration, parse_size, size_text
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,10 @@ def test_a_duration_is_read_in_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="such as 30s"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(64 * 1024**2, "64M"), (1024**3, "1G"), (1536 * 1024**2, "1536M"), (0, "0"), (1000, "1000")]
+)
+def test_a_size_is_told_as_it_is_written(size: int, text: str) -> None:
+    assert size_text(size) == text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from botctl.runtime import fork_client
-from botctl.runtime.fork_client import Fork, ForkClient, Launched, Result
+from botctl.runtime.fork_client import Fork, ForkClient, ForkserverEnded, Launched, Result
 from botctl.runtime.spawn import SpawnReply, SpawnRequest
 
 
@@ -21,6 +22,7 @@ class Rig:
 
     def __init__(self) -> None:
         self.now = 1000.0
+        self.command = ["sleep", "600"]
         self.starts: list[float] = []
         self.results: list[Result] = []
         self.servers: list[tuple[subprocess.Popen[bytes], socket.socket]] = []
@@ -30,7 +32,7 @@ class Rig:
         self.starts.append(self.now)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setblocking(False)
-        process = subprocess.Popen(["sleep", "600"])
+        process = subprocess.Popen(self.command)
         self.servers.append((process, theirs))
         return process.pid, ours
 
@@ -78,6 +80,24 @@ def test_one_that_dies_young_is_started_after_a_delay_that_doubles(rig: Rig):
         delays.append(round(rig.starts[-1] - died, 3))
     assert delays == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0, 10.0]
     assert len(rig.starts) == 11
+
+
+@pytest.mark.parametrize(
+    ("command", "sign", "reason"),
+    [
+        (["sleep", "600"], signal.SIGKILL, "killed by SIGKILL"),
+        (["sh", "-c", "exit 3"], None, "ended with exit code 3; `botctl logs forkserver` says why"),
+        (["sleep", "600"], None, "hung up"),
+    ],
+)
+def test_how_it_ended_is_told(rig: Rig, command: list[str], sign: signal.Signals | None, reason: str):
+    rig.command = command
+    rig.client.start()
+    rig.get_ready()
+    if sign is not None:
+        rig.servers[-1][0].send_signal(sign)
+    rig.die()
+    assert [one.reason for one in rig.results if isinstance(one, ForkserverEnded)] == [reason]
 
 
 def test_one_that_has_lived_long_is_started_again_at_once_and_forgiven(rig: Rig):
