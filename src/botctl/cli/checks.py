@@ -9,13 +9,13 @@ import resource
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from botctl import __version__
+from botctl.cli.findings import Finding, Verdict
+from botctl.cli.isolation_checks import isolation
 from botctl.cli.note import live_note
 from botctl.errors import BotctlError
 from botctl.settings.places import DataFolder
@@ -33,24 +33,6 @@ _OPEN_TO_BOTS = """
     WHERE datallowconn AND datname <> current_database() AND datname <> ALL ($1) AND EXISTS (
         SELECT FROM pg_roles role
         WHERE rolname = 'bots' AND has_database_privilege(role.oid, pg_database.oid, 'CONNECT'))"""
-
-
-class Verdict(Enum):
-    """How a check ended. Only FAIL makes `doctor` fail."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """The outcome of one check."""
-
-    verdict: Verdict
-    subject: str
-    text: str
-    hint: str | None = None
 
 
 def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) -> Iterator[Finding]:
@@ -77,7 +59,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     if fleet is not None:
         yield from _code(fleet, settings)
     yield from _limits(bots)
-    yield from _isolation()
+    yield from isolation(settings, fleet)
     yield from _database(settings, bots)
     yield from _redis(settings)
     if tokens and fleet is not None:
@@ -149,16 +131,6 @@ def _limits(bots: int) -> Iterator[Finding]:
     _, processes = resource.getrlimit(resource.RLIMIT_NPROC)
     if processes != resource.RLIM_INFINITY and processes < 4 * (bots + 20):
         yield Finding(Verdict.WARN, "processes", f"at most {processes} of this user", "Raise it: `ulimit -u`.")
-
-
-def _isolation() -> Iterator[Finding]:
-    level = "none: bots run as the same user as the daemon"
-    yield Finding(
-        Verdict.WARN,
-        "isolation of processes",
-        level,
-        "Rows, events and credentials are kept apart by PostgreSQL and Redis; processes of one user are not.",
-    )
 
 
 def _database(settings: Settings, bots: int) -> Iterator[Finding]:

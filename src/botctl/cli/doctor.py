@@ -18,7 +18,8 @@ def doctor(
     """Check versions, servers, limits, files and, if asked, tokens."""
     from rich.text import Text
 
-    from botctl.cli.checks import Verdict, run_checks
+    from botctl.cli.checks import run_checks
+    from botctl.cli.findings import Verdict
 
     screen = console()
     marks = {Verdict.OK: ("ok  ", "green"), Verdict.WARN: ("warn", "yellow"), Verdict.FAIL: ("FAIL", "bold red")}

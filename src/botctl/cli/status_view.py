@@ -26,6 +26,7 @@ def table(body: StatusBody, now: float) -> RenderableType:
         table.add_column(
             column, justify="left" if column in ("BOT", "STATE", "NOTE") else "right", no_wrap=column != "NOTE"
         )
+    usual = _usual_isolation(body)
     for bot in body.bots:
         table.add_row(
             bot.name,
@@ -37,9 +38,11 @@ def table(body: StatusBody, now: float) -> RenderableType:
             f"{bot.memory_mb:.0f} MB" if bot.memory_mb is not None else "-",
             _number(bot.inbox_depth),
             _number(bot.outbox_depth),
-            Text(" ".join(_note(bot, now).split())[:500]),
+            Text(" ".join(_note(bot, now, usual).split())[:500]),
         )
     rows: list[RenderableType] = [Text(head, style="bold")]
+    if usual is not None:
+        servers = f"{servers}  isolation {usual}".strip()
     if servers:
         rows.append(Text(servers))
     if daemon.rollout:
@@ -61,11 +64,18 @@ def _problems(body: StatusBody) -> list[str]:
     return [*body.daemon.problems, *(f"{one.name} is {one.state}: {one.reason}" for one in unwell)]
 
 
-def _note(bot: BotView, now: float) -> str:
+def _usual_isolation(body: StatusBody) -> str | None:
+    """The level that most bots have; None when nobody has said."""
+    levels = [bot.isolation for bot in body.bots if bot.isolation is not None]
+    return max(set(levels), key=lambda level: (levels.count(level), level), default=None)
+
+
+def _note(bot: BotView, now: float, usual: str | None) -> str:
+    alone = f"isolation {bot.isolation}" if bot.isolation not in (None, usual) else ""
     said = with_signals_named(bot.reason or _last_failure(bot, now))
     old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
-    return "; ".join(part for part in (old, token, said) if part)
+    return "; ".join(part for part in (alone, old, token, said) if part)
 
 
 def _last_failure(bot: BotView, now: float) -> str:

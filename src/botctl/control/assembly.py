@@ -26,6 +26,7 @@ from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import GenerationsPort
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
+from botctl.control.resolver_watch import ResolverWatch
 from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.service import Service
 from botctl.control.starts import Starts
@@ -90,6 +91,7 @@ class Assembly:
             config.telegram_base_url,
             **options_of(config.options),
         )
+        self.resolver = ResolverWatch(supervisor)
         self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs, self.recorder.deaths)
         self.service = Service(
             keeper=self.keeper,
@@ -130,6 +132,7 @@ class Assembly:
             "router": self.router.run,
             "keeper": self.keeper.run,
             "hearing": self.hearing.run,
+            "resolver": self.resolver.run,
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))

@@ -11,7 +11,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from botctl.cli.checks import Verdict, _ask_database
+from botctl.cli.checks import _ask_database
+from botctl.cli.findings import Verdict
 from botctl.control.watch import DatabaseWatch
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage import scram

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from botctl.cli.checks import Verdict, _code
+from botctl.cli.checks import _code
+from botctl.cli.findings import Verdict
 from botctl.control import code_keeper
 from botctl.fleet import Fleet
 from botctl.settings.model import Settings

@@ -92,11 +92,16 @@ class _Program(ctypes.Structure):
     _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
 
+def is_known(machine: str) -> bool:
+    """Whether we know the numbers of its system calls."""
+    return machine in _ARCH
+
+
 def program(machine: str) -> bytes:
     """The filter, in the kernel's instructions. Raises KeyError for a machine whose numbers we don't know."""
-    column = list(_ARCH).index(machine) if machine in _ARCH else None
-    if column is None:
+    if not is_known(machine):
         raise KeyError(machine)
+    column = list(_ARCH).index(machine)
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_EQUAL, 1, 0, _ARCH[machine]),
@@ -108,12 +113,12 @@ def program(machine: str) -> bytes:
     for numbers in REFUSED.values():
         if numbers[column] >= 0:
             code += [(_JUMP_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _REFUSE)]
-    for name, (*numbers, argument) in OWN_ONLY.items():
+    for name, (*own, argument) in OWN_ONLY.items():
         checks = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), (_JUMP_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
         if name in _WHICH:
             checks += [(_LOAD, 0, 0, _ARGUMENTS), (_JUMP_EQUAL, 1, 0, _WHICH[name]), (_RETURN, 0, 0, _REFUSE)]
         checks.append((_RETURN, 0, 0, _ALLOW))
-        code += [(_JUMP_EQUAL, 0, len(checks), numbers[column]), *checks]
+        code += [(_JUMP_EQUAL, 0, len(checks), own[column]), *checks]
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
