@@ -58,6 +58,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from _folder(settings)
     if fleet is not None:
         yield from _code(fleet, settings)
+        yield from _unkept_limits(fleet, settings)
     yield from _limits(bots)
     yield from isolation(settings, fleet)
     yield from _database(settings, bots)
@@ -115,6 +116,15 @@ def _code(fleet: Fleet, settings: Settings) -> Iterator[Finding]:
         yield Finding(Verdict.WARN, "handlers' code", f"no copy is kept, rollouts can't bring it back: {error}", hint)
     else:
         yield Finding(Verdict.OK, "handlers' code", f"{count} Python files in {fleet.folder}, kept for rollouts")
+
+
+def _unkept_limits(fleet: Fleet, settings: Settings) -> Iterator[Finding]:
+    from botctl.cli.unkept import HINT, possible, unkept, wishes
+
+    note = live_note(DataFolder(settings.data_dir))
+    kept = note.controllers if note is not None and note.controllers is not None else possible()
+    if lost := unkept(wishes(fleet), kept):
+        yield Finding(Verdict.WARN, "limits", lost, HINT)
 
 
 def _limits(bots: int) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ import setproctitle
 
 from botctl import __version__
 from botctl.cli.boot import BootPayload, decode
+from botctl.cli.unkept import HINT, unkept, wishes_in
 from botctl.errors import BotctlError, ExitCode
 from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
 from botctl.observability.redaction import Redactor
@@ -74,6 +75,7 @@ class Daemon:
         self._serving = False
         self._waiting = ""
         self._groups = Cgroups.detect(lambda note: self.log("info", note))
+        self._controllers = sorted(self._groups.controllers) if self._groups is not None else []
         self.supervisor = ProcessSupervisor(
             self,
             lambda report: Launcher(PRELOAD, lambda: self._logs.open("forkserver")[1], report),
@@ -89,7 +91,10 @@ class Daemon:
         self.supervisor.install_signals()
         self.log("info", "daemon starting", version=__version__, data_dir=str(self._folder.path))
         if self._groups is not None:
-            self.log("info", "control groups", home=str(self._groups.home), limits=sorted(self._groups.controllers))
+            self.log("info", "control groups", home=str(self._groups.home), limits=self._controllers)
+        if lost := unkept(wishes_in(bytes(self._payload.fleet)), self._controllers):
+            self.log("warning", lost)
+            self._say(f"warning: {lost}\nhint: {HINT}")
         try:
             self._write_note("starting")
             self._api_token = self._folder.new_api_token()
@@ -343,6 +348,7 @@ class Daemon:
             database_url_kind="external" if self._payload.database_url else "embedded",
             services=self._services,
             waiting=self._waiting if state == "starting" else "",
+            controllers=self._controllers,
         )
 
     def _tell(self, text: str, *, silent_for: float = 0.0) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from botctl.cli.client import ApiClient, ControlAwayError, bot_path
 from botctl.cli.note import DaemonNote, process_started, require_note
 from botctl.cli.shared import BotName, DataDir, FleetFile, data_folder, say
 from botctl.errors import BotctlError, UsageError
+
+if TYPE_CHECKING:
+    from botctl.fleet import Fleet
 
 _POLL = 0.05
 
@@ -50,6 +53,7 @@ def start(
         process.terminate()
         raise
     say(f"the daemon serves (pid {note.pid}); `botctl status --data-dir {folder.root}` shows its bots")
+    _warn_of_unkept(wanted, note)
 
 
 def stop(
@@ -168,7 +172,17 @@ def apply(
         "fleet_env": fleet_env,
         "dry_run": dry_run,
     }
-    _tell(client.post("/v1/apply", body))
+    applied = client.post("/v1/apply", body)
+    _warn_of_unkept(wanted, client.note)
+    _tell(applied)
+
+
+def _warn_of_unkept(fleet: Fleet, note: DaemonNote) -> None:
+    """Say which limits this daemon can't keep."""
+    from botctl.cli.unkept import HINT, unkept, wishes
+
+    if note.controllers is not None and (lost := unkept(wishes(fleet), note.controllers)):
+        say(f"warning: {lost}\nhint: {HINT}")
 
 
 def _bot(client: ApiClient, name: str) -> dict[str, Any]:

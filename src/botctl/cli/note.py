@@ -36,6 +36,8 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
     database_url_kind: str = "embedded"  # or external
     waiting: str = ""
     """What a start waits for, in words."""
+    controllers: list[str] | None = None
+    """Of control groups: those that limit its bots; None if it doesn't say."""
 
 
 def read_note(folder: DataFolder) -> DaemonNote | None:
