@@ -57,10 +57,13 @@ def _server(one: ServiceView) -> str:
     return f"{one.name} {one.state} (pid {one.pid or '-'}{restarts})"
 
 
+_UNWELL = frozenset({"degraded", "paused", "failed", "backoff", "quarantined"})
+
+
 def _problems(body: StatusBody) -> list[str]:
     """What is wrong, and what servers that aren't well have said last, unless it is the same."""
     known = "; ".join(body.daemon.problems)
-    unwell = [one for one in body.services if one.reason and one.state != "running" and one.reason not in known]
+    unwell = [one for one in body.services if one.state in _UNWELL and one.reason and one.reason not in known]
     return [*body.daemon.problems, *(f"{one.name} is {one.state}: {one.reason}" for one in unwell)]
 
 

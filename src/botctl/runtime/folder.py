@@ -112,6 +112,8 @@ class DataFolder:
         hint = "Stop it with `botctl stop`, or name another folder with --data-dir."
         if doing:
             hint = "Wait until it serves or has ended, or name another folder with --data-dir."
+        if holder and not (self.run / "daemon.lock").exists():
+            doing, hint = "whose notes were deleted", f"`kill -TERM {holder}` ends it and its bots."
         return DataFolderError(
             f"the data folder {self.path} is in use by a {'daemon ' + doing if doing else 'running daemon'}"
             f" (pid {holder or 'unknown'})",

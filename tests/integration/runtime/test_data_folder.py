@@ -97,7 +97,8 @@ def test_a_second_daemon_is_refused_after_run_was_deleted(
     shutil.rmtree(tmp_path / "run")
     error = refusal(tmp_path)
     assert isinstance(error, DataFolderError)
-    assert f"(pid {first.pid})" in error.message
+    assert error.message.endswith(f"in use by a daemon whose notes were deleted (pid {first.pid})")
+    assert error.hint == f"`kill -TERM {first.pid}` ends it and its bots."
     first.communicate()
     free = DataFolder(tmp_path)
     free.acquire()
