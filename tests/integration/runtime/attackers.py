@@ -240,10 +240,11 @@ def do_hang_up(channel: Channel, configure: dict) -> None:
 
 
 def do_heir(channel: Channel, configure: dict) -> None:
-    """Dies while a subprocess in a session of its own keeps both pipes and goes on writing into them."""
+    """Dies while a subprocess in a session of its own, that hides whose it is, keeps both pipes and goes on writing."""
     write(channel, READY + BEAT)
     code = (
-        "import os, signal, sys, time\n"
+        "import os, resource, signal, sys, time\n"
+        "resource.setrlimit(10, (5, 5))\n"  # half of its lineage: it is looked at for a while then
         "signal.signal(signal.SIGPIPE, signal.SIG_IGN)\n"
         "beat = bytes.fromhex(sys.argv[2])\n"
         "print('heir', os.getpid(), flush=True)\n"
