@@ -45,7 +45,7 @@ class _OutboxPort:
         rows = await self._database.statement(lambda connection: self._outbox.pending(connection, limit))
         if lost := [row for row in rows if row.fault]:
             for row in lost:
-                _log.error("an event can't be opened and is dropped", id=row.event_id, type=row.type, reason=row.fault)
+                _log.error("an event can't be opened and is dropped", id=row.event_id, type=row.type, why=row.fault)
             await self.mark_relayed([row.seq for row in lost])
         return [_Row(row.seq, event_of(row)) for row in rows if not row.fault]
 

@@ -150,6 +150,7 @@ class Handling:
 
     def _understand(self, row: InboxRow) -> tuple[Callable[[], Awaitable[None]], Incoming]:
         if row.fault:
+            _log.error("an update can't be opened", why=row.fault)
             raise VaultError(row.fault)
         if row.kind == "event":
             event = decode_event(row.payload.encode())

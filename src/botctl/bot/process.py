@@ -52,6 +52,7 @@ def main(channel: Channel) -> int:
         format="console" if config.log_format == "console" else "json",
         level=spec.log_level,
         redactor=redactor,
+        discreet=spec.encrypt_messages,
     )
     structlog.contextvars.bind_contextvars(bot=spec.name)
     if config.folder and config.folder not in sys.path:

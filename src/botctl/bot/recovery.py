@@ -51,7 +51,7 @@ class Recovery:
             parts = []
             for row in await self._sends.unfinished(connection):
                 if row.fault:
-                    _log.error("a send can't be opened and is given up", cause=row.cause, n=row.n, reason=row.fault)
+                    _log.error("a send can't be opened and is given up", cause=row.cause, n=row.n, why=row.fault)
                     await self._sends.failed(connection, row.cause, row.n, row.fault)
                     continue
                 message = await self._message(connection, row)
@@ -73,7 +73,7 @@ class Recovery:
         try:
             return await self._conversations.outgoing(connection, row.cause, row.n)
         except VaultError as error:
-            _log.error("a message can't be opened; its send can", cause=row.cause, n=row.n, reason=error.message)
+            _log.error("a message can't be opened; its send can", cause=row.cause, n=row.n, why=error.message)
             return None
 
     async def deliver(self, changed: Callable[[], None]) -> None:

@@ -22,6 +22,7 @@ from typing import IO, Any, Literal
 import structlog
 from structlog.types import EventDict, Processor
 
+from botctl.observability.discretion import hush, places
 from botctl.observability.redaction import Redactor
 
 Format = Literal["json", "console"]
@@ -44,6 +45,7 @@ class _State:
     process = ""
     level = logging.INFO
     redactor = Redactor()
+    discreet = False
 
 
 class _Output:
@@ -116,19 +118,23 @@ def configure(
     level: str = "INFO",
     redactor: Redactor,
     stream: IO[str] | None = None,
+    discreet: bool = False,
 ) -> None:
     """Set up logging of this process; may be called again. Without a `stream` lines go to descriptor 1.
 
+    A `discreet` log tells of errors without their words.
     Also uncaught exceptions, of threads and in `__del__` too, and warnings become log lines. For asyncio's own, call
     `watch_loop` inside the loop.
     """
     _State.process = process
     _State.redactor = redactor
+    _State.discreet = discreet
     output = _Output(redactor, stream)
     finish: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_fixed,
+        *((hush,) if discreet else ()),
         _render_exception,
         _json if format == "json" else _console(stream),
     ]
@@ -216,7 +222,7 @@ def _render_exception(logger: Any, method: str, event: MutableMapping[str, Any])
     if exc_info[0] is None:
         return dict(event)
     try:
-        text = "".join(traceback.format_exception(*exc_info))
+        text = places(exc_info[1]) if _State.discreet else "".join(traceback.format_exception(*exc_info))
     except Exception as error:
         text = f"{exc_info[0].__name__} (its traceback can't be shown: {type(error).__name__})"
     return {**event, "exception": text.rstrip("\n")}

@@ -66,6 +66,7 @@ async def test_the_check_finds_every_column_when_nothing_is_sealed(bot: Any) -> 
     found = await shown(bot)
     assert {"messages.text", "inbox.payload", "inbox.last_error", "outbox.data"} < found
     assert {"sends.payload", "sends.result"} < found
+    assert MARK in bot.output()
     bot.kill()
     bot.start(handlers=None, assistant={})
     await bot.ready()
@@ -92,6 +93,8 @@ async def test_no_column_shows_what_was_said(bot: Any) -> None:
     assert MARK in (await bot.answers(2, 104))[1], "the history is opened again"
     await bot.settled(6)
     assert await shown(bot) == set()
+    assert MARK not in bot.output()
+    assert any("handlers_for_tests.py" in line.get("exception", "") for line in bot.lines()), "where it was, is told"
     for table, columns in SEALED.items():
         for column in columns:
             of = await bot.rows(f"SELECT {column}::text FROM {table} WHERE bot_id = {{bot}} AND {column} IS NOT NULL")

@@ -20,6 +20,7 @@ from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig
 from botctl.security import master_keys
 from botctl.security.master_keys import MasterKeys, Source, new_keys
+from botctl.security.vault import key_id_of
 from botctl.storage.engine import connect
 from support.fleet_stage import Stage, around, bot, eventually
 
@@ -179,7 +180,8 @@ async def test_a_new_data_key_is_handed_over_beside_the_old_one(keys: Keys) -> N
     assert digest != keys.stage.supervisor.desired[-2].bots[0].digest, "a new token restarts it"
     assert keys.stage.supervisor.desired[-2].bots[0].digest == keys.stage.supervisor.desired[-1].bots[0].digest
     assert [row[4] for row in await keys.rows()] == [True, False]
-    assert await keys.stage.rows("SELECT key_id FROM bot_secrets") == [(2,)], "its secrets are sealed anew"
+    ((number, sealed),) = await keys.stage.rows("SELECT key_id, sealed FROM bot_secrets")
+    assert (number, key_id_of(sealed)) == (2, 2), "its secrets are sealed anew"
     keys.begin(keys.given)
     await keys.load()
     rotated = keys.vault.token(one.bot_id)

@@ -120,8 +120,8 @@ class Answerer:
             history = await self._conversations.history(
                 connection, scope.conversation_id, scope.cause, self._assistant.history
             )
-            for reason in history.unreadable:
-                _log.error("an earlier message can't be opened and is left out", reason=reason)
+            for why in history.unreadable:
+                _log.error("an earlier message can't be opened and is left out", why=why)
             # While the attempt only waits for the model, a crash is not its doing and is not counted.
             await self._inbox.step_back(connection, scope.inbox_id, scope.attempt - 1)
             return None, history
