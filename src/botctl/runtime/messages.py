@@ -7,7 +7,7 @@ downwards or from `control`; they are never logged.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -20,6 +20,10 @@ MAX_FRAME = 1 << 16
 `control`, which sends whole fleets, has `MAX_CONTROL_FRAME`."""
 
 MAX_CONTROL_FRAME = 64 << 20
+
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**31)]
+"""A number that a child may write: within bounds, for whatever it says is printed somewhere."""
 
 
 class Message(msgspec.Struct, frozen=True, tag=True, kw_only=True):
@@ -135,16 +139,16 @@ class Failing(Message, frozen=True):
 class Rotated(Message, frozen=True):
     """The child uses the credentials of this generation."""
 
-    generation: int
+    generation: Count
 
 
 class GaveUp(Message, frozen=True):
     """So many updates have ended the process again and again and have become dead letters.
 
-    What they did is not the bot's failure any more: those counted so far are pardoned, once an incarnation.
+    What they did is not the bot's failure any more: those counted so far are pardoned, within bounds (`reports`).
     """
 
-    updates: int
+    updates: Count
 
 
 class SetupDone(Message, frozen=True):
