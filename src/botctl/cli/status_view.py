@@ -76,6 +76,8 @@ def _usual_isolation(body: StatusBody) -> str | None:
 def _note(bot: BotView, now: float, usual: str | None) -> str:
     alone = f"isolation {bot.isolation}" if bot.isolation not in (None, usual) else ""
     said = with_signals_named(bot.reason or _last_failure(bot, now))
+    if (bot.state == "stopped" and bot.enabled) or (bot.state == "quarantined" and bot.shut_away):
+        said = f"{said}, while this daemon lives".removeprefix(", ")
     old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
     return "; ".join(part for part in (alone, old, token, said) if part)
