@@ -16,6 +16,7 @@ from urllib.parse import quote
 from botctl import __version__
 from botctl.cli.findings import Finding, Verdict
 from botctl.cli.isolation_checks import isolation
+from botctl.cli.key_checks import master_key
 from botctl.cli.note import live_note
 from botctl.errors import BotctlError
 from botctl.settings.places import DataFolder
@@ -56,6 +57,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
         yield _failure("fleet file", error)
     bots = len(fleet.bots) if fleet is not None else 0
     yield from _folder(settings)
+    yield from master_key(settings.data_dir)
     if fleet is not None:
         yield from _code(fleet, settings)
         yield from _unkept_limits(fleet, settings)

@@ -69,7 +69,11 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         api_listen=settings.api_listen,
         uid_base=settings.uid_base,
         uid_count=settings.uid_count,
-        private=[str(file.resolve()) for file in (settings_file(),) if file is not None],
+        private=[
+            str(file.resolve())
+            for file in (settings_file(), masters.path if masters is not None else None)
+            if file is not None
+        ],
         log_format=settings.log_format.value,
         log_level=settings.log_level.value,
         foreground=foreground,

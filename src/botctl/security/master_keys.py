@@ -103,6 +103,8 @@ class Found:
 
     keys: MasterKeys
     source: Source
+    path: Path | None = None
+    """The file they are from, if they are from one."""
 
 
 def new_keys() -> MasterKeys:
@@ -135,7 +137,7 @@ def find(env: Mapping[str, str], data_dir: Path) -> Found | None:
     if folder := env.get("CREDENTIALS_DIRECTORY"):
         credential = Path(folder) / CREDENTIAL_NAME
         if credential.exists():
-            return Found(_parse_file(credential), Source.CREDENTIAL)
+            return Found(_parse_file(credential), Source.CREDENTIAL, credential)
     value, file = env.get(VARIABLE), env.get(f"{VARIABLE}_FILE")
     if value and file:
         raise VaultError(f"{VARIABLE} and {VARIABLE}_FILE are both set", hint="Set one of them.")
@@ -145,9 +147,9 @@ def find(env: Mapping[str, str], data_dir: Path) -> Found | None:
         except VaultError as error:
             raise VaultError(f"{VARIABLE}: {error.message}", hint=error.hint) from None
     if file:
-        return Found(_parse_file(Path(file)), Source.ENVIRONMENT)
+        return Found(_parse_file(Path(file)), Source.ENVIRONMENT, Path(file))
     own = read_file(data_dir)
-    return None if own is None else Found(own, Source.FILE)
+    return None if own is None else Found(own, Source.FILE, data_dir / FILE_NAME)
 
 
 def read_file(data_dir: Path) -> MasterKeys | None:

@@ -69,7 +69,7 @@ def test_the_first_start_makes_a_private_file_and_only_once(tmp_path: Path) -> N
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     found = master_keys.find({}, tmp_path)
     assert found is not None
-    assert (found.keys, found.source) == (made, Source.FILE)
+    assert (found.keys, found.source, found.path) == (made, Source.FILE, path)
     before = path.read_bytes()
     with pytest.raises(VaultError, match="exists already"):
         master_keys.create_file(tmp_path)
