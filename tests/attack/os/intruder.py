@@ -546,3 +546,7 @@ def shed(ground: Ground) -> str:
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0:
         raise RefusedError("a namespace opens nothing")
     return "read"
+
+
+NAMES = [name for name, function in ATTACKS.items() if function.__globals__ is globals()]
+"""Those of this file."""

@@ -18,7 +18,7 @@ from botctl.runtime.confinement import landlock
 from integration.runtime.daemons import Entry, wait_until
 
 ATTACKER, VICTIM, CONTROL = "intruder", "victim", "control"
-NAMES = [name for name, case in CASES.items() if case.area == intruder.AREA]
+NAMES = intruder.NAMES
 
 SETTINGS = [
     Setting("root, an interpreter below a closed folder", Level.UID, "auto", "root", closed=True),
