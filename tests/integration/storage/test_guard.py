@@ -1,0 +1,155 @@
+"""A freshly migrated database breaks no rule of isolation, and the guard sees every rule broken."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from botctl.storage.engine import connect
+from botctl.storage.guard import RULES, inspect
+
+Connection = asyncpg.Connection
+
+TABLE = (
+    "CREATE TABLE public.notes (bot_id bigint NOT NULL, note text NOT NULL); ALTER TABLE notes OWNER TO botctl_owner"
+)
+CLOSED = f"{TABLE}; ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
+FUNCTION = "CREATE FUNCTION public.helps() RETURNS int LANGUAGE sql SECURITY DEFINER"
+AS_OWNER = "SET LOCAL ROLE botctl_owner"
+
+BREACHES = [
+    ("row security", TABLE),
+    ("row security", f"{TABLE}; ALTER TABLE notes ENABLE ROW LEVEL SECURITY"),
+    ("row security", "ALTER TABLE messages DISABLE ROW LEVEL SECURITY"),
+    ("row security", "ALTER TABLE messages NO FORCE ROW LEVEL SECURITY"),
+    ("row security", "CREATE TABLE botctl_internal.notes (note text, bot_id bigint NOT NULL)"),
+    ("policies", CLOSED),
+    ("policies", "DROP POLICY tenant ON messages"),
+    ("policies", "DROP POLICY owner ON messages"),
+    ("policies", "CREATE POLICY more ON messages FOR SELECT TO bots USING (true)"),
+    ("policies", "CREATE POLICY more ON messages FOR INSERT TO bots WITH CHECK (bot_id > 0)"),
+    ("policies", "CREATE POLICY more ON messages USING (bot_id = botctl_bot_id())"),
+    ("policies", "ALTER POLICY tenant ON messages USING (bot_id = current_setting('app.bot_id')::bigint)"),
+    ("policies", "ALTER POLICY tenant ON messages WITH CHECK (true)"),
+    ("policies", "ALTER POLICY control ON messages TO botctl_control, bots"),
+    (
+        "policies",
+        "CREATE OR REPLACE FUNCTION botctl_bot_id() RETURNS bigint LANGUAGE sql STABLE"
+        " RETURN current_setting('app.bot_id')::bigint",
+    ),
+    (
+        "policies",
+        "CREATE OR REPLACE FUNCTION botctl_bot_id() RETURNS bigint LANGUAGE sql STABLE"
+        " RETURN split_part(current_user::text, '_', 2)::bigint",
+    ),
+    ("keys", f"{CLOSED}; ALTER TABLE notes ADD PRIMARY KEY (note, bot_id)"),
+    ("keys", f"{CLOSED}; CREATE UNIQUE INDEX ON notes (note)"),
+    ("keys", f"{CLOSED}; CREATE UNIQUE INDEX ON notes ((bot_id % 2), note)"),
+    ("keys", f"{CLOSED}; ALTER TABLE notes ADD EXCLUDE (note WITH =)"),
+    (
+        "keys",
+        f"{CLOSED}; CREATE UNIQUE INDEX ON notes (bot_id, note); CREATE TABLE more (bot_id bigint, note text,"
+        " FOREIGN KEY (note, bot_id) REFERENCES notes (note, bot_id))",
+    ),
+    ("rights on tables", "GRANT UPDATE ON messages TO bots"),
+    ("rights on tables", "GRANT DELETE ON messages TO bots"),
+    ("rights on tables", "GRANT TRUNCATE ON outbox TO botctl_control"),
+    ("rights on tables", "GRANT UPDATE (bot_id) ON messages TO bots"),
+    ("rights on tables", "GRANT REFERENCES (bot_id) ON messages TO bots"),
+    ("rights on tables", "GRANT TRIGGER ON messages TO bots"),
+    ("rights on tables", "GRANT SELECT ON messages TO PUBLIC"),
+    ("rights on tables", "GRANT SELECT (bot_id) ON messages TO PUBLIC"),
+    ("rights on tables", "GRANT SELECT ON messages TO bots WITH GRANT OPTION"),
+    ("rights on tables", "GRANT SELECT ON messages TO pg_monitor"),
+    ("rights on tables", "GRANT INSERT ON messages TO bots_ro"),
+    ("rights on tables", "GRANT SELECT ON bot_keys TO bots"),
+    ("rights on tables", "GRANT SELECT (sealed) ON bot_secrets TO bots_ro"),
+    ("rights on tables", "GRANT SELECT ON alembic_version TO bots"),
+    ("rights on tables", "GRANT SELECT ON botctl_admin.logins TO botctl_control"),
+    ("rights on tables", f"{CLOSED}; GRANT SELECT ON notes TO bots"),
+    ("partitions", "GRANT SELECT ON botctl_internal.messages_03 TO bots"),
+    ("partitions", "GRANT UPDATE (text) ON botctl_internal.messages_03 TO botctl_control"),
+    ("partitions", "ALTER TABLE botctl_internal.messages_03 SET SCHEMA public"),
+    ("partitions", "ALTER TABLE botctl_internal.messages_03 FORCE ROW LEVEL SECURITY"),
+    ("views", "CREATE VIEW public.everything AS SELECT * FROM messages"),
+    ("views", "CREATE VIEW public.everything WITH (security_invoker = false) AS SELECT * FROM messages"),
+    ("views", "CREATE VIEW public.everything WITH (security_barrier) AS SELECT * FROM messages"),
+    ("views", "CREATE MATERIALIZED VIEW public.everything AS SELECT * FROM messages"),
+    ("functions", f"{FUNCTION} RETURN 1; REVOKE ALL ON FUNCTION helps FROM PUBLIC"),
+    ("functions", f"{FUNCTION} SET search_path = public RETURN 1; REVOKE ALL ON FUNCTION helps FROM PUBLIC"),
+    ("functions", f"{FUNCTION} SET search_path = pg_catalog, pg_temp RETURN 1"),
+    (
+        "functions",
+        f"{FUNCTION} SET search_path = pg_catalog, pg_temp RETURN 1; REVOKE ALL ON FUNCTION helps FROM PUBLIC;"
+        " GRANT EXECUTE ON FUNCTION helps TO bots",
+    ),
+    ("functions", "CREATE FUNCTION public.helps() RETURNS int LANGUAGE sql RETURN 1"),
+    ("functions", "GRANT EXECUTE ON FUNCTION botctl_internal.record_audit TO bots"),
+    ("functions", "GRANT EXECUTE ON FUNCTION botctl_admin.drop_bot TO bots_ro"),
+    ("functions", "CREATE FUNCTION public.helps() RETURNS float LANGUAGE internal AS 'drandom'"),
+    ("functions", "ALTER FUNCTION botctl_bot_id LEAKPROOF"),
+    ("functions of the server", "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO bots"),
+    ("functions of the server", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC"),
+    ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO bots"),
+    ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO botctl_control"),
+    ("functions that read or write files", "GRANT pg_read_server_files, pg_monitor TO bots"),
+    ("sequences and types", "GRANT SELECT ON SEQUENCE messages_message_id_seq TO bots"),
+    ("sequences and types", "CREATE DOMAIN public.words AS text"),
+    ("schemas", "GRANT CREATE ON SCHEMA public TO PUBLIC"),
+    ("schemas", "GRANT CREATE ON SCHEMA public TO bots"),
+    ("schemas", "GRANT USAGE ON SCHEMA botctl_internal TO bots"),
+    ("schemas", "GRANT USAGE ON SCHEMA botctl_admin TO PUBLIC"),
+    ("schemas", "CREATE SCHEMA other; GRANT USAGE ON SCHEMA other TO PUBLIC"),
+    ("default rights", "ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO bots"),
+    ("default rights", "ALTER DEFAULT PRIVILEGES FOR ROLE botctl_owner GRANT SELECT ON TABLES TO PUBLIC"),
+    ("owners", "CREATE TABLE public.notes (bot_id bigint NOT NULL)"),
+    ("owners", "ALTER FUNCTION botctl_admin.drop_bot OWNER TO botctl_owner"),
+    ("owners", "ALTER FUNCTION botctl_internal.record_audit OWNER TO postgres"),
+    ("owners", "ALTER SCHEMA botctl_internal OWNER TO postgres"),
+    ("owners", "ALTER TABLE messages OWNER TO bots"),
+    ("roles", "ALTER ROLE bots BYPASSRLS"),
+    ("roles", "ALTER ROLE botctl_control CREATEROLE"),
+    ("roles", "GRANT pg_read_all_data TO bots"),
+    ("roles", "GRANT botctl_control TO bots_ro"),
+    ("roles", "GRANT SET ON PARAMETER session_replication_role TO bots"),
+    ("audit triggers", "DROP TRIGGER audit_update ON bots"),
+    ("audit triggers", "ALTER TABLE bot_keys DISABLE TRIGGER audit_delete"),
+    ("extensions and rules", "CREATE RULE tell AS ON INSERT TO messages DO ALSO SELECT 1"),
+    (
+        "extensions and rules",
+        "CREATE FUNCTION public.told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END';"
+        " CREATE EVENT TRIGGER told ON ddl_command_end EXECUTE FUNCTION told()",
+    ),
+    ("extensions and rules", "UPDATE pg_extension SET extname = 'other' WHERE extname = 'plpgsql'"),
+    ("extensions and rules", "UPDATE pg_language SET lanpltrusted = false WHERE lanname = 'plpgsql'"),
+]
+
+
+@pytest.fixture
+async def admin(database: Any) -> AsyncIterator[Connection[Any]]:
+    connection = await connect(database.admin)
+    yield connection
+    await connection.close()
+
+
+async def test_a_fresh_database_breaks_no_rule(database: Any, admin: Connection[Any]) -> None:
+    await database.add_bot(4001)
+    assert [str(breach) for breach in await inspect(admin)] == []
+
+
+@pytest.mark.parametrize(("rule", "statement"), BREACHES, ids=lambda value: value[:70])
+async def test_a_broken_rule_is_seen(admin: Connection[Any], rule: str, statement: str) -> None:
+    transaction = admin.transaction()
+    await transaction.start()
+    try:
+        await admin.execute(statement)
+        assert rule in {breach.rule for breach in await inspect(admin)}
+    finally:
+        await transaction.rollback()
+
+
+def test_every_rule_has_been_seen_broken() -> None:
+    assert {rule for rule, _ in BREACHES} == set(RULES)
