@@ -1,0 +1,75 @@
+"""Finds tokens and keys in what a bot is about to send. Pure; it looks at one message, never at what came before.
+
+A token of any Telegram bot is found by its form; the bot's own secrets also in base64 (any alignment), hexadecimal,
+percent-encoded, reversed, in full-width letters, and with blanks or marks between the characters. A secret that is
+encrypted, split over several messages or spelled in words is not found: this catches accidents and prompt injection,
+it doesn't hold a program that wants to talk.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote
+
+TOKEN = re.compile(r"(?<![0-9A-Za-z_-])[0-9]{6,12}:[A-Za-z0-9_-]{35}(?![0-9A-Za-z_-])")
+"""As @BotFather gives them; telling one from a longer word is what the edges are for."""
+
+_HARMLESS = frozenset({"123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11", "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"})
+"""Examples of Telegram's own documentation."""
+
+_SHORTEST = 12
+"""A shorter secret would be found in ordinary words."""
+
+_FILLING = re.compile(r"[\s\u00ad\u200b-\u200f\u2060-\u2064\ufeff|*_~`<>/.,;+\"'()\[\]{}=\\-]+")
+
+
+class LeakFinder:
+    """`secrets` are the bot's own, by what they are called; the part of a token behind the colon counts by itself."""
+
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        self._needles: dict[str, str] = {}
+        self._bare: dict[str, str] = {}
+        for name, secret in (secrets or {}).items():
+            for part in {secret, secret.rpartition(":")[2]}:
+                if len(part) >= _SHORTEST:
+                    self._needles |= dict.fromkeys(_forms(part), name)
+                    self._bare[_bare(part)] = name
+
+    def find(self, texts: Iterable[str]) -> str | None:
+        """What kind of secret is in one of these texts, in words that don't repeat it; None for nothing."""
+        for text in texts:
+            if found := self._find(text):
+                return found
+        return None
+
+    def _find(self, text: str) -> str | None:
+        if len(text) < _SHORTEST:
+            return None
+        if any(match[0] not in _HARMLESS for match in TOKEN.finditer(text)):
+            return "a bot token"
+        plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+        for seen in {plain, unquote(plain)} if "%" in plain else (plain,):
+            for needle, name in self._needles.items():
+                if needle in seen:
+                    return name
+        bare = _bare(plain)
+        return next((name for needle, name in self._bare.items() if len(needle) >= _SHORTEST and needle in bare), None)
+
+
+def _forms(secret: str) -> set[str]:
+    raw = secret.encode()
+    forms = {secret, secret[::-1], quote(secret, safe=""), raw.hex(), raw.hex().upper()}
+    for shift in range(3):
+        # The characters that hang together with neighbours are left out at both ends.
+        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
+        inner = encoded[(0, 2, 3)[shift] : len(encoded) - (1 if (len(raw) + shift) % 3 else 0)]
+        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
+    return forms
+
+
+def _bare(text: str) -> str:
+    """Without anything that may stand between characters; a secret's own dashes and underscores go too."""
+    return _FILLING.sub("", text)
