@@ -24,6 +24,7 @@ from botctl.bot.health import Health
 from botctl.bot.intake import Intake
 from botctl.bot.journal import SendJournal
 from botctl.bot.lanes import Lanes
+from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.live_limits import LiveLimits
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Reactions
@@ -121,7 +122,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     token_refusal = TokenRefusal()
     states = SendStates(database, sends, health, token_refusal)
     journal = SendJournal(states, recorder, flood, health, token_refusal, resend=resend, clock=clock)
-    bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal)
+    guard = LeakGuard(_own_secrets(config, spec), health)
+    bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal, guard)
     application = build_application(bot)
     sender = Sender(bot, states, recorder, flood, resend=resend, clock=clock)
     committer = Committer(
@@ -202,6 +204,14 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         answerer=answerer,
         completion=completion,
     )
+
+
+def _own_secrets(config: BotConfig, spec: BotSpec) -> dict[str, str]:
+    """What it must never send, by what it is called. Passwords aren't among it: they change while it runs."""
+    found = {"its own bot token": spec.token.get_secret_value(), "the fleet's completion key": config.openai_api_key}
+    if spec.assistant is not None and spec.assistant.api_key is not None:
+        found["its own completion key"] = spec.assistant.api_key.get_secret_value()
+    return found
 
 
 def warm() -> None:

@@ -12,6 +12,7 @@ from telegram.request._requestparameter import RequestParameter
 
 from botctl.bot.journal import SendJournal
 from botctl.bot.journal_rules import is_numbered
+from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.scope import active
 from botctl.bot.sent import chat_of
 from botctl.bot.telegram_request import TransportRequest
@@ -23,9 +24,9 @@ App = Application[Any, Any, Any, Any, Any, Any]
 class JournaledBot(ExtBot[None]):
     """A bot whose visible calls are recorded before they are made, and answered from the record on a replay."""
 
-    def __init__(self, token: str, base_url: str, transport: Transport, journal: SendJournal) -> None:
+    def __init__(self, token: str, base_url: str, transport: Transport, journal: SendJournal, guard: LeakGuard) -> None:
         root = base_url.rstrip("/")
-        request = TransportRequest(transport)
+        request = TransportRequest(transport, guard)
         super().__init__(
             token,
             base_url=f"{root}/bot",

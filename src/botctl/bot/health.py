@@ -34,6 +34,7 @@ COUNTERS = (
     "dead_letters",
     "divergences",
     "sends_uncertain",
+    "sends_held_back",
     "handled",
     "handler_failures",
 )

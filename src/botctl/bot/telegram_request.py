@@ -9,6 +9,7 @@ import aiohttp
 from telegram._utils.defaultvalue import DefaultValue
 from telegram.request import BaseRequest, RequestData
 
+from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.transport import NotSentError, OutcomeUnknownError, ServerFaultError, Transport
 
 _READ_TIMEOUT = 20.0
@@ -18,10 +19,11 @@ _UPLOAD_TIMEOUT = 120.0
 class TransportRequest(BaseRequest):
     """Sends calls of the Bot API through a transport that somebody else opens and closes."""
 
-    __slots__ = ("_transport",)
+    __slots__ = ("_guard", "_transport")
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, guard: LeakGuard) -> None:
         self._transport = transport
+        self._guard = guard
 
     @property
     def read_timeout(self) -> float:
@@ -44,15 +46,18 @@ class TransportRequest(BaseRequest):
         connect_timeout: Any = BaseRequest.DEFAULT_NONE,
         pool_timeout: Any = BaseRequest.DEFAULT_NONE,
     ) -> tuple[int, bytes]:
-        """One request. Raises NotSentError, OutcomeUnknownError or ServerFaultError."""
+        """One request. Raises NotSentError, OutcomeUnknownError or ServerFaultError; Forbidden when it is held back."""
         data: Any = None
         timeout = _READ_TIMEOUT
         if request_data is not None:
-            if request_data.contains_files:
-                data = _form(request_data)
+            parameters = request_data.json_parameters
+            files = request_data.multipart_data if request_data.contains_files else None
+            self._guard.check(url.rpartition("/")[2], parameters, files)
+            if files is not None:
+                data = _form(parameters, files)
                 timeout = _UPLOAD_TIMEOUT
             else:
-                data = request_data.json_parameters or None
+                data = parameters or None
         if not isinstance(read_timeout, DefaultValue):
             timeout = float(read_timeout) if read_timeout is not None else 3600.0
         status, body = await self._transport.request(method, url, data=data, timeout=timeout)
@@ -63,11 +68,11 @@ class TransportRequest(BaseRequest):
         return status, body
 
 
-def _form(request_data: RequestData) -> aiohttp.FormData:
+def _form(parameters: dict[str, str], files: dict[str, Any]) -> aiohttp.FormData:
     form = aiohttp.FormData()
-    for name, value in request_data.json_parameters.items():
+    for name, value in parameters.items():
         form.add_field(name, value)
-    for name, (filename, content, mime_type) in request_data.multipart_data.items():
+    for name, (filename, content, mime_type) in files.items():
         form.add_field(name, content, filename=filename, content_type=mime_type)
     return form
 

@@ -85,6 +85,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "handler_failures": ("handler_failures", "Updates of users whose handling failed or ended in an apology.", {}),
     "divergences": ("divergences", "Replayed handler calls that differed from the journal.", {}),
     "sends_uncertain": ("sends_uncertain", "Sends of which nobody knows whether Telegram had them.", {}),
+    "sends_held_back": ("sends_held_back", "Calls that carried a token or key and were not made.", {}),
     "events_relayed": ("events_relayed", "Events brought to Redis.", {}),
 }
 # name in the supervisor's snapshot -> metric, help, factor
