@@ -41,7 +41,7 @@ from botctl.supervision.fleet_machine import FleetMachine
 from botctl.supervision.model import Record
 from botctl.supervision.pacing import Pace
 
-PRELOAD = ("botctl.bot.preload", "botctl.control.preload")
+PRELOAD = ("botctl.bot.preload", "botctl.control.preload", "botctl.runtime.confinement.confine")
 """Imported once by the forkserver; each may have a `warm()` that touches code paths before the heap is frozen."""
 
 STARTS_PER_CORE = 4

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import attack.os.intruder as intruder
-from attack.cases import CASES, Level
+from attack.cases import CASES, Level, attack
 from attack.os.ground import NOBODY, PATIENT, Place, Setting, StageDaemon, interpreter, place
 from botctl.runtime.confinement import landlock
 from integration.runtime.daemons import Entry, wait_until
@@ -148,6 +148,9 @@ def test_nobody_else_is_harmed_and_nothing_is_changed(fight: Fight) -> None:
     assert not list(fight.ground.root.rglob("planted.py"))
 
 
+@attack(
+    "say on the queue what only control may, or claim another level", "refused; the bot is ended", area=intruder.AREA
+)
 def test_a_forged_level_is_not_believed_and_a_hostile_frame_ends_the_intruder_alone(fight: Fight) -> None:
     forged = {"type": "Isolated", "level": "uid" if fight.setting.level is not Level.UID else "none", "uid": 4711}
     fight.tell({"frame": json.dumps(forged)})

@@ -7,6 +7,7 @@ Levels: `uid`, a uid of its own, within Landlock where the kernel has it; `landl
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -67,15 +68,33 @@ def confine(wish: Isolation, code: str, cgroup: str) -> Isolated:
     return Isolated(level=level, note="; ".join(state.notes), uid=state.uid)
 
 
+@functools.cache
+def _everybodys() -> list[str]:
+    found = [*paths.installed(), str(Path(os.__file__).parent), str(Path(linux.__file__).parents[1])]
+    return [*found, str(Path(msgspec.__file__).parent), *paths.certificates()]
+
+
 def needed(wish: Isolation, code: str) -> list[str]:
     """Without these, or what stands in them, a bot can't begin."""
-    found = [*paths.installed(), str(Path(os.__file__).parent), str(Path(linux.__file__).parents[1])]
-    found += [str(Path(msgspec.__file__).parent), *paths.certificates(), code, *wish.read]
+    found = [*_everybodys(), code, *wish.read]
     if wish.folder:
         found.append(wish.folder)
         with contextlib.suppress(OSError):
             found += [entry.path for entry in os.scandir(wish.folder) if entry.name.endswith(".py")]
     return [path for path in dict.fromkeys(found) if path and os.path.exists(path)]
+
+
+def warm() -> None:
+    """Run once through what every child runs through, but for giving anything up: for a forkserver, before it forks."""
+    if landlock.abi():
+        ruleset = landlock.Ruleset()
+        for rule in paths.rules(Isolation(data="/nonexistent"), "", "", shared_memory=False):
+            ruleset.allow(*rule)
+        ruleset.close()
+    if syscalls.is_known(os.uname().machine):
+        syscalls.program(os.uname().machine)
+    needed(Isolation(), "")
+    why_no_uid()
 
 
 def why_no_uid() -> str:

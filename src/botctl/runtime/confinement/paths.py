@@ -7,6 +7,7 @@ private stands is never allowed as a whole: what it holds is allowed entry by en
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import ssl
 import sys
@@ -83,14 +84,11 @@ def rules(wish: Isolation, code: str, cgroup: str, *, shared_memory: bool) -> It
     `shared_memory` only where files of others there are closed to it by their owner.
     """
     private = private_paths(wish)
-    for root in (*_SYSTEM, *installed()):
-        yield from beneath(root, RUN, private)
-    for root in imported():
-        yield from beneath(root, READ, private)
-    for path in (*_CONFIGURATION, *REPLACED, *_from_environment(), *certificates(), *_resolver(), code, cgroup):
+    for rule in common():
+        yield from _beneath(*rule, private)
+    for path in (*_resolver(), code, cgroup):
         if path:
             yield Rule(path, READ)
-    yield from (Rule(path, USE) for path in _DEVICES)
     yield Rule(f"/proc/{os.getpid()}", READ)
     if wish.folder:
         yield from handlers(wish.folder, private)
@@ -102,6 +100,17 @@ def rules(wish: Isolation, code: str, cgroup: str, *, shared_memory: bool) -> It
         yield Rule(_SHARED_MEMORY, KEEP)
     if wish.home:
         yield Rule(wish.home, KEEP)
+
+
+@functools.cache
+def common() -> tuple[Rule, ...]:
+    """What every bot is allowed, but for what is private; once for a forkserver and all its children."""
+    readable = (*imported(), *_CONFIGURATION, *certificates(), *_from_environment())
+    found = [Rule(os.path.realpath(path), RUN) for path in (*_SYSTEM, *installed())]
+    found += [Rule(os.path.realpath(path), READ) for path in readable]
+    found += [Rule(path, USE) for path in _DEVICES]
+    there = [rule for rule in dict.fromkeys(found) if os.path.exists(rule.path)]
+    return (*there, *(Rule(path, READ) for path in REPLACED))
 
 
 def installed() -> list[str]:
@@ -150,8 +159,12 @@ def beneath(root: str, access: Access, private: Iterable[str]) -> Iterator[Rule]
 
     Names in it can be listed then, whatever they are: an import needs that.
     """
-    real = os.path.realpath(root)
-    within = [path for path in private if path.startswith(real.rstrip("/") + "/")]
+    return _beneath(os.path.realpath(root), access, private)
+
+
+def _beneath(real: str, access: Access, private: Iterable[str]) -> Iterator[Rule]:
+    prefix = real.rstrip("/") + "/"
+    within = [path for path in private if path.startswith(prefix)]
     if not within:
         yield Rule(real, access)
         return
@@ -159,7 +172,7 @@ def beneath(root: str, access: Access, private: Iterable[str]) -> Iterator[Rule]
     with contextlib.suppress(OSError), os.scandir(real) as entries:
         for entry in entries:
             if entry.path not in within and not entry.is_symlink():
-                yield from beneath(entry.path, access, within)
+                yield from _beneath(entry.path, access, within)
 
 
 def _holds(path: str, private: Iterable[str]) -> bool:

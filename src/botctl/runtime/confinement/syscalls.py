@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import functools
 import os
 import struct
 
@@ -97,6 +98,7 @@ def is_known(machine: str) -> bool:
     return machine in _ARCH
 
 
+@functools.cache
 def program(machine: str) -> bytes:
     """The filter, in the kernel's instructions. Raises KeyError for a machine whose numbers we don't know."""
     if not is_known(machine):
