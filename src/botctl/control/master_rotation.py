@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
 from botctl.control.vault import Vault
 from botctl.errors import RefusedError, UsageError, VaultError
+from botctl.observability.logs import hide
 from botctl.security import master_keys
 from botctl.security.master_keys import MasterKeys, Source
 from botctl.storage import audit, secrets
@@ -145,6 +146,7 @@ class MasterRotation:
         await self._adopt(offered, "begun")
 
     async def _adopt(self, keys: MasterKeys, step: str) -> None:
+        hide(*keys.words())
         if self._source is Source.FILE:
             await asyncio.to_thread(master_keys.replace_file, self._data_dir, keys)
         self._vault.masters = keys
@@ -170,6 +172,7 @@ class MasterRotation:
 
     def _instructions(self, masters: MasterKeys) -> Rotated:
         fresh = masters.renewed()
+        hide(*fresh.words())
         return Rotated(
             masters.current.version,
             0,

@@ -111,6 +111,11 @@ def redact(text: str) -> str:
     return _State.redactor.redact(text)
 
 
+def hide(*secrets: str) -> None:
+    """From now on these are taken out of all that this process logs."""
+    _State.redactor.add(*secrets)
+
+
 def configure(
     process: str,
     *,

@@ -75,7 +75,7 @@ async def test_the_check_finds_every_column_when_nothing_is_sealed(bot: Any) -> 
     assert "completions.response" in await shown(bot)
 
 
-async def test_no_column_shows_what_was_said(bot: Any) -> None:
+async def test_no_column_shows_what_was_said(bot: Any, published: Any) -> None:
     bot.start(
         handlers="handlers_for_tests:indiscreet", share=["message.sent"], limits={"attempts": 1}, encrypt_messages=True
     )
@@ -93,6 +93,9 @@ async def test_no_column_shows_what_was_said(bot: Any) -> None:
     assert MARK in (await bot.answers(2, 104))[1], "the history is opened again"
     await bot.settled(6)
     assert await shown(bot) == set()
+    events = [event for event in await published(bot) if event.type not in ("message.sent", "order.placed")]
+    assert "handler.failed" in {event.type for event in events}
+    assert not [event for event in events if MARK in str(event.data)], "what is not shared stays out of Redis"
     assert MARK not in bot.output()
     assert any("handlers_for_tests.py" in line.get("exception", "") for line in bot.lines()), "where it was, is told"
     for table, columns in SEALED.items():
@@ -160,7 +163,7 @@ async def test_a_new_key_seals_from_now_on_and_the_old_one_opens(bot: Any) -> No
 
 @pytest.mark.parametrize("place", ["inbox.payload", "messages.text", "sends.payload", "outbox.data", "inbox.column"])
 async def test_what_another_bot_has_sealed_is_refused_and_stops_nobody(
-    bot: Any, new_bot: Callable[..., Awaitable[Any]], database: Any, place: str
+    bot: Any, new_bot: Callable[..., Awaitable[Any]], database: Any, published: Any, place: str
 ) -> None:
     other = await new_bot(database)
     other.keys = [new_key(1)]
@@ -209,6 +212,13 @@ async def test_what_another_bot_has_sealed_is_refused_and_stops_nobody(
     await until(refused, f"a word on {place}")
     if table == "inbox":
         assert await bot.value("SELECT count(*) FROM inbox WHERE bot_id = {bot} AND state = 'dead'") == 1
+    if table == "outbox":
+
+        async def relayed() -> bool:
+            return await bot.value("SELECT count(*) FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL") == 0
+
+        await until(relayed, "the others are relayed")
+        assert all(event.data for event in await published(bot)), "nothing goes out without its data"
     if table == "sends":
         assert await bot.value("SELECT state FROM sends WHERE bot_id = {bot} ORDER BY cause LIMIT 1") == "failed"
     assert MARK not in bot.output()
