@@ -295,6 +295,13 @@ def database(postgres_admin_url: str, migrated_template: str) -> Iterator[Databa
 
 
 @pytest.fixture
+def new_database(postgres_admin_url: str, migrated_template: str) -> Iterator[Database]:
+    """A fresh migrated database for this test alone."""
+    with migrated_database(postgres_admin_url, migrated_template) as made:
+        yield made
+
+
+@pytest.fixture
 async def engine(database: Database) -> AsyncIterator[AsyncEngine]:
     """An engine with the rights of `control`."""
     made = login_engine(database.control)

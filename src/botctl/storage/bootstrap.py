@@ -142,5 +142,6 @@ async def _make_control(connection: asyncpg.Connection[Any], admin: DatabaseLogi
     password = scram.new_password()
     async with connection.transaction():
         await connection.execute("SELECT botctl_admin.harden()")
+        await connection.execute("SELECT botctl_internal.rebase_audit()")
         user = await connection.fetchval("SELECT botctl_admin.ensure_control($1)", scram.random_verifier(password))
     return DatabaseLogin(target=admin.target, user=user, password=password)

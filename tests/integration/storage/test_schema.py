@@ -14,7 +14,17 @@ from botctl.storage.engine import connect
 Connection = asyncpg.Connection
 
 TABLES = {
-    *("audit_log", "bot_credentials", "bot_keys", "bot_runs", "bot_secrets", "bots", "completions", "conversations"),
+    *(
+        "audit_log",
+        "audit_seals",
+        "bot_credentials",
+        "bot_keys",
+        "bot_runs",
+        "bot_secrets",
+        "bots",
+        "completions",
+        "conversations",
+    ),
     *("inbox", "messages", "outbox", "sends", "users"),
 }
 GROUPS = ("bots", "bots_ro", "botctl_control")

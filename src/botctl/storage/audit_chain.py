@@ -1,0 +1,274 @@
+"""Recomputes the chain over the audit log and names what doesn't fit. Reads only; trusts no digest but its own.
+
+A chain that fits shows that nobody has changed the log *and* left the seals as they were. Whether somebody has made a
+new chain, or cut this one off at its end, only the published head tells (`compare_head`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from botctl.storage.audit_digest import GENESIS, EntryText, Seal, digests_of
+from botctl.storage.audit_head import Head
+
+NAMED = 20
+"""Entries of one batch that are named one by one; the others are counted."""
+
+NAMED_IN_ALL = 200
+"""Findings after which entries are only counted."""
+
+SLACK = 60.0
+"""Seconds by which an entry may seem to be from another time than its batch: the server's clock may be set."""
+
+_SEALS_AT_ONCE = 20
+
+_SEAL = """
+    SELECT seal, kind, from_tx, to_tx, next_tx, entries, root, previous, digest, extract(epoch FROM sealed_at)::text,
+           extract(epoch FROM cutoff)::text, forgotten_seal, forgotten_digest, audit_ids,
+           ARRAY(SELECT extract(epoch FROM one)::text FROM unnest(ats) WITH ORDINALITY AS u (one, n) ORDER BY n),
+           digests
+    FROM audit_seals WHERE bot_id = 0 AND seal > $1 ORDER BY seal LIMIT $2
+"""
+_ENTRIES = """
+    SELECT bot_id, extract(epoch FROM at)::text, audit_id, tx, actor, action, entity, before::text, after::text
+    FROM audit_log WHERE tx >= $1 AND tx < $2 ORDER BY audit_id, bot_id, at
+"""
+
+
+class Fault(StrEnum):
+    """What can be wrong."""
+
+    CHANGED = "changed"
+    REMOVED = "removed"
+    INSERTED = "inserted"
+    TRUNCATED = "truncated"
+    CHAIN = "chain"
+    HEAD = "head"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong, in words; `seal` is the batch, `audit_id` the entry where they are known."""
+
+    fault: Fault
+    text: str
+    seal: int | None = None
+    audit_id: int | None = None
+
+
+@dataclass
+class Report:
+    """What a verification has found. Without findings the log is intact as far as the seals reach."""
+
+    seals: int = 0
+    entries: int = 0
+    unsealed: int = 0
+    first_seal: int = 0
+    last_seal: int = 0
+    cutoff: str | None = None
+    """Entries before this were forgotten by retention, in seconds since the epoch."""
+    findings: list[Finding] = field(default_factory=list)
+    unnamed: int = 0
+    """Entries that are wrong too and are not among the findings."""
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.findings
+
+
+async def verify(connection: AsyncConnection) -> tuple[Report, dict[int, bytes]]:
+    """Recompute everything; the report, and the digest of each seal to compare with the head.
+
+    Use a REPEATABLE READ transaction, so that a seal made meanwhile confuses nobody. Raises what the database raises.
+    """
+    report = Report()
+    known: dict[int, bytes] = {}
+    retentions: dict[int, Seal] = {}
+    cutoff = await _cutoff(connection)
+    first: Seal | None = None
+    last: Seal | None = None
+    async for seal in _seals(connection):
+        if first is None:
+            first = seal
+            await _before_the_first(connection, seal, report)
+        elif last is not None:
+            _link(last, seal, report)
+        if seal.kind == "retention":
+            retentions[seal.seal] = seal
+        _own(seal, report)
+        await _batch(connection, seal, last, cutoff, report)
+        known[seal.seal] = seal.digest
+        report.seals += 1
+        report.entries += seal.entries
+        last = seal
+    _beginning(first, retentions, known, report)
+    report.first_seal = first.seal if first is not None else 0
+    report.last_seal = last.seal if last is not None else 0
+    report.cutoff = max((seal.cutoff for seal in retentions.values() if seal.cutoff), key=float, default=None)
+    report.unsealed = int(
+        (
+            await connection.exec_driver_sql(
+                "SELECT count(*) FROM audit_log WHERE tx >= $1", (last.to_tx if last is not None else 0,)
+            )
+        ).scalar_one()
+    )
+    return report, known
+
+
+def compare_head(head: Head, known: dict[int, bytes]) -> list[Finding]:
+    """What was published and is no more what the database has."""
+    found = [Finding(Fault.HEAD, f"line {number} of the head file can't be read") for number in head.broken[:NAMED]]
+    last, first = max(known, default=0), min(known, default=0)
+    cut = sorted({line.seal for line in head.lines if line.seal > last})
+    if cut:
+        which = f"{cut[0]}" if len(cut) == 1 else f"{cut[0]} to {cut[-1]}"
+        entries = sum({line.seal: line.entries for line in head.lines if line.seal > last}.values())
+        text = (
+            f"the log was truncated: the seal{'s' if len(cut) > 1 else ''} {which} of {entries} entries"
+            f" {'were' if len(cut) > 1 else 'was'} published and {'are' if len(cut) > 1 else 'is'} not in the database,"
+            f" which ends with seal {last}"
+        )
+        found.append(Finding(Fault.TRUNCATED, text, seal=cut[0]))
+    other = sorted({line.seal for line in head.lines if line.seal in known and line.digest != known[line.seal].hex()})
+    found += [
+        Finding(Fault.HEAD, f"seal {number} is not the one that was published", seal=number) for number in other[:NAMED]
+    ]
+    if len(other) > NAMED:
+        found.append(Finding(Fault.HEAD, f"… and {len(other) - NAMED} seals more that are not as published"))
+    if not head.lines and known:
+        found.append(Finding(Fault.HEAD, "the head file has no seal, and the database has"))
+    elif known and (published := {line.seal for line in head.lines}):
+        gaps = [
+            number for number in range(max(first, min(published)), min(last, max(published))) if number not in published
+        ]
+        if gaps:
+            found.append(
+                Finding(Fault.HEAD, f"the head file lacks seal {gaps[0]}, and {len(gaps)} in all", seal=gaps[0])
+            )
+    return found
+
+
+async def _seals(connection: AsyncConnection) -> AsyncIterator[Seal]:
+    after = 0
+    while True:
+        result = await connection.exec_driver_sql(_SEAL, (after, _SEALS_AT_ONCE))
+        rows: Sequence[Any] = result.all()
+        for row in rows:
+            ids, ats, digests = row[13:]
+            pieces = [digests[start : start + 32] for start in range(0, len(digests), 32)]
+            fitting = len(digests) == 32 * len(ids) and len(ats) == len(ids)
+            listed = list(zip(ids, ats, pieces, strict=True)) if fitting else []  # then its root doesn't fit
+            yield Seal(*[*row[:13], listed])
+            after = row[0]
+        if len(rows) < _SEALS_AT_ONCE:
+            return
+
+
+async def _cutoff(connection: AsyncConnection) -> float:
+    found = await connection.exec_driver_sql(
+        "SELECT extract(epoch FROM max(cutoff))::float8 FROM audit_seals WHERE bot_id = 0 AND kind = 'retention'"
+    )
+    value = found.scalar_one()
+    return float("-inf") if value is None else float(value)
+
+
+async def _entries(connection: AsyncConnection, from_tx: int, to_tx: int) -> list[EntryText]:
+    result = await connection.exec_driver_sql(_ENTRIES, (from_tx, to_tx))
+    rows: Sequence[Any] = result.all()
+    return [EntryText(*row) for row in rows]
+
+
+async def _before_the_first(connection: AsyncConnection, first: Seal, report: Report) -> None:
+    strays = await _entries(connection, -(2**63), first.from_tx)
+    _name(report, [_inserted(entry, first.seal) for entry in strays], first.seal)
+
+
+def _beginning(first: Seal | None, retentions: dict[int, Seal], known: dict[int, bytes], report: Report) -> None:
+    if first is None or (first.seal == 1 and first.previous == GENESIS):
+        return
+    last = max(retentions.values(), key=lambda seal: seal.seal, default=None)
+    if last is None or (last.forgotten_seal, last.forgotten_digest) != (first.seal - 1, first.previous):
+        text = f"seals before {first.seal} are gone, and no retention says so"
+        report.findings.append(Finding(Fault.TRUNCATED, text, seal=first.seal))
+
+
+def _link(last: Seal, seal: Seal, report: Report) -> None:
+    if seal.seal != last.seal + 1:
+        text = f"seals {last.seal + 1} to {seal.seal - 1} are gone"
+        report.findings.append(Finding(Fault.CHAIN, text, seal=last.seal + 1))
+    elif seal.previous != last.digest:
+        report.findings.append(
+            Finding(Fault.CHAIN, f"seal {seal.seal} does not follow from seal {last.seal}", seal=seal.seal)
+        )
+    elif seal.from_tx != last.to_tx:
+        text = f"seal {seal.seal} does not begin where seal {last.seal} ends"
+        report.findings.append(Finding(Fault.CHAIN, text, seal=seal.seal))
+
+
+def _own(seal: Seal, report: Report) -> None:
+    if seal.own_digest() != seal.digest:
+        report.findings.append(Finding(Fault.CHAIN, f"seal {seal.seal} was changed", seal=seal.seal))
+    if seal.kind == "batch" and (seal.own_root() != seal.root or len(seal.listed) != seal.entries):
+        report.findings.append(Finding(Fault.CHAIN, f"the list of seal {seal.seal} was changed", seal=seal.seal))
+
+
+async def _batch(connection: AsyncConnection, seal: Seal, last: Seal | None, cutoff: float, report: Report) -> None:
+    entries = await _entries(connection, seal.from_tx, seal.to_tx)
+    digests = await asyncio.to_thread(digests_of, entries)
+    there: dict[int, list[tuple[EntryText, bytes]]] = defaultdict(list)
+    for entry, digest in zip(entries, digests, strict=True):
+        there[entry.audit_id].append((entry, digest))
+    found: list[Finding] = []
+    for audit_id, at, digest in seal.listed:
+        same = there.get(audit_id, [])
+        match = next((one for one in same if one[1] == digest), None) or (same[0] if same else None)
+        if match is None:
+            if float(at) >= cutoff:
+                found.append(Finding(Fault.REMOVED, f"entry {audit_id} is gone", seal.seal, audit_id))
+            continue
+        same.remove(match)
+        entry = match[0]
+        if match[1] != digest:
+            text = f"entry {audit_id} ({entry.action} of {entry.entity}, bot {entry.bot_id}) was changed"
+            found.append(Finding(Fault.CHANGED, text, seal.seal, audit_id))
+        elif (untimely := _untimely(entry, seal, last)) is not None:
+            found.append(Finding(Fault.INSERTED, untimely, seal.seal, audit_id))
+    found += [_inserted(entry, seal.seal) for rest in there.values() for entry, _ in rest]
+    _name(report, found, seal.seal)
+
+
+def _untimely(entry: EntryText, seal: Seal, last: Seal | None) -> str | None:
+    """An entry that was put in before its batch was sealed, but is dated otherwise."""
+    at = float(entry.at)
+    if last is not None and entry.tx >= last.next_tx and at < float(last.sealed_at) - SLACK:
+        return f"entry {entry.audit_id} was put in later than it says (or the server's clock was set back)"
+    if at > float(seal.sealed_at) + SLACK:
+        return f"entry {entry.audit_id} was put in earlier than it says (or the server's clock was set back)"
+    return None
+
+
+def _inserted(entry: EntryText, seal: int) -> Finding:
+    text = f"entry {entry.audit_id} ({entry.action} of {entry.entity}, bot {entry.bot_id}) was put in"
+    return Finding(Fault.INSERTED, text, seal, entry.audit_id)
+
+
+def _name(report: Report, found: list[Finding], seal: int) -> None:
+    room = min(NAMED, NAMED_IN_ALL - len(report.findings))
+    named, others = found[: max(room, 0)], found[max(room, 0) :]
+    report.findings += named
+    if not others:
+        return
+    if room > 0:
+        for fault in sorted({one.fault for one in others}):
+            more = sum(one.fault is fault for one in others)
+            report.findings.append(Finding(fault, f"… and {more} entries more of batch {seal} are {fault.value}", seal))
+    else:
+        report.unnamed += len(others)
