@@ -26,7 +26,9 @@ from integration.runtime.daemons import Daemon
 
 HERE = Path(__file__).parent
 TESTS = HERE.parents[1]
-NOBODY = "nobody"
+NOBODY = next(name for name in ("games", "nobody") if name in {entry.pw_name for entry in pwd.getpwall()})
+"""An ordinary user, one that runs nothing else: what fails to stop an intruder must hurt nobody."""
+
 UIDS = {"uid_base": 0x70000000, "uid_count": 2**27}
 PATIENT = {"heartbeat_timeout": 60.0, "ready_timeout": 30.0, "stop_timeout": 2.0, "term_timeout": 0.5}
 

@@ -199,14 +199,13 @@ def kill(ground: Ground) -> str:
     return anybody(lambda pid: os.kill(pid, 0 if ground.gentle else signal.SIGKILL), ground)
 
 
-@attack("kill by pidfd, by group, or everybody at once", area=AREA, none=OPEN)
+@attack("kill by pidfd, or by group", area=AREA, none=OPEN)
 def kill_otherwise(ground: Ground) -> str:
     sign = 0 if ground.gentle else signal.SIGKILL
     tries = (
         lambda: anybody(lambda pid: signal.pidfd_send_signal(os.pidfd_open(pid), sign), ground),
         lambda: anybody(lambda pid: os.killpg(pid, sign), ground),
     )
-    os.kill(-1, sign)  # it says the same whether it hits anybody or nobody: who lives on tells
     return any_of(tries)
 
 
