@@ -17,6 +17,7 @@ class Verb(StrEnum):
     STOP = "stop"
     RESTART = "restart"
     RELEASE = "release"
+    QUARANTINE = "quarantine"
 
 
 class ControlService(Protocol):

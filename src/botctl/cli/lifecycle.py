@@ -149,6 +149,11 @@ def release(
     say(f"{name} is released" if state == "quarantined" else f"{name} was not quarantined: it is {state}")
 
 
+def quarantine(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
+    """Shut a bot away at once: process, database, Redis; until it is released by its name, also after a restart."""
+    say(ApiClient.of(data_folder(data_dir)).post(bot_path(name, "quarantine"))["message"])
+
+
 def reload(data_dir: DataDir = None) -> None:
     """Make the daemon read its fleet file again, with the variables it was given."""
     _tell(ApiClient.of(data_folder(data_dir)).post("/v1/reload"))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from botctl.cli import bots, database, demo, doctor, lifecycle, looking, sandbox, secrets, talking, why
+from botctl.cli import audit, bots, database, demo, doctor, lifecycle, looking, sandbox, secrets, talking, why
 from botctl.cli.shared import Commands
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ app.command()(lifecycle.restart)
 app.command()(lifecycle.reload)
 app.command()(lifecycle.apply)
 app.command()(lifecycle.release)
+app.command()(lifecycle.quarantine)
 app.command()(looking.status)
 app.command()(looking.logs)
 app.command()(looking.events)
@@ -54,6 +55,7 @@ app.command()(doctor.doctor)
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(bots.app, name="bot")
+app.add_typer(audit.app, name="audit")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     sandbox.sandbox
 )

@@ -15,6 +15,7 @@ from botctl.bus.client import connect
 from botctl.bus.relay import Relay
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
+from botctl.control.audit_desk import AuditDesk
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.disk import DiskWatch
@@ -24,12 +25,15 @@ from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import GenerationsPort
+from botctl.control.quarantine import Quarantine
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
 from botctl.control.resolver_watch import ResolverWatch
 from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.service import Service
 from botctl.control.starts import Starts
+from botctl.control.threat_feeds import AclLog
+from botctl.control.threat_watch import ThreatWatch
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.control.vault import Vault
 from botctl.control.vault_desk import VaultDesk
@@ -39,6 +43,7 @@ from botctl.errors import BotctlError
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig
 from botctl.security import master_keys
+from botctl.security.threat.detection import Detector
 from botctl.settings.places import DataFolder
 from botctl.storage.engine import login_engine
 
@@ -77,14 +82,30 @@ class Assembly:
         source = master_keys.Source(config.master_source)
         vault = Vault(masters, source, {int(bot_id): key for bot_id, key in config.data_keys.items()})
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change, vault)
+        self.quarantine = Quarantine(self._engine, self.keeper, supervisor)
         self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
-        self.router = Router(self._router_redis, topology, self.keeper.subscribers)
-        self.watch = DatabaseWatch(self._engine)
+        self.threats = ThreatWatch(
+            Detector(),
+            acl_log=AclLog(self._redis, topology),
+            engine=self._engine,
+            keeper=self.keeper,
+            supervisor=supervisor,
+            quarantine=self.quarantine,
+            wake=self.relay.wake,
+        )
+        self.router = Router(self._router_redis, topology, self.keeper.subscribers, self.threats.rejected)
+        self.watch = DatabaseWatch(self._engine, on_mended=self.threats.mended)
         self.disk = DiskWatch(Path(config.data_dir))
+        self.audit = AuditDesk(
+            self._engine,
+            Path(config.data_dir),
+            config.options,
+            lambda: {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {},
+        )
         self.hearing = HearingProbe(
             lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
             supervisor,
@@ -107,6 +128,7 @@ class Assembly:
             version=config.version,
             rollouts=self.rollouts,
             starts=starts,
+            quarantine=self.quarantine,
             vault=VaultDesk(self._engine, self.keeper, self.rotation, self.rollouts, config.telegram_base_url),
         )
         self.api_problem: str | None = None
@@ -114,7 +136,7 @@ class Assembly:
 
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
-        found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem]
+        found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]
@@ -131,8 +153,11 @@ class Assembly:
             "resender": self.resender.run,
             "router": self.router.run,
             "keeper": self.keeper.run,
+            "quarantine": self.quarantine.run,
+            "threats": self.threats.run,
             "hearing": self.hearing.run,
             "resolver": self.resolver.run,
+            "audit": self.audit.run,
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
@@ -159,6 +184,7 @@ class Assembly:
         with contextlib.suppress(*DATABASE_TROUBLE):
             async with asyncio.timeout(timeout / 2):
                 await self.recorder.write()
+                await self.audit.write()
         await self.relay.drain(timeout / 4)
         with contextlib.suppress(Exception):
             async with asyncio.timeout(timeout / 4):

@@ -82,6 +82,14 @@ class BusKeeper:
         except AWAY:
             self._known_run = None
 
+    async def bar(self, bot_id: int) -> None:
+        """The bot's user goes, with its connections; its mailbox stays. Raises what Redis raises when it is away."""
+        self.hashes.pop(bot_id, None)
+        self._previous.pop(bot_id, None)
+        self._changed.discard(bot_id)
+        async with self._one_at_a_time:  # who is making users now may be making this one
+            await self._admin.drop_user(bot_id)
+
     async def settle(self, timeout: float) -> bool:
         """Do what there is to do now; False when Redis is away."""
         try:

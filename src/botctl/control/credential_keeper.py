@@ -56,6 +56,8 @@ class CredentialKeeper:
         self._delivered: dict[int, Passwords] = {}
         """Given to running bots and not yet altered."""
         self._stored: dict[int, StoredCredentials] = {}
+        self.barred: Mapping[int, object] = {}
+        """Bots that are shut away: they get no credentials."""
 
     def hold(self, held: Mapping[int, int]) -> None:
         """The supervisor has these generations, by bot_id."""
@@ -67,7 +69,7 @@ class CredentialKeeper:
 
     def lacks(self, bot_id: int) -> bool:
         """Whether it needs new ones: the supervisor has none, or none that the database knows."""
-        if bot_id in self._minted:
+        if bot_id in self._minted or bot_id in self.barred:
             return False
         stored = self._stored.get(bot_id)
         return bot_id not in self._held or stored is None or stored.generation != self._held[bot_id]
@@ -77,7 +79,7 @@ class CredentialKeeper:
         removed = {bot.bot_id for bot in await registry.read_bots(connection) if bot.removed}
         self._stored = await registry.read_credentials(connection)
         alive = {one.bot_id: one.redis_password_sha256 for one in self._stored.values() if one.redis_password_sha256}
-        self._bus.load(alive)
+        self._bus.load({bot_id: hashed for bot_id, hashed in alive.items() if bot_id not in self.barred})
         self.retiring = (removed & alive.keys()) - set(wanted)
         self.loaded = True
 
@@ -87,12 +89,19 @@ class CredentialKeeper:
         lacking = {bot_id: name for bot_id, name in bots.items() if self.lacks(bot_id)}
         await self._announce(lacking)
         for bot_id, name in lacking.items():
+            if bot_id in self.barred:
+                continue  # shut away meanwhile
             try:
                 await self._mint(bot_id)
             except DATABASE_TROUBLE as error:
                 failed[name] = database_reason(error)
                 _log.error("no credentials could be made", bot=name, reason=failed[name])
         return failed
+
+    def revoke(self, bot_id: int) -> None:
+        """Those it has are worth nothing any more; it lacks new ones."""
+        for known in (self._held, self._minted, self._given, self._delivered):
+            known.pop(bot_id, None)
 
     def hand_over(self, bot_ids: Iterable[int]) -> tuple[dict[int, Passwords], dict[int, Passwords]]:
         """New passwords of these bots, for the supervisor to hold from now on; and those that replace others."""

@@ -28,8 +28,9 @@ from botctl.control.views import AppliedBody
 from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot
 from botctl.errors import BotctlError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet, FleetDiff, diff_fleets, load_fleet
-from botctl.storage import registry
+from botctl.storage import quarantines, registry
 from botctl.storage.outbox import Outbox, StoredEvent
+from botctl.storage.quarantines import Quarantined
 from botctl.storage.registry import RegisteredBot
 
 _log = structlog.get_logger("botctl.control.fleet")
@@ -85,6 +86,10 @@ class FleetKeeper:
         self.failed: dict[str, str] = {}
         self.generation = 0
         self.credentials = CredentialKeeper(engine, bus, supervisor.rotate)
+        self.shut: dict[int, Quarantined] = {}
+        """Bots that are shut away on purpose, by bot_id."""
+        self.credentials.barred = self.shut
+        self._knows_shut = False
         self._source = FleetSource()
         self._engine = engine
         self._bus = bus
@@ -195,6 +200,31 @@ class FleetKeeper:
         """The wanted bot of this name."""
         return self.fleet.by_name(name) if self.fleet is not None else None
 
+    def by_id(self, bot_id: int) -> BotSpec | None:
+        """The wanted bot of this id."""
+        return next((bot for bot in self.fleet.bots if bot.bot_id == bot_id), None) if self.fleet is not None else None
+
+    async def bar(self, bot_id: int) -> None:
+        """Drop the Redis user of a bot that is in `shut`. Raises what Redis raises when it is away."""
+        await self._bus.bar(bot_id)
+
+    async def settled(self) -> bool:
+        """Wait for the change that is under way, if there is one; whether the registry has been read since."""
+        async with self._lock:
+            return self._knows_shut
+
+    async def readmit(self, bot_id: int) -> None:
+        """A bot that was shut away gets new credentials, and the supervisor has it again. Raises DatabaseAwayError."""
+        async with self._changing():
+            async with self._engine.begin() as connection:
+                await quarantines.save(connection, bot_id, None)
+            self.shut.pop(bot_id, None)
+            self.credentials.revoke(bot_id)
+            if self.fleet is None:
+                return
+            await self._provide()
+            await self._desire()
+
     def subscribers(self) -> dict[int, tuple[str, ...]]:
         """Every bot with an out stream, by bot_id, and the event types it subscribes to."""
         leaving: dict[int, tuple[str, ...]] = dict.fromkeys(self.credentials.retiring, ())
@@ -226,6 +256,7 @@ class FleetKeeper:
                 return False
             if not self.credentials.loaded:
                 async with self._engine.connect() as connection:
+                    await self._load_shut(connection)
                     await self.credentials.load(connection, [bot.bot_id for bot in self.fleet.bots])
             await self._open_vault()
             lacking = [bot.name for bot in self.fleet.bots if self._lacks(bot.bot_id)]
@@ -253,6 +284,13 @@ class FleetKeeper:
             async with self._engine.connect() as connection:
                 await self.vault.load(connection)
 
+    async def _load_shut(self, connection: AsyncConnection) -> None:
+        """Once: from then on it is known here first."""
+        if not self._knows_shut:
+            for bot_id, told in (await quarantines.read(connection)).items():
+                self.shut.setdefault(bot_id, told)
+            self._knows_shut = True
+
     def _lacks(self, bot_id: int) -> bool:
         return self.credentials.lacks(bot_id) or self.vault.lacks(bot_id)
 
@@ -269,6 +307,7 @@ class FleetKeeper:
             await registry.mark_removed(connection, {bot.bot_id for bot in known} - wanted - foreign)
             if not diff.empty:
                 await self._outbox.add(connection, [_config_updated(diff)])
+            await self._load_shut(connection)
             await self.credentials.load(connection, wanted)
             if also is not None:
                 await also(connection)

@@ -21,6 +21,7 @@ from botctl.control import views
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.quarantine import Quarantine
 from botctl.control.releasing import releasable, released_words
 from botctl.control.rollout import WaveSize
 from botctl.control.rollout_keeper import RolloutKeeper
@@ -29,7 +30,7 @@ from botctl.control.starts import Starts
 from botctl.control.status import breaker_problems, status_body
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.control.vault_desk import VaultDesk
-from botctl.errors import BotctlError, NoSuchBotError, RefusedError
+from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.observability.metrics import render
@@ -65,7 +66,9 @@ class Service:
         rollouts: RolloutKeeper,
         starts: Starts,
         vault: VaultDesk,
+        quarantine: Quarantine,
     ) -> None:
+        self._quarantine = quarantine
         self._vault = vault
         self._rollouts = rollouts
         self._starts = starts
@@ -94,6 +97,7 @@ class Service:
             now=time.time(),
             rollout=self._rollouts.says,
             rotated=self._vault.rotated,
+            shut=self._keeper.shut,
         )
 
     async def apply(
@@ -111,6 +115,8 @@ class Service:
 
     async def command(self, verb: str, name: str) -> views.CommandBody:
         """Pass a command to the supervisor; an empty name means every bot."""
+        if verb == "quarantine" or (name and verb != "stop" and self._bot_id(name) in self._keeper.shut):
+            return await self._shut_away(verb, name)
         if name:
             self._bot_id(name)
         elif verb != "stop":
@@ -118,6 +124,22 @@ class Service:
         if verb == "release" and not name:
             return await self._release_all()
         if verb in ("start", "restart", "release") and not self._rollouts.running:
+            await self._starts.by_command(verb, name, await self._sight())
+        return await self._command(verb, name)
+
+    async def _shut_away(self, verb: str, name: str) -> views.CommandBody:
+        """Shut a bot away; or what can be done with one that is."""
+        if not name:
+            raise UsageError("quarantine one bot, by its name", hint="To stop them all: botctl stop.")
+        bot_id = self._bot_id(name)
+        if verb == "quarantine":
+            done = await self._quarantine.shut(bot_id, name, by="operator", reason="quarantined by operator")
+            rest = "" if done else ", as far as could be done at once; the rest follows"
+            return views.CommandBody(message=f"{name} is shut away{rest}")
+        if verb != "release":
+            raise RefusedError(f"{name} is quarantined ({self._keeper.shut[bot_id].reason}); release it instead")
+        await self._quarantine.release(bot_id, name)
+        if not self._rollouts.running:
             await self._starts.by_command(verb, name, await self._sight())
         return await self._command(verb, name)
 

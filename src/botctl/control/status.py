@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 from botctl.control.advice import is_held_back
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
 from botctl.fleet import BotSpec, Fleet
+from botctl.storage.quarantines import Quarantined
 
 
 def status_body(
@@ -21,14 +23,16 @@ def status_body(
     now: float,
     rollout: str = "",
     rotated: Collection[int] = (),
+    shut: Mapping[int, Quarantined] = MappingProxyType({}),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
-    `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's.
+    `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's, `shut`
+    those that are shut away on purpose, which after a restart the supervisor doesn't know.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
-    bots = [_bot(spec, sight.bot(spec.bot_id), failed, now) for spec in specs]
+    bots = [_bot(spec, sight.bot(spec.bot_id), failed, shut, now) for spec in specs]
     bots += [_sighted(bot, True, now) for bot in sight.bots if bot.bot_id not in wanted]
     for bot in bots:
         bot.token = "rotated" if bot.bot_id in rotated else "file"
@@ -57,9 +61,21 @@ def breaker_problems(sight: FleetSight) -> list[str]:
     return [f"fleet breaker: {sight.breaker}"] if sight.breaker else []
 
 
-def _bot(spec: BotSpec, sight: BotSight | None, failed: Mapping[str, str], now: float) -> BotView:
+def _bot(
+    spec: BotSpec, sight: BotSight | None, failed: Mapping[str, str], shut: Mapping[int, Quarantined], now: float
+) -> BotView:
     if sight is not None:
         return _sighted(sight, spec.enabled, now)
+    if (told := shut.get(spec.bot_id)) is not None:
+        return BotView(
+            name=spec.name,
+            bot_id=spec.bot_id,
+            state="quarantined",
+            reason=told.reason,
+            since_s=_rounded(now - told.at),
+            enabled=spec.enabled,
+            shut_away=True,
+        )
     why = failed.get(spec.name)
     reason = f"no credentials yet: {why}" if why is not None else "being prepared"
     return BotView(name=spec.name, bot_id=spec.bot_id, state="configured", reason=reason, enabled=spec.enabled)

@@ -4,6 +4,7 @@ changed its own login, partitions, runs of long ago."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import structlog
@@ -24,9 +25,16 @@ LONGEST_TRANSACTION = timedelta(seconds=60)
 
 
 class DatabaseWatch:
-    """`problem` is None while the database answers."""
+    """`problem` is None while the database answers. `on_mended` is told which bots had changed their own logins."""
 
-    def __init__(self, engine: AsyncEngine, *, longest: timedelta = LONGEST_TRANSACTION) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        longest: timedelta = LONGEST_TRANSACTION,
+        on_mended: Callable[[list[int]], None] | None = None,
+    ) -> None:
+        self._on_mended = on_mended
         self.problem: str | None = "database: not looked at yet"
         self._engine = engine
         self._longest = longest
@@ -72,6 +80,8 @@ class DatabaseWatch:
         if not mended:
             return
         _log.warning("bots had changed their own logins; they were put back", bot_ids=mended)
+        if self._on_mended is not None:
+            self._on_mended(mended)
         async with self._engine.begin() as connection:
             for bot_id in mended:
                 await logins.end_sessions(connection, bot_id)

@@ -55,7 +55,8 @@ class Double:
 def service(double: Double, problems: tuple[str, ...] = ()) -> Service:
     given: dict[str, Any] = dict.fromkeys(("engine", "database", "historian", "topology", "streams", "router_stats"))
     given |= {"supervisor": double, "rollouts": double, "starts": double, "telegram_pending": {}, "version": "9"}
-    keeper = SimpleNamespace(fleet=None, failed={})
+    keeper = SimpleNamespace(fleet=None, failed={}, shut={})
+    given["quarantine"] = None
     given["vault"] = SimpleNamespace(rotated=frozenset())
     return Service(keeper=keeper, problems=lambda: list(problems), **given)  # type: ignore[arg-type]
 

@@ -1,0 +1,132 @@
+"""Where threat detection looks: Redis's ACL LOG, counters of bots, what router and database watch tell.
+
+Turns what servers say into observations; judges nothing. Who did something is taken from the server's own account of
+the connection, never from the command.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from botctl.bus.topology import Topology
+from botctl.bus.wire import execute
+from botctl.control.ports import FleetSight
+from botctl.security.threat.observations import DeniedRedis, Flow, Observation, SecretsHeldBack, Target, Volume
+
+_COUNTED = {"messages_out": Flow.MESSAGES, "completions": Flow.SPEND}
+_MOST = 128
+"""As many entries as a server keeps by default."""
+_LOGGED_IN = re.compile(r"(?:^| )user=(\S+)")
+"""In the account of a connection; what a client may set there has no blanks."""
+_HELD_BACK = "sends_held_back"
+
+
+@dataclass(frozen=True, slots=True)
+class _Denial:
+    reason: str
+    user: str
+    object: str
+    on_connection_of: str
+
+
+class AclLog:
+    """New entries of ACL LOG. `redis` needs ACL.
+
+    The server joins equal entries that follow each other within a minute and counts them, so that what counts is by how
+    much the sum of equal ones has grown. A failed AUTH names the user that was *tried*, who may be the victim: it is
+    taken from the connection who tried, and one that nobody has logged in on is nobody's. What was there before the
+    first look is left out: it may be from before a release.
+    """
+
+    def __init__(self, redis: Redis, topology: Topology) -> None:
+        self._redis = redis
+        self._topology = topology
+        self._user = re.compile(re.escape(topology.user(0).removesuffix("0")) + r"([0-9]{1,20})")
+        self._seen: Counter[_Denial] | None = None
+
+    async def read(self, now: float) -> list[Observation]:
+        """What is new since the last call. Raises what Redis raises when it is away."""
+        # Not by `acl_log`: that one can't read the answer when a bot has called its client library `a=b`.
+        (reply,) = await execute(self._redis, [("ACL", "LOG", str(_MOST))])
+        if isinstance(reply, BaseException):
+            raise reply
+        entries = [_fields(entry) for entry in reply]
+        before, self._seen = self._seen, Counter()
+        for entry in entries:
+            self._seen[_denial(entry)] += int(entry["count"])
+        if before is None:
+            return []
+        found = (self._observation(denial, now, count - before[denial]) for denial, count in self._seen.items())
+        return [one for one in found if one is not None and one.count > 0]
+
+    def _observation(self, denial: _Denial, now: float, count: int) -> DeniedRedis | None:
+        who = denial.on_connection_of if denial.reason == "auth" else denial.user
+        bot = self._user.fullmatch(who)
+        if bot is None:
+            return None
+        bot_id, what = int(bot[1]), denial.object
+        match denial.reason:
+            case "auth" if denial.user != who:
+                return DeniedRedis(
+                    at=now, bot_id=bot_id, command="AUTH", target=Target.FOREIGN, key=denial.user, count=count
+                )
+            case "key":
+                own = what in (self._topology.mailbox(bot_id), self._topology.out(bot_id))
+                return DeniedRedis(
+                    at=now,
+                    bot_id=bot_id,
+                    command="a command",
+                    target=Target.OWN if own else Target.FOREIGN,
+                    key=what,
+                    count=count,
+                )
+            case "command" | "channel":
+                return DeniedRedis(at=now, bot_id=bot_id, command=what, target=Target.POWER, count=count)
+        return None
+
+
+class Counters:
+    """Growth of the counters that bots report. A bot that lies here hides itself from these rules, and nobody else."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
+
+    def read(self, sight: FleetSight, now: float) -> list[Observation]:
+        """What has been counted since the last call, a new process beginning at nothing."""
+        found: list[Observation] = []
+        seen: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
+        for bot in sight.bots:
+            if bot.pid is None:
+                continue
+            key = (bot.bot_id, bot.incarnation)
+            at, before = self._before.get(key, (0.0, {}))
+            seen[key] = (now, dict(bot.counters))
+            if (held := bot.counters.get(_HELD_BACK, 0.0) - before.get(_HELD_BACK, 0.0)) > 0:
+                found.append(SecretsHeldBack(at=now, bot_id=bot.bot_id, count=int(held)))
+            if at and now > at:
+                for name, flow in _COUNTED.items():
+                    grown = max(0.0, bot.counters.get(name, 0.0) - before.get(name, 0.0))
+                    found.append(Volume(at=now, bot_id=bot.bot_id, flow=flow, count=grown, span=now - at))
+        self._before = seen
+        return found
+
+
+def _denial(entry: Mapping[str, str]) -> _Denial:
+    logged_in = _LOGGED_IN.search(entry["client-info"])
+    return _Denial(entry["reason"], entry["username"], entry["object"], logged_in[1] if logged_in else "")
+
+
+def _fields(entry: Any) -> dict[str, str]:
+    """A map over RESP3, a flat list over RESP2."""
+    pairs = entry.items() if isinstance(entry, Mapping) else zip(entry[::2], entry[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in pairs}
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,183 @@
+"""Threat detection at work: gathers what is seen, has it judged, publishes each verdict, performs what is enforced.
+
+Needs neither database nor Redis to go on: a feed that is away is left out, and verdicts wait to be published. Decides
+nothing itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from botctl.bus.batch import Rejected
+from botctl.bus.client import AWAY
+from botctl.bus.events import event_id
+from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.ports import SupervisorPort
+from botctl.control.quarantine import Quarantine
+from botctl.control.threat_feeds import AclLog, Counters
+from botctl.control.trouble import DATABASE_TROUBLE
+from botctl.security.threat.detection import Detector, Level, Verdict
+from botctl.security.threat.observations import BadEvents, LoginMended, Observation
+from botctl.storage import audit
+from botctl.storage.outbox import Outbox, StoredEvent
+
+_log = structlog.get_logger("botctl.control.threats")
+
+LOOK_EVERY = 0.25
+"""Seconds between looks at Redis: detection and quarantine together stay within a second."""
+
+COUNT_EVERY = 60.0
+"""Seconds between looks at counters: what a baseline's sample spans."""
+
+_SEVERITY = {Level.WATCH: "low", Level.BLOCK: "medium", Level.QUARANTINE: "high"}
+_MOST_WAITING = 1000
+
+
+class ThreatWatch:
+    """`wake` is called when an event was committed; `now` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        *,
+        acl_log: AclLog,
+        engine: AsyncEngine,
+        keeper: FleetKeeper,
+        supervisor: SupervisorPort,
+        quarantine: Quarantine,
+        wake: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.told: Counter[tuple[str, str]] = Counter()
+        """Verdicts by the first signal's rule and what was done."""
+        self._detector = detector
+        self._acl_log = acl_log
+        self._counters = Counters()
+        self._engine = engine
+        self._keeper = keeper
+        self._supervisor = supervisor
+        self._quarantine = quarantine
+        self._event_sent = wake
+        self._now = now
+        self._outbox = Outbox(0)
+        self._refused: dict[int, tuple[int, str]] = {}
+        self._mended: set[int] = set()
+        self._waiting: deque[tuple[Verdict, str]] = deque(maxlen=_MOST_WAITING)
+        self._counted_at = 0.0
+
+    def rejected(self, rejected: Rejected) -> None:
+        """The router has refused an event of this bot. May be called thousands of times a second."""
+        if rejected.bot_id > 0:
+            count, _ = self._refused.get(rejected.bot_id, (0, ""))
+            self._refused[rejected.bot_id] = (count + 1, rejected.reason[:200])
+
+    def mended(self, bot_ids: list[int]) -> None:
+        """These bots had changed their own logins."""
+        self._mended.update(bot_ids)
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_EVERY)
+
+    async def look(self) -> None:
+        """One round."""
+        now = self._now()
+        seen = await self._seen(now)
+        wanted = self._wanted()
+        verdicts = self._detector.tick([one for one in seen if one.bot_id in wanted], now)
+        await asyncio.gather(*(self._perform(verdict, wanted[verdict.bot_id]) for verdict in verdicts))
+        await self._publish()
+
+    def _wanted(self) -> dict[int, str]:
+        """Names of the bots that can be judged: not those that are shut away already."""
+        if self._keeper.fleet is None:
+            return {}
+        return {bot.bot_id: bot.name for bot in self._keeper.fleet.bots if bot.bot_id not in self._keeper.shut}
+
+    async def _seen(self, now: float) -> list[Observation]:
+        refused, self._refused = self._refused, {}
+        mended, self._mended = self._mended, set()
+        seen: list[Observation] = [
+            BadEvents(at=now, bot_id=bot_id, count=count, reason=reason) for bot_id, (count, reason) in refused.items()
+        ]
+        seen += [LoginMended(at=now, bot_id=bot_id) for bot_id in mended]
+        try:
+            async with asyncio.timeout(2.0):
+                seen += await self._acl_log.read(now)
+        except (*AWAY, TimeoutError):
+            pass  # the bus keeper tells of it
+        if now - self._counted_at >= COUNT_EVERY:
+            self._counted_at = now
+            try:
+                seen += self._counters.read(await self._supervisor.sight(), now)
+            except TimeoutError:
+                _log.warning("the supervisor does not answer; counters were not looked at")
+        return seen
+
+    async def _perform(self, verdict: Verdict, name: str) -> None:
+        action = "none (shadow)" if verdict.would > verdict.level else verdict.level.name.lower()
+        _log.warning(
+            "threat detected", bot=name, level=verdict.would.name.lower(), action=action, why=verdict.explanation
+        )
+        if verdict.level >= Level.BLOCK:
+            why = f"{verdict.signals[0].rule}: {verdict.signals[0].explanation}"
+            await self._quarantine.shut(
+                verdict.bot_id, name, by="threat detection", reason=why, seconds=verdict.seconds
+            )
+            self._detector.forget([verdict.bot_id])
+        self.told[(verdict.signals[0].rule, action)] += 1
+        self._waiting.append((verdict, action))
+
+    async def _publish(self) -> None:
+        while self._waiting:
+            verdict, action = self._waiting[0]
+            try:
+                async with asyncio.timeout(3.0), self._engine.begin() as connection:
+                    await self._outbox.add(connection, [_event(verdict, action)])
+                    await audit.record(
+                        connection,
+                        verdict.bot_id,
+                        "threat.detected",
+                        f"bot_{verdict.bot_id}",
+                        after=_told(verdict, action),
+                    )
+            except (*DATABASE_TROUBLE, TimeoutError):
+                return  # it waits
+            self._waiting.popleft()
+            self._event_sent()
+
+
+def _event(verdict: Verdict, action: str) -> StoredEvent:
+    return StoredEvent(
+        event_id=event_id(0, f"threat:{uuid.uuid4()}", 0),
+        type="threat.detected",
+        version=1,
+        occurred_at=verdict.at,
+        correlation_id="",
+        causation_id="",
+        data={
+            "rule": verdict.signals[0].rule,
+            "severity": _SEVERITY[verdict.would],
+            "bot_id": verdict.bot_id,
+            "detail": verdict.explanation[:2000],
+            "action": action,
+        },
+    )
+
+
+def _told(verdict: Verdict, action: str) -> dict[str, object]:
+    return {
+        "level": verdict.would.name.lower(),
+        "action": action,
+        "score": round(verdict.score, 2),
+        "signals": {signal.rule: signal.explanation for signal in verdict.signals},
+    }
