@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
+from botctl.api.audit import AuditService, CommandsAudited, about, audit_routes
 from botctl.api.models import (
     ApplyRequest,
     ErrorBody,
@@ -49,14 +50,24 @@ _STATUS = {
 }
 
 
-def create_app(service: ControlService, *, version: str = "0", commands: bool = True, token: str = "") -> FastAPI:
+def create_app(
+    service: ControlService,
+    *,
+    version: str = "0",
+    commands: bool = True,
+    token: str = "",
+    audit: AuditService | None = None,
+) -> FastAPI:
     """The application; `commands=False` leaves only what reads: status, health, metrics.
 
     With a token, whoever asks anything has to show it (`Authorization: Bearer`). One with commands belongs on a socket
     that only the operator can open, and has a token, which the operator's bots can't read although they may be of the
-    same uid.
+    same uid. With `audit`, every command is written down there, and its log can be read.
     """
     app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
+    if audit is not None:
+        app.add_middleware(CommandsAudited, service=audit)
+        app.include_router(audit_routes(audit, _lines))
     if token:
         app.add_middleware(TokenDemanded, token=token)
     app.include_router(_reading(service))
@@ -96,8 +107,9 @@ def _commanding(service: ControlService) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.post("/apply")
-    async def apply(request: ApplyRequest) -> AppliedBody:
+    async def apply(request: ApplyRequest, http: Request) -> AppliedBody:
         """Make this the wanted fleet."""
+        about(http, nothing=request.dry_run)
         return await service.apply(
             request.fleet, fleet_path=request.fleet_path, fleet_env=request.fleet_env, dry_run=request.dry_run
         )
@@ -118,8 +130,9 @@ def _commanding(service: ControlService) -> APIRouter:
         return await service.rotate_master(request.keys.get_secret_value())
 
     @router.post("/secrets/rotate-bot")
-    async def rotate_bot(request: RotateBotRequest) -> CommandBody:
+    async def rotate_bot(request: RotateBotRequest, http: Request) -> CommandBody:
         """A new data key for one bot."""
+        about(http, bot=request.bot)
         return await service.rotate_bot(request.bot)
 
     @router.post("/bots/{name}/token", status_code=202)
@@ -153,8 +166,9 @@ def _commanding(service: ControlService) -> APIRouter:
         return await service.shutdown()
 
     @router.post("/psql-login")
-    async def psql_login(request: LoginRequest) -> LoginBody:
+    async def psql_login(request: LoginRequest, http: Request) -> LoginBody:
         """Make a short-lived read-only login with one bot's rights."""
+        about(http, bot=request.bot)
         return await service.psql_login(request.bot)
 
     @router.get("/runs")

@@ -82,7 +82,7 @@ class BootPayload(msgspec.Struct, frozen=True, kw_only=True):
     fail_with_fleet: bool = False
     """End with exit code 1 once every wanted bot is quarantined."""
     control_options: dict[str, Any] = {}
-    """`ControlConfig.options`: what tests set, and no setting does."""
+    """`ControlConfig.options`: `audit_retention`, and what tests set and no setting does."""
     ends_with: int = 0
     """Pid of the parent with which the daemon shall end, stopping as by TERM; 0 for none. The demo's."""
     sandbox: ExecSpec | None = None

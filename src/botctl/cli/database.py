@@ -19,7 +19,7 @@ app = typer.Typer(cls=Commands, help="The database.", no_args_is_help=True)
 @app.command()
 def url(data_dir: DataDir = None) -> None:
     """Print the administrator's URL. It holds a password."""
-    print(_admin_url(data_dir))
+    print(admin_url(data_dir))
 
 
 @app.command()
@@ -27,7 +27,7 @@ def migrate(data_dir: DataDir = None) -> None:
     """Bring the schema to this release; `start` does so by itself."""
     from botctl.storage.migrate import upgrade
 
-    address = _admin_url(data_dir)
+    address = admin_url(data_dir)
     try:
         before, after = upgrade(address)
     except OSError as error:
@@ -56,7 +56,7 @@ def psql(
         answer = ApiClient.of(data_folder(data_dir)).post("/v1/psql-login", {"bot": as_bot})
         address = str(answer["url"])
     else:
-        address = _admin_url(data_dir)
+        address = admin_url(data_dir)
     from botctl.storage.url import format_database_url, parse_database_url
 
     login = parse_database_url(address)
@@ -71,7 +71,8 @@ def psql(
     os.execve(program, [program, *(arguments or []), shown], env)
 
 
-def _admin_url(data_dir: Path | None) -> str:
+def admin_url(data_dir: Path | None) -> str:
+    """The administrator's URL, of the settings or of the embedded server."""
     from botctl.settings.load import load_settings
 
     settings = load_settings(data_dir=data_dir)

@@ -78,6 +78,7 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         log_level=settings.log_level.value,
         foreground=foreground,
         fail_with_fleet=settings.fail_with_fleet,
+        control_options={"audit_retention": settings.audit_retention},
         version=__version__,
     )
 

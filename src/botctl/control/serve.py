@@ -1,15 +1,21 @@
-"""Serving an ASGI application on a Unix socket that only its owner may open, and perhaps on a TCP address."""
+"""Serving an ASGI application on a Unix socket that only its owner may open, and perhaps on a TCP address.
+
+A client of the Unix socket is known by the name of its user, which the kernel tells (SO_PEERCRED).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import socket
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from botctl.errors import BotctlError
 
@@ -23,10 +29,37 @@ class Server(uvicorn.Server):
         yield
 
 
+class PeerProtocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
+    """HTTP whose `client`, over a Unix socket, is the user at its other end."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Ask the kernel who it is."""
+        super().connection_made(transport)
+        name = user_of(transport.get_extra_info("socket"))
+        if name is not None:
+            self.client = (name, 0)
+
+
+def user_of(connection: Any) -> str | None:
+    """Name, or number, of the user at the other end of a Unix socket; None of any other."""
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    try:
+        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    except OSError:
+        return None
+    _, uid, _ = struct.unpack("iII", peer)
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
 def make_server(app: Any) -> Server:
     """A server without access log, of this process's logging."""
     config = uvicorn.Config(
         app,
+        http=PeerProtocol,
         log_config=None,
         log_level="warning",
         access_log=False,

@@ -258,3 +258,52 @@ class EventBody(View):
     correlation_id: str = ""
     causation_id: str = ""
     data: dict[str, Any] = Field(default_factory=dict)
+
+
+class AuditEntryView(View):
+    """An entry of the audit log. `bot` is the name of a bot of the fleet; bot_id 0 is the fleet itself."""
+
+    id: int
+    at: float
+    bot_id: int
+    bot: str | None = None
+    actor: str
+    action: str
+    entity: str
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+class AuditBody(View):
+    """Answer of `GET /v1/audit`, newest first."""
+
+    entries: list[AuditEntryView]
+
+
+class AuditSealLine(View):
+    """A line of `GET /v1/audit/verify`: a seal as the database has it."""
+
+    seal: int
+    digest: str
+
+
+class FindingView(View):
+    """One thing that is wrong with the audit log: `changed`, `removed`, `inserted`, `truncated`, `chain` or `head`."""
+
+    fault: str
+    text: str
+    seal: int | None = None
+    audit_id: int | None = None
+
+
+class AuditReportBody(View):
+    """Last line of `GET /v1/audit/verify`. Entries before `cutoff` were forgotten by retention."""
+
+    seals: int
+    entries: int
+    unsealed: int
+    first_seal: int
+    last_seal: int
+    cutoff: float | None = None
+    unnamed: int = 0
+    findings: list[FindingView]

@@ -61,6 +61,9 @@ class Settings(BaseSettings):
         description="The first of the uids that bots get, one each, when the daemon is root.",
     )
     uid_count: int = Field(default=2**27, ge=1, le=2**31, description="How many uids there are from uid_base.")
+    audit_retention: int = Field(
+        default=90, ge=1, le=36500, description="Days that entries of the audit log are kept; they go by whole months."
+    )
     fail_with_fleet: bool = Field(
         default=False, description="End the daemon with exit code 1 once every wanted bot is quarantined."
     )

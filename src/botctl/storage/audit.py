@@ -142,6 +142,16 @@ async def seal_digest(connection: AsyncConnection, seal: int) -> str | None:
     return None if value is None else str(value)
 
 
+async def oldest_unsealed(connection: AsyncConnection) -> float | None:
+    """When the oldest entry was written that has no seal; None if all have one."""
+    result = await connection.exec_driver_sql(
+        "SELECT extract(epoch FROM min(at))::float8 FROM audit_log"
+        " WHERE tx >= (SELECT coalesce(max(to_tx), 0) FROM audit_seals WHERE bot_id = 0)"
+    )
+    value = result.scalar_one()
+    return None if value is None else float(value)
+
+
 async def ensure_partitions(connection: AsyncConnection, months: int = 2) -> int:
     """Make this month's partition and those of the next months; returns how many were new."""
     result = await connection.exec_driver_sql("SELECT botctl_internal.ensure_audit_partitions($1)", (months,))
