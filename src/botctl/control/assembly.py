@@ -129,6 +129,7 @@ class Assembly:
             rollouts=self.rollouts,
             starts=starts,
             quarantine=self.quarantine,
+            threats=self.threats.told,
             vault=VaultDesk(self._engine, self.keeper, self.rotation, self.rollouts, config.telegram_base_url),
         )
         self.api_problem: str | None = None

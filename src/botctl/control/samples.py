@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from botctl.bus.router import RouterStats
 from botctl.control.ports import BotSight, FleetSight
@@ -17,8 +18,13 @@ def fleet_sample(
     journal: Mapping[str, Mapping[int, int]],
     router: RouterStats,
     now: float,
+    threats: Mapping[tuple[str, str], int] = MappingProxyType({}),
+    shut_away: int = 0,
 ) -> FleetSample:
-    """`pending` are updates that Telegram holds, by bot_id; `journal` counters that outlive a process, likewise."""
+    """`pending` are updates that Telegram holds, by bot_id; `journal` counters that outlive a process, likewise.
+
+    `threats` are verdicts by rule and action.
+    """
     return FleetSample(
         version=version,
         state=sight.state,
@@ -37,6 +43,8 @@ def fleet_sample(
         },
         breaker_open=bool(sight.breaker),
         supervisor=sight.gauges,
+        threats=threats,
+        shut_away=shut_away,
     )
 
 

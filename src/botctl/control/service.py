@@ -67,7 +67,9 @@ class Service:
         starts: Starts,
         vault: VaultDesk,
         quarantine: Quarantine,
+        threats: Mapping[tuple[str, str], int],
     ) -> None:
+        self._threats = threats
         self._quarantine = quarantine
         self._vault = vault
         self._rollouts = rollouts
@@ -266,6 +268,8 @@ class Service:
                 journal=journal,
                 router=self._router_stats,
                 now=time.time(),
+                threats=self._threats,
+                shut_away=len(self._keeper.shut),
             )
         )
 

@@ -23,6 +23,7 @@ from botctl.control.ports import SupervisorPort
 from botctl.control.quarantine import Quarantine
 from botctl.control.threat_feeds import AclLog, Counters
 from botctl.control.trouble import DATABASE_TROUBLE
+from botctl.fleet import BotSpec
 from botctl.security.threat.detection import Detector, Level, Verdict
 from botctl.security.threat.observations import BadEvents, LoginMended, Observation
 from botctl.storage import audit
@@ -93,15 +94,16 @@ class ThreatWatch:
         now = self._now()
         seen = await self._seen(now)
         wanted = self._wanted()
+        self._detector.overrides = {bot_id: bot.threats for bot_id, bot in wanted.items()}
         verdicts = self._detector.tick([one for one in seen if one.bot_id in wanted], now)
-        await asyncio.gather(*(self._perform(verdict, wanted[verdict.bot_id]) for verdict in verdicts))
+        await asyncio.gather(*(self._perform(verdict, wanted[verdict.bot_id].name) for verdict in verdicts))
         await self._publish()
 
-    def _wanted(self) -> dict[int, str]:
-        """Names of the bots that can be judged: not those that are shut away already."""
+    def _wanted(self) -> dict[int, BotSpec]:
+        """The bots that can be judged: not those that are shut away already."""
         if self._keeper.fleet is None:
             return {}
-        return {bot.bot_id: bot.name for bot in self._keeper.fleet.bots if bot.bot_id not in self._keeper.shut}
+        return {bot.bot_id: bot for bot in self._keeper.fleet.bots if bot.bot_id not in self._keeper.shut}
 
     async def _seen(self, now: float) -> list[Observation]:
         refused, self._refused = self._refused, {}

@@ -23,7 +23,7 @@ Keys = tuple[tuple[int, str], ...]
 _LIVE_LIMITS = ("concurrent_chats", "attempts")
 """Limits that the bot itself keeps to."""
 
-_WITHOUT_RESTART = ("log_level", "limits", "restart", "recycle", "enabled")
+_WITHOUT_RESTART = ("log_level", "limits", "restart", "recycle", "enabled", "threats")
 """Keys that a running bot adopts, or that its supervisor keeps to. A limit the kernel refuses to change restarts it."""
 
 

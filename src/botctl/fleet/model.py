@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from botctl.fleet.threats import Tuning
 from botctl.fleet.units import Duration, Size
 
 TOKEN_FORMAT = re.compile(r"(?P<bot_id>[1-9]\d{0,17}):[A-Za-z0-9_-]{3,}")
@@ -214,6 +215,7 @@ class BotSpec(_Model):
     recycle: Recycle = Recycle()
     isolation: IsolationLevel = IsolationLevel.AUTO
     files: Files = Files()
+    threats: Tuning = Tuning()
     subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND

@@ -58,6 +58,9 @@ class FleetSample:
     bus: Mapping[str, float] = field(default_factory=dict)
     breaker_open: bool = False
     supervisor: Mapping[str, float] = field(default_factory=dict)
+    threats: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Verdicts of threat detection, by rule and action."""
+    shut_away: int = 0
 
 
 _UP = frozenset({"running", "degraded"})
@@ -153,6 +156,13 @@ def _fleet(sample: FleetSample) -> Iterator[Metric]:
     for key, (name, text, factor) in _SUPERVISOR.items():
         if key in sample.supervisor:
             yield GaugeMetricFamily(f"botctl_supervisor_{name}", text, value=sample.supervisor[key] * factor)
+    threats = CounterMetricFamily("botctl_threats_detected", "Verdicts of threat detection.", labels=["rule", "action"])
+    for labels, count in sample.threats.items():
+        threats.add_metric(labels, count)
+    yield threats
+    yield GaugeMetricFamily(
+        "botctl_bots_shut_away", "Bots in a quarantine that was wished for.", value=sample.shut_away
+    )
     up = GaugeMetricFamily("botctl_service_up", "1 while a supervised server runs.", labels=["service"])
     restarts = CounterMetricFamily("botctl_service_restarts", "Restarts of a supervised server.", labels=["service"])
     for service in sample.services:

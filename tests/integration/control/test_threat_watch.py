@@ -19,8 +19,8 @@ from botctl.control.threat_feeds import AclLog
 from botctl.control.threat_watch import ThreatWatch
 from botctl.control.wanted import without_userinfo
 from botctl.fleet import BotSpec
+from botctl.fleet.threats import Mode, Tuning
 from botctl.security.threat.detection import Detector
-from botctl.security.threat.tuning import Mode, Tuning
 from support.fleet_stage import Stage, bot, eventually
 
 
@@ -29,10 +29,10 @@ class Watched:
 
     def __init__(self, stage: Stage, tuning: Tuning | None = None) -> None:
         self.stage = stage
-        self.attacker, self.victim = bot("attacker"), bot("victim")
+        self.attacker, self.victim = bot("attacker", threats=tuning or Tuning()), bot("victim")
         self.quarantine = Quarantine(stage.engine, stage.keeper, stage.supervisor)
         self.watch = ThreatWatch(
-            Detector(tuning),
+            Detector(),
             acl_log=AclLog(stage.redis, stage.topology),
             engine=stage.engine,
             keeper=stage.keeper,
@@ -179,3 +179,15 @@ async def test_enforced_soft_rules_block_for_a_time(stage: Stage) -> None:
     assert told.until is not None
     assert told.until - told.at == pytest.approx(900)
     assert [action for _, action, _ in await watched.told()] == ["watch", "block"]
+
+
+async def test_a_rule_that_is_silenced_for_a_bot_says_nothing_of_it(stage: Stage) -> None:
+    watched = Watched(stage, Tuning.model_validate({"rules": {"cross_bot_redis": {"mode": "off"}}}))
+    await watched.begin()
+    redis = watched.client(watched.attacker)
+    with pytest.raises(NoPermissionError):
+        await _write_to_the_victim(redis, watched)
+    await redis.aclose()
+    await watched.watch.look()
+    assert await watched.told() == []
+    assert watched.attacker.bot_id not in stage.keeper.shut

@@ -12,7 +12,7 @@ from botctl.bus.router import RouterStats
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.samples import fleet_sample
 from botctl.control.service import Service
-from botctl.errors import RefusedError
+from botctl.errors import RefusedError, UsageError
 from botctl.observability.metrics import render
 
 SIGHT = FleetSight(
@@ -56,7 +56,7 @@ def service(double: Double, problems: tuple[str, ...] = ()) -> Service:
     given: dict[str, Any] = dict.fromkeys(("engine", "database", "historian", "topology", "streams", "router_stats"))
     given |= {"supervisor": double, "rollouts": double, "starts": double, "telegram_pending": {}, "version": "9"}
     keeper = SimpleNamespace(fleet=None, failed={}, shut={})
-    given["quarantine"] = None
+    given["quarantine"], given["threats"] = None, {("bad_events", "watch"): 3}
     given["vault"] = SimpleNamespace(rotated=frozenset())
     return Service(keeper=keeper, problems=lambda: list(problems), **given)  # type: ignore[arg-type]
 
@@ -101,3 +101,33 @@ def test_the_breaker_and_the_supervisors_own_gauges_are_metrics(breaker: str, op
     assert "botctl_supervisor_held_back 2.0" in told
     assert "botctl_supervisor_longest_turn_seconds 0.0125" in told
     assert not any("something_new" in line for line in told)
+
+
+async def test_verdicts_of_threat_detection_are_counted_in_the_metrics() -> None:
+    control = service(Double(SIGHT))
+    control._keeper.shut = {2: None}  # type: ignore[dict-item]
+    control._journal_counts = _no_counts  # type: ignore[method-assign]
+    control._router_stats = RouterStats()
+    said = (await control.metrics()).decode()
+    assert 'botctl_threats_detected_total{action="watch",rule="bad_events"} 3.0' in said
+    assert "botctl_bots_shut_away 1.0" in said
+
+
+async def _no_counts() -> dict[str, dict[int, int]]:
+    return {}
+
+
+async def test_who_is_shut_away_is_released_and_nothing_else() -> None:
+    double = Double(SIGHT)
+    control = service(double)
+    control._keeper.bot = lambda name: SimpleNamespace(bot_id=2)  # type: ignore[method-assign]
+    control._keeper.shut = {2: SimpleNamespace(reason="for a reason")}  # type: ignore[dict-item]
+    for verb in ("start", "restart"):
+        with pytest.raises(RefusedError, match="for a reason"):
+            await control.command(verb, "b")
+    assert double.told == []
+
+
+async def test_a_whole_fleet_is_not_quarantined() -> None:
+    with pytest.raises(UsageError):
+        await service(Double(SIGHT)).command("quarantine", "")

@@ -9,6 +9,7 @@ from botctl.control.ports import BotSight, FleetSight, ServiceSight
 from botctl.control.status import status_body
 from botctl.control.views import StatusBody
 from botctl.fleet import BotSpec, Fleet
+from botctl.storage.quarantines import Quarantined
 from botctl.supervision.breaker import Breaker, BreakerPolicy
 
 
@@ -89,3 +90,10 @@ def test_the_open_breaker_is_a_problem_and_marks_whom_it_holds() -> None:
     assert shown.daemon.problems == ["redis: away", f"fleet breaker: {breaker.reason}"]
     assert [bot.held_back for bot in shown.bots] == [True, False]
     assert body(sight(), None).daemon.breaker == ""
+
+
+def test_a_bot_that_was_shut_away_before_the_daemon_began_is_shown_so() -> None:
+    told = {1: Quarantined(at=50.0, by="operator", reason="for a reason")}
+    shown = status_body(sight(), fleet("a", "b"), {}, [], version="9", control_pid=5, now=110.0, shut=told).bots
+    assert [(bot.state, bot.shut_away) for bot in shown] == [("quarantined", True), ("configured", False)]
+    assert (shown[0].reason, shown[0].since_s) == ("for a reason", 60.0)

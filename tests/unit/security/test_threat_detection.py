@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from botctl.fleet.threats import Mode, RuleTuning, Tuning
 from botctl.security.threat import detection
 from botctl.security.threat.baseline import ENOUGH, LEAST, Baseline
 from botctl.security.threat.detection import Detector, Level, Verdict
 from botctl.security.threat.observations import (
     BadEvents,
     DeniedRedis,
-    DeniedSql,
     Flow,
     LoginMended,
     Observation,
@@ -23,7 +23,6 @@ from botctl.security.threat.observations import (
     Target,
     Volume,
 )
-from botctl.security.threat.tuning import Mode, RuleTuning, Tuning
 
 NOW = 1_800_000_000.0
 _AT = st.just(NOW)
@@ -31,7 +30,6 @@ _BOT = st.integers(1, 3)
 _COUNT = st.integers(0, 20)
 OBSERVATIONS: st.SearchStrategy[Observation] = st.one_of(
     st.builds(DeniedRedis, at=_AT, bot_id=_BOT, command=st.just("xadd"), target=st.sampled_from(Target), count=_COUNT),
-    st.builds(DeniedSql, at=_AT, bot_id=_BOT, target=st.sampled_from(Target), what=st.just("no"), count=_COUNT),
     st.builds(LoginMended, at=_AT, bot_id=_BOT),
     st.builds(SecretsHeldBack, at=_AT, bot_id=_BOT, count=_COUNT),
     st.builds(BadEvents, at=_AT, bot_id=_BOT, count=_COUNT),

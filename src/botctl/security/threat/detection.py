@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
+from botctl.fleet.threats import Mode, Tuning
 from botctl.security.threat.baseline import Baseline
 from botctl.security.threat.observations import Flow, Observation, Volume
 from botctl.security.threat.rules import RULES, Rule, Sight, Signal, judge
-from botctl.security.threat.tuning import Mode, Tuning
 
 REPEAT_AFTER = 600.0
 """Seconds after which a verdict that still holds, and has a new signal, is told again."""
@@ -112,8 +112,8 @@ class Detector:
         for observation in seen:
             sight = Sight(observation, _limit(book, observation))
             for rule in RULES:
-                mode = tuning.mode(rule)
-                signal = None if mode is Mode.OFF else judge(rule, sight, tuning.weight(rule))
+                mode = tuning.mode(rule.name, hard=rule.hard)
+                signal = None if mode is Mode.OFF else judge(rule, sight, tuning.weight(rule.name, rule.weight))
                 if signal is not None:
                     signals.append((rule, mode, signal))
         for observation in sorted(seen, key=lambda one: one.at):
@@ -135,7 +135,9 @@ class Detector:
     def _level(self, tuning: Tuning, book: _Book, signals: list[tuple[Rule, Mode, Signal]], modes: set[Mode]) -> Level:
         if any(rule.hard and mode in modes for rule, mode, _ in signals):
             return Level.QUARANTINE
-        score = math.fsum(book.points.get(rule.name, 0.0) for rule in RULES if tuning.mode(rule) in modes)
+        score = math.fsum(
+            book.points.get(rule.name, 0.0) for rule in RULES if tuning.mode(rule.name, hard=rule.hard) in modes
+        )
         if score >= tuning.block_at:
             return Level.BLOCK
         return Level.WATCH if score >= tuning.watch_at else Level.NONE

@@ -34,17 +34,6 @@ class DeniedRedis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeniedSql:
-    """`count` statements that PostgreSQL has refused with 42501."""
-
-    at: float
-    bot_id: int
-    target: Target
-    what: str
-    count: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LoginMended:
     """The bot had changed password or settings of its own login; they were put back."""
 
@@ -91,4 +80,4 @@ class Volume:
     span: float
 
 
-Observation = DeniedRedis | DeniedSql | LoginMended | SecretsHeldBack | BadEvents | Volume
+Observation = DeniedRedis | LoginMended | SecretsHeldBack | BadEvents | Volume

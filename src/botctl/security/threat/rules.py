@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from botctl.security.threat.observations import (
     BadEvents,
     DeniedRedis,
-    DeniedSql,
     Flow,
     LoginMended,
     Observation,
@@ -76,22 +75,6 @@ def denied_redis(sight: Sight) -> tuple[float, str] | None:
     return None
 
 
-def cross_bot_sql(sight: Sight) -> tuple[float, str] | None:
-    """Rows in another bot's name, or a table that holds everybody's secrets."""
-    match sight.observation:
-        case DeniedSql(target=Target.FOREIGN) as seen:
-            return seen.count, f"PostgreSQL refused it {_times(seen.count)}: {_cut(seen.what)}"
-    return None
-
-
-def denied_sql(sight: Sight) -> tuple[float, str] | None:
-    """Any other statement without the right to it."""
-    match sight.observation:
-        case DeniedSql(target=Target.OWN | Target.POWER) as seen:
-            return seen.count, f"PostgreSQL refused it {_times(seen.count)}: {_cut(seen.what)}"
-    return None
-
-
 def login_mended(sight: Sight) -> tuple[float, str] | None:
     """The bot has altered its own login."""
     if isinstance(sight.observation, LoginMended):
@@ -146,13 +129,11 @@ def _rule(
     return Rule(name=judge.__name__, hard=hard, weight=weight, cap=cap, summary=summary, source=source, judge=judge)
 
 
-_ACL, _LOG = "Redis ACL LOG", "log of the embedded PostgreSQL"
+_ACL = "Redis ACL LOG"
 
 RULES: tuple[Rule, ...] = (
     _rule(cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for.", hard=True),
-    _rule(cross_bot_sql, _LOG, "A row in another bot's name, or a table of secrets, was reached for.", hard=True),
     _rule(denied_redis, _ACL, "A Redis command that no bot may use.", weight=2, cap=12),
-    _rule(denied_sql, _LOG, "A statement without the right to it.", weight=2, cap=12),
     _rule(login_mended, "`mend_bots`", "Password or settings of its own login were changed.", weight=10, cap=20),
     _rule(secret_in_message, "the bot's counter", "A message with a token or key was held back.", weight=4, cap=8),
     _rule(bad_events, "router", "Events that are malformed, oversize, or not a bot's to publish.", weight=1, cap=8),

@@ -1,4 +1,4 @@
-"""How threat detection is tuned: for all rules, for one, for one bot. Pure; read from the fleet file.
+"""How threat detection is tuned for a bot: the key `threats` of the fleet file, for all in `defaults`. Pure.
 
 Hard rules are enforced and soft ones in shadow unless told otherwise: in shadow a verdict is told and published, and
 nothing is done.
@@ -11,9 +11,20 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from botctl.security.threat.rules import RULES, Rule
+from botctl.fleet.units import Duration
 
-_NAMES = frozenset(rule.name for rule in RULES)
+KNOWN = frozenset(
+    {
+        "bad_events",
+        "cross_bot_redis",
+        "denied_redis",
+        "login_mended",
+        "message_rate",
+        "secret_in_message",
+        "spend_rate",
+    }
+)
+"""The rules are in `security.threat.rules`; a test compares."""
 
 
 class Mode(StrEnum):
@@ -43,24 +54,24 @@ class Tuning(BaseModel):
     rules: dict[str, RuleTuning] = {}
     watch_at: Annotated[float, Field(gt=0)] = 4.0
     block_at: Annotated[float, Field(gt=0)] = 10.0
-    half_life: Annotated[float, Field(gt=0)] = 600.0
-    block_for: Annotated[float, Field(gt=0)] = 900.0
+    half_life: Duration = Field(default=600.0, gt=0, description="After which a score has halved.")
+    block_for: Duration = Field(default=900.0, gt=0, description="How long a block lasts.")
 
     @field_validator("rules")
     @classmethod
     def _known(cls, value: dict[str, RuleTuning]) -> dict[str, RuleTuning]:
-        if unknown := sorted(value.keys() - _NAMES):
-            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(sorted(_NAMES))}")
+        if unknown := sorted(value.keys() - KNOWN):
+            raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(sorted(KNOWN))}")
         return value
 
-    def mode(self, rule: Rule) -> Mode:
+    def mode(self, rule: str, *, hard: bool) -> Mode:
         """Of this rule."""
-        told = self.rules.get(rule.name)
+        told = self.rules.get(rule)
         if told is not None and told.mode is not None:
             return told.mode
-        return self.hard if rule.hard else self.soft
+        return self.hard if hard else self.soft
 
-    def weight(self, rule: Rule) -> float:
+    def weight(self, rule: str, default: float) -> float:
         """Of one occurrence."""
-        told = self.rules.get(rule.name)
-        return rule.weight if told is None or told.weight is None else told.weight
+        told = self.rules.get(rule)
+        return default if told is None or told.weight is None else told.weight
