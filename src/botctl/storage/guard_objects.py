@@ -34,7 +34,8 @@ OBJECT_RULES = {
         SELECT f.oid::regprocedure::text, 'may be executed by bots'
         FROM pg_proc f
         WHERE f.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('bots', f.oid, 'EXECUTE')
-          AND (f.proname ~ '^pg_(try_)?advisory_' OR f.proname ~ '^lo_' OR f.proname IN ('loread', 'lowrite'))
+          AND (f.proname ~ '^pg_(try_)?advisory_' OR f.proname ~ '^lo_'
+               OR f.proname IN ('loread', 'lowrite', 'pg_logical_emit_message'))
     """,
     "functions that read or write files": """
         SELECT f.oid::regprocedure::text, 'may be executed by ' || role.rolname

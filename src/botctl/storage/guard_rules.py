@@ -40,20 +40,23 @@ TABLE_RULES = {
         WHERE p.polpermissive
           AND EXISTS (SELECT FROM unnest(p.polroles) role WHERE role = 0 OR role NOT IN (
                           SELECT oid FROM pg_roles WHERE rolname IN ('botctl_control', 'botctl_owner')))
-          AND (p.polroles <@ ARRAY['bots'::regrole::oid, 'bots_ro'::regrole::oid]
-               AND coalesce(pg_get_expr(p.polqual, p.polrelid), '(bot_id = botctl_bot_id())')
+          AND (coalesce(pg_get_expr(p.polqual, p.polrelid), '(bot_id = botctl_bot_id())')
                    = '(bot_id = botctl_bot_id())'
                AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '(bot_id = botctl_bot_id())')
                    = '(bot_id = botctl_bot_id())'
                AND (p.polqual IS NOT NULL OR p.polwithcheck IS NOT NULL)) IS NOT TRUE
         UNION ALL
-        SELECT c.oid::regclass::text, 'no policy for ' || role.rolname
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, pg_roles role
+        SELECT p.polrelid::regclass || ', policy ' || p.polname, 'names a role of bots, who can DROP OWNED BY it'
+        FROM pg_policy p JOIN pg_roles role ON role.oid = ANY (p.polroles)
+        WHERE role.rolname NOT IN ('botctl_control', 'botctl_owner')
+        UNION ALL
+        SELECT c.oid::regclass::text, 'no policy for ' || coalesce(role.rolname, 'PUBLIC')
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(ARRAY[0, 'botctl_owner'::regrole]) wanted
+        LEFT JOIN pg_roles role ON role.oid = wanted
         WHERE n.nspname IN ('public', 'botctl_internal') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-          AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version')
-          AND (role.rolname = 'botctl_owner' OR role.rolname IN ('bots', 'bots_ro') AND c.relname = ANY ($1))
+          AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version') AND (wanted <> 0 OR c.relname = ANY ($1))
           AND NOT EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid AND p.polpermissive
-                          AND p.polcmd = '*' AND role.oid = ANY (p.polroles))
+                          AND p.polcmd = '*' AND wanted = ANY (p.polroles))
         UNION ALL
         SELECT 'botctl_bot_id()', 'does not tell the bot by session_user alone'
         FROM (SELECT to_regprocedure('public.botctl_bot_id()') AS oid) f
@@ -120,5 +123,14 @@ TABLE_RULES = {
           AND (c.relkind IN ('m', 'f') OR c.relkind = 'v' AND NOT EXISTS (
               SELECT FROM pg_options_to_table(c.reloptions)
               WHERE option_name = 'security_invoker' AND option_value::boolean))
+    """,
+    "statistics": """
+        SELECT c.oid::regclass || '.' || a.attname, 'has statistics: EXPLAIN tells bots of rows of others'
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid
+        LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+        WHERE n.nspname IN ('public', 'botctl_internal') AND c.relkind IN ('r', 'p') AND a.attnum > 0
+          AND NOT a.attisdropped AND coalesce(a.attstattarget, -1) <> 0
+          AND coalesce(i.inhparent, c.oid) <> ALL (ARRAY[to_regclass('public.alembic_version')::oid,
+                                                         to_regclass('public.audit_log')::oid])
     """,
 }

@@ -18,7 +18,6 @@ TABLE = (
 )
 CLOSED = f"{TABLE}; ALTER TABLE notes ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
 FUNCTION = "CREATE FUNCTION public.helps() RETURNS int LANGUAGE sql SECURITY DEFINER"
-AS_OWNER = "SET LOCAL ROLE botctl_owner"
 
 BREACHES = [
     ("row security", TABLE),
@@ -31,7 +30,7 @@ BREACHES = [
     ("policies", "DROP POLICY owner ON messages"),
     ("policies", "CREATE POLICY more ON messages FOR SELECT TO bots USING (true)"),
     ("policies", "CREATE POLICY more ON messages FOR INSERT TO bots WITH CHECK (bot_id > 0)"),
-    ("policies", "CREATE POLICY more ON messages USING (bot_id = botctl_bot_id())"),
+    ("policies", "CREATE POLICY more ON messages USING (bot_id > 0)"),
     ("policies", "ALTER POLICY tenant ON messages USING (bot_id = current_setting('app.bot_id')::bigint)"),
     ("policies", "ALTER POLICY tenant ON messages WITH CHECK (true)"),
     ("policies", "ALTER POLICY control ON messages TO botctl_control, bots"),
@@ -45,6 +44,10 @@ BREACHES = [
         "CREATE OR REPLACE FUNCTION botctl_bot_id() RETURNS bigint LANGUAGE sql STABLE"
         " RETURN split_part(current_user::text, '_', 2)::bigint",
     ),
+    ("policies", "ALTER POLICY tenant ON messages TO bots, bots_ro"),
+    ("statistics", CLOSED),
+    ("statistics", "ALTER TABLE messages ALTER COLUMN chat_id SET STATISTICS 100"),
+    ("statistics", "ALTER TABLE botctl_internal.users_07 ALTER COLUMN user_id SET STATISTICS -1"),
     ("keys", f"{CLOSED}; ALTER TABLE notes ADD PRIMARY KEY (note, bot_id)"),
     ("keys", f"{CLOSED}; CREATE UNIQUE INDEX ON notes (note)"),
     ("keys", f"{CLOSED}; CREATE UNIQUE INDEX ON notes ((bot_id % 2), note)"),
@@ -92,6 +95,7 @@ BREACHES = [
     ("functions", "CREATE FUNCTION public.helps() RETURNS float LANGUAGE internal AS 'drandom'"),
     ("functions", "ALTER FUNCTION botctl_bot_id LEAKPROOF"),
     ("functions of the server", "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO bots"),
+    ("functions of the server", "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(bool, text, text, bool) TO PUBLIC"),
     ("functions of the server", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC"),
     ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO bots"),
     ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO botctl_control"),
