@@ -137,8 +137,8 @@ RULES: tuple[Rule, ...] = (
     _rule(login_mended, "`mend_bots`", "Password or settings of its own login were changed.", weight=10, cap=20),
     _rule(secret_in_message, "the bot's counter", "A message with a token or key was held back.", weight=4, cap=8),
     _rule(bad_events, "router", "Events that are malformed, oversize, or not a bot's to publish.", weight=1, cap=8),
-    _rule(message_rate, "the bot's counter", "Many more messages than usual at this hour.", weight=1, cap=6),
-    _rule(spend_rate, "the bot's counter", "Many more completions than usual at this hour.", weight=1, cap=6),
+    _rule(message_rate, "the bot's counter", "Many more messages than usual at this hour.", weight=1, cap=4.5),
+    _rule(spend_rate, "the bot's counter", "Many more completions than usual at this hour.", weight=1, cap=4.5),
 )
 
 

@@ -1,0 +1,75 @@
+"""Ordinary traffic of a fleet, minute by minute, for measuring false positives. The same seed gives the same days.
+
+What is in it, for 20 bots from 0.2 to 60 messages a minute at their mean:
+
+- a day: traffic follows a cosine with its peak at 19:00 UTC and a fifth of it at night; at weekends 1.4 times as much;
+- chance: counts of a minute are Poisson, times a gamma-distributed mood of the quarter of an hour (shape 4), because
+  people come in company;
+- half of a bot's messages are completions;
+- each bot has, once in a week, a campaign: five times the traffic within ten minutes of rise, for half an hour;
+- each bot has, once a day, an hour in which the completion API is flaky: a third of its calls are made again;
+- each bot's developer errs once a day: three events outside the catalogue within five minutes;
+- each bot holds back one message a week because a user has sent it something that looks like a token.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+
+from botctl.security.threat.observations import BadEvents, Flow, Observation, SecretsHeldBack, Volume
+
+BOTS = 20
+MINUTES_A_DAY = 1440
+START = 1_800_057_600.0
+"""Midnight UTC, a Saturday."""
+
+
+def traffic(days: int, seed: int) -> Iterator[tuple[float, list[Observation]]]:
+    """Each minute's end and what is seen in it."""
+    dice = random.Random(seed)
+    means = {bot: 0.2 * 300 ** (n / (BOTS - 1)) for n, bot in enumerate(range(1, BOTS + 1))}
+    week = 7 * MINUTES_A_DAY
+    campaign = {bot: dice.randrange(week) for bot in means}
+    leak = {bot: dice.randrange(week) for bot in means}
+    flaky = {bot: dice.randrange(MINUTES_A_DAY) for bot in means}
+    mistake = {bot: dice.randrange(MINUTES_A_DAY) for bot in means}
+    mood = dict.fromkeys(means, 1.0)
+    for minute in range(days * MINUTES_A_DAY):
+        at = START + 60 * (minute + 1)
+        seen: list[Observation] = []
+        for bot, mean in means.items():
+            if minute % 15 == 0:
+                mood[bot] = dice.gammavariate(4, 0.25)
+            expected = mean * _of_day(minute) * mood[bot] * _of_campaign((minute - campaign[bot]) % week)
+            messages = _poisson(dice, expected)
+            completions = _poisson(dice, expected / 2)
+            if (minute - flaky[bot]) % MINUTES_A_DAY < 60:
+                completions += _poisson(dice, expected / 6)
+            seen.append(Volume(at=at, bot_id=bot, flow=Flow.MESSAGES, count=messages, span=60))
+            seen.append(Volume(at=at, bot_id=bot, flow=Flow.SPEND, count=completions, span=60))
+            if (minute - mistake[bot]) % MINUTES_A_DAY in (0, 2, 4):
+                seen.append(BadEvents(at=at, bot_id=bot, count=1, reason="data is not as in the catalogue"))
+            if minute % week == leak[bot]:
+                seen.append(SecretsHeldBack(at=at, bot_id=bot, count=1))
+        yield at, seen
+
+
+def _of_day(minute: int) -> float:
+    weekend = 1.4 if (minute // MINUTES_A_DAY) % 7 in (0, 1) else 1.0
+    return weekend * (0.6 + 0.4 * math.cos((minute / 60 - 19) / 24 * 2 * math.pi))
+
+
+def _of_campaign(since: int) -> float:
+    return 1 + 4 * min(since / 10, 1.0) if since < 40 else 1.0
+
+
+def _poisson(dice: random.Random, mean: float) -> int:
+    if mean > 30:
+        return max(0, round(dice.gauss(mean, math.sqrt(mean))))
+    limit, product, count = math.exp(-mean), dice.random(), 0
+    while product > limit:
+        product *= dice.random()
+        count += 1
+    return count
