@@ -175,7 +175,10 @@ def _print(entry: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(entry, ensure_ascii=False), flush=True)
         return
-    at = datetime.fromtimestamp(entry["at"], UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    try:
+        at = datetime.fromtimestamp(entry["at"], UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        at = str(entry["at"])  # whoever forges an entry may date it as he likes
     bot = entry.get("bot") or ("fleet" if entry["bot_id"] == 0 else str(entry["bot_id"]))
     changes = " ".join(_changes(entry.get("before"), entry.get("after")))
     # Names and texts are others' words: no control characters of theirs reach the terminal.

@@ -6,6 +6,7 @@ A command never waits for its entry: while the database is away, entries wait he
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -176,7 +177,7 @@ def report_body(report: Report) -> AuditReportBody:
 def _view(entry: AuditEntry, names: Mapping[int, str]) -> AuditEntryView:
     return AuditEntryView(
         id=entry.audit_id,
-        at=entry.at,
+        at=entry.at if math.isfinite(entry.at) else 0.0,  # only a forged one has no time
         bot_id=entry.bot_id,
         bot=names.get(entry.bot_id),
         actor=entry.actor,

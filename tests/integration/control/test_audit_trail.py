@@ -347,6 +347,10 @@ def test_verify_says_intact_and_names_what_is_not(
     told = json.loads(served.cli("audit", "verify", "--json", "--head", str(copy)).stdout)
     assert told["findings"][-1]["fault"] == "truncated"
     assert served.cli("audit", "verify", "--head", str(served.data / "none")).exit_code == 1
+    for at in ("infinity", "-infinity", "200000-01-01"):
+        asyncio.run(tamper(f"INSERT INTO audit_log (bot_id, at, action, entity) VALUES (1, '{at}', 'forged', 'x')"))
+    assert served.cli("audit", "tail").stdout.count("forged x") == 3
+    assert served.cli("audit", "verify").exit_code == 1
 
 
 def test_a_head_file_that_is_gone_is_no_intact_log(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
