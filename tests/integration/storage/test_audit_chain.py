@@ -186,9 +186,10 @@ async def test_a_log_that_is_cut_off_with_its_seals_shows_by_the_head(superuser:
         (("DELETE FROM audit_seals WHERE seal = 1",), {Fault.TRUNCATED, Fault.INSERTED}),
         (("UPDATE audit_seals SET previous = digest WHERE seal = 2",), {Fault.CHAIN}),
         (("UPDATE audit_seals SET digests = digests || digests WHERE seal = 2",), {Fault.CHAIN}),
+        (("UPDATE audit_seals SET sealed_at = sealed_at + interval '1 s' WHERE seal = 2",), {Fault.CHAIN}),
         (("UPDATE audit_seals SET to_tx = to_tx + 1, from_tx = from_tx + 1 WHERE seal = 2",), {Fault.CHAIN}),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 async def test_whole_tables_and_seals(
     superuser: AsyncEngine, log: Head, statements: tuple[str, ...], faults: set[Fault]
@@ -206,19 +207,48 @@ async def test_a_partition_that_is_dropped_shows(superuser: AsyncEngine, log: He
     assert {one.fault for one in report.findings} == {Fault.REMOVED}
 
 
+MADE_ANEW = """
+    DO $$
+    DECLARE
+        one audit_seals;
+        before bytea;
+    BEGIN
+        FOR one IN SELECT * FROM audit_seals ORDER BY seal LOOP
+            SELECT string_agg(digest, ''), sha256(string_agg(botctl_internal.audit_fields(
+                       audit_id::text, botctl_internal.audit_epoch(at), encode(digest, 'hex')), ''))
+            INTO one.digests, one.root
+            FROM (SELECT l.*, botctl_internal.audit_entry_digest(l) AS digest FROM audit_log l
+                  WHERE tx >= one.from_tx AND tx < one.to_tx ORDER BY audit_id) entries;
+            one.previous := coalesce(before, one.previous);
+            one.digest := botctl_internal.audit_seal_digest(one);
+            UPDATE audit_seals SET digests = one.digests, root = one.root, previous = one.previous, digest = one.digest
+            WHERE seal = one.seal;
+            before := one.digest;
+        END LOOP;
+    END $$
+"""
+
+
 async def test_a_chain_that_is_made_anew_shows_by_the_head(superuser: AsyncEngine, log: Head) -> None:
     """All that a superuser can do: change an entry and compute every digest again."""
+    forge = "UPDATE audit_log SET actor = 'operator:mallory' WHERE audit_id = {id}"
+    async with tampered(superuser, forge, MADE_ANEW.replace("{", "{{").replace("}", "}}")) as (connection, _):
+        assert (await check(connection)).intact, "by itself it is a chain that fits"
+        report = await check(connection, log)
+    numbers = [line.seal for line in log.lines]
+    assert [(one.fault, one.seal) for one in report.findings] == [(Fault.HEAD, numbers[-2]), (Fault.HEAD, numbers[-1])]
+
+
+async def test_a_seal_that_follows_from_another_one_shows(superuser: AsyncEngine, log: Head) -> None:
     forge = (
-        "UPDATE audit_log SET actor = 'operator:mallory' WHERE audit_id = {id}",
-        "TRUNCATE audit_seals",
-        "SELECT botctl_internal.seal_audit()",
+        "UPDATE audit_seals SET previous = sha256('another') WHERE seal = (SELECT max(seal) FROM audit_seals)",
+        "UPDATE audit_seals s SET digest = botctl_internal.audit_seal_digest(s)"
+        " WHERE seal = (SELECT max(seal) FROM audit_seals)",
     )
     async with tampered(superuser, *forge) as (connection, _):
-        assert Fault.CHANGED not in {one.fault for one in (await check(connection)).findings}
-        report = await check(connection, log)
-    assert Fault.HEAD in {one.fault for one in report.findings} or Fault.TRUNCATED in {
-        one.fault for one in report.findings
-    }
+        report = await check(connection)
+    assert [(one.fault, one.seal) for one in report.findings] == [(Fault.CHAIN, log.lines[-1].seal)]
+    assert "does not follow" in report.findings[0].text
 
 
 async def test_writers_at_once_and_late_commits_are_each_sealed_once(engine: AsyncEngine, database: Any) -> None:
