@@ -29,6 +29,8 @@ class Case:
     must: str
     area: str
     instead: Mapping[Level, str] = field(default_factory=dict)
+    managed: str = ""
+    """What happens instead where the database's administrator is no superuser."""
 
     def at(self, level: Level) -> str:
         """What has to happen at this level."""
@@ -47,13 +49,15 @@ def attack(
     uid: str | None = None,
     landlock: str | None = None,
     none: str | None = None,
+    managed: str = "",
 ) -> Callable[[F], F]:
     """Declare a case; the function is the attack. A level that is given ends as it says, not as it must."""
     told = {Level.UID: uid, Level.LANDLOCK: landlock, Level.NONE: none}
 
     def declare(function: F) -> F:
         room = area or function.__module__.rpartition(".")[0].rpartition(".")[2]
-        case = Case(name, must, room, {level: words for level, words in told.items() if words is not None})
+        instead = {level: words for level, words in told.items() if words is not None}
+        case = Case(name, must, room, instead, managed)
         # A file of tests may be imported under two names.
         assert CASES.setdefault(name, case) == case, f"{name!r} is declared twice"
         ATTACKS[name] = function

@@ -115,20 +115,32 @@ def statement(name: str, sql: str, must: str = REFUSED, *, weak: str | tuple[str
     several(name, [sql], must, weak=weak)
 
 
-def several(name: str, statements: list[str], must: str = REFUSED, *, weak: str | tuple[str, ...] = ()) -> None:
+def several(
+    name: str,
+    statements: list[str],
+    must: str = REFUSED,
+    *,
+    weak: str | tuple[str, ...] = (),
+    managed: str = "",
+) -> None:
     """Declare an attack of several statements that all have to end alike."""
 
     async def function(ground: Ground) -> str:
         return await ground.each(statements)
 
-    declare(name, must, weak=weak)(function)
+    declare(name, must, weak=weak, managed=managed)(function)
 
 
-def declare(name: str, must: str = REFUSED, *, weak: str | tuple[str, ...] = ()) -> Callable[[Attack], Attack]:
-    """Declare an attack that is a function; `weak` weakens the database so that it ends otherwise."""
+def declare(
+    name: str, must: str = REFUSED, *, weak: str | tuple[str, ...] = (), managed: str = ""
+) -> Callable[[Attack], Attack]:
+    """Declare an attack that is a function; `weak` weakens the database so that it ends otherwise.
+
+    `managed` is how it ends where the administrator is no superuser.
+    """
 
     def wrap(function: Attack) -> Attack:
-        attack(name, must, area=AREA)(function)
+        attack(name, must, area=AREA, managed=managed)(function)
         if weak:
             WEAKENED[name] = (weak,) if isinstance(weak, str) else weak
         return function

@@ -26,7 +26,7 @@ several(
     weak="GRANT SELECT ON bot_keys TO bots",
 )
 several(
-    "read B's rows in XML, in a full text statistic, by COPY, in a cursor WITH HOLD",
+    "read B's rows in XML, in a full text statistic, through a subquery, by MERGE",
     [
         f"SELECT x FROM query_to_xml('SELECT * FROM messages WHERE text = ''{MARK}''', false, true, '') x"
         " WHERE x::text LIKE '%victim%'",
@@ -233,4 +233,23 @@ several(
         )
     ],
     weak="GRANT SELECT ON pg_authid TO bots",
+)
+
+
+@declare("read B's rows by COPY", NO_ROW, weak=OPEN_WIDE.format("messages"))
+async def copy(ground: Ground) -> str:
+    copied: list[bytes] = []
+
+    async def keep(data: bytes) -> None:
+        copied.append(data)
+
+    await ground.me.copy_from_query(f"SELECT * FROM messages WHERE bot_id <> {ground.a}", output=keep)
+    await ground.me.copy_from_query("TABLE messages", output=keep)
+    return "words of B" if MARK.encode() in b"".join(copied) else NO_ROW
+
+
+several(
+    "write B's rows by COPY",
+    ["COPY users FROM STDIN", "COPY outbox (bot_id, event_id, type) FROM STDIN"],
+    "refused (0A000)",
 )
