@@ -414,6 +414,13 @@ async def test_seals_of_forgotten_entries_go_and_their_last_digest_stays(
         assert report.first_seal == head.lines[-1].seal
         assert {one.fault for one in report.findings} <= {Fault.INSERTED}  # the young entry whose time was forged here
         assert await audit.seal_digest(connection, head.lines[-2].seal) == head.lines[-2].digest
+        savepoint = await connection.begin_nested()
+        await connection.exec_driver_sql(f"DELETE FROM audit_seals WHERE seal = {report.first_seal}")
+        found = [one for one in (await check(connection)).findings if one.fault is Fault.TRUNCATED]
+        assert [one.text for one in found] == [
+            f"seals before {report.first_seal + 1} are gone, and no retention says so"
+        ], "the retention has forgotten one less"
+        await savepoint.rollback()
         await connection.exec_driver_sql("DELETE FROM audit_seals WHERE kind = 'retention'")
         assert Fault.TRUNCATED in {one.fault for one in (await check(connection)).findings}
         await connection.rollback()
