@@ -33,6 +33,7 @@ FORMS = {
     "with zero-width marks": lambda s: "\u200b".join(s),
     "over several lines": lambda s: "\n".join(s[i : i + 5] for i in range(0, len(s), 5)),
     "in full-width letters": lambda s: "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in s),
+    "with pictures between": lambda s: "🙂".join(s),
     "in bold pieces": lambda s: "".join(f"**{c}**" for c in s),
 }
 
