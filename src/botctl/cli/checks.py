@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from botctl import __version__
+from botctl.cli.database_checks import isolation_of
 from botctl.cli.findings import Finding, Verdict
 from botctl.cli.isolation_checks import isolation
 from botctl.cli.key_checks import master_key
@@ -190,6 +191,7 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
         superuser = bool(await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = current_user"))
         shut = CLUSTERS_OWN.split(",") if embedded else []
         open_to_bots: str | None = await connection.fetchval(_OPEN_TO_BOTS, shut)
+        isolation = [found async for found in isolation_of(connection)]
     finally:
         await connection.close()
     needed = _CONNECTIONS_OF_OURS + _CONNECTIONS_A_BOT * bots
@@ -208,9 +210,11 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
             Finding(
                 Verdict.WARN,
                 "administrator",
-                f"{login.user} is no superuser: advisory locks and large objects can't be taken from bots",
+                f"{login.user} is no superuser: advisory locks, large objects and messages to the write-ahead log can't"
+                " be taken from bots, and a password that a bot gives itself stays for up to 5 minutes",
             )
         )
+    findings += isolation
     if open_to_bots:
         findings.append(
             Finding(

@@ -8,6 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
+from botctl.cli.database_checks import isolation_of
+from botctl.cli.findings import Verdict
 from botctl.storage.engine import connect
 from botctl.storage.guard import RULES, inspect
 
@@ -157,3 +159,18 @@ async def test_a_broken_rule_is_seen(admin: Connection[Any], rule: str, statemen
 
 def test_every_rule_has_been_seen_broken() -> None:
     assert {rule for rule, _ in BREACHES} == set(RULES)
+
+
+async def test_doctor_tells_what_breaks_a_rule(admin: Connection[Any]) -> None:
+    found = [one async for one in isolation_of(admin)]
+    assert [(one.verdict, one.subject) for one in found] == [(Verdict.OK, "row security")]
+    transaction = admin.transaction()
+    await transaction.start()
+    await admin.execute("ALTER TABLE messages DISABLE ROW LEVEL SECURITY; SET LOCAL temp_file_limit = -1")
+    found = [one async for one in isolation_of(admin)]
+    await transaction.rollback()
+    assert [(one.verdict, one.subject) for one in found] == [
+        (Verdict.WARN, "row security"),
+        (Verdict.WARN, "temp_file_limit"),
+    ]
+    assert "messages: row level security is not enabled" in found[0].text

@@ -1,0 +1,45 @@
+"""What `doctor` finds of a database's isolation: rules that are broken, and limits that the server doesn't set."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from botctl.cli.findings import Finding, Verdict
+
+if TYPE_CHECKING:
+    import asyncpg
+
+_SHOWN = 3
+
+
+async def isolation_of(connection: asyncpg.Connection[Any]) -> AsyncIterator[Finding]:
+    """Of the connection's database; nothing of its rules when it has not been set up yet."""
+    from botctl.storage.guard import SUPERUSER_ONLY, inspect
+
+    if await connection.fetchval("SELECT to_regnamespace('botctl_admin') IS NOT NULL"):
+        broken = [breach for breach in await inspect(connection) if breach.rule not in SUPERUSER_ONLY]
+        if broken:
+            more = f"; and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+            yield Finding(
+                Verdict.WARN,
+                "row security",
+                "; ".join(map(str, broken[:_SHOWN])) + more,
+                "`botctl db migrate` brings an older database up to date; what is left, somebody else has changed.",
+            )
+        else:
+            yield Finding(Verdict.OK, "row security", "every table, key, right and function keeps the rules")
+    if await connection.fetchval("SELECT current_setting('temp_file_limit') = '-1'"):
+        yield Finding(
+            Verdict.WARN,
+            "temp_file_limit",
+            "none: a bot's query can fill the server's disk",
+            "Set it in the server's configuration, for example to 1GB.",
+        )
+    if await connection.fetchval("SELECT current_setting('max_prepared_transactions')::int > 0"):
+        yield Finding(
+            Verdict.WARN,
+            "max_prepared_transactions",
+            "more than 0: a bot can leave transactions behind that no watchdog ends",
+            "Set it to 0 unless somebody else needs it.",
+        )
