@@ -109,9 +109,9 @@ def attempt(function):
         return f"{type(error).__name__}: {error}"
 
 
-def answering(what):
+def answering(what, longest=1000):
     async def answer(update, context):
-        results = {name: attempt(function) for name, function in what.items()}
+        results = {name: attempt(function)[:longest] for name, function in what.items()}
         await update.message.reply_text(json.dumps({**results, "uid": os.getuid()})[:4000])
 
     return answer
@@ -119,4 +119,4 @@ def answering(what):
 
 def register(app, bot):
     app.add_handler(CommandHandler("work", answering(WORK)))
-    app.add_handler(CommandHandler("attack", answering(ATTACKS)))
+    app.add_handler(CommandHandler("attack", answering(ATTACKS, 20)))  # a secret would be held back
