@@ -35,6 +35,8 @@ def make_home(wish: Isolation) -> None:
 
 def own_uid(wish: Isolation) -> int:
     """The uid of this bot: that of its folder, if it is of the range, or a new one. Raises OSError."""
+    if wish.uid_count < 1:
+        raise OSError(0, "no range of uids is given")
     home = Path(wish.home)
     owner = home.stat().st_uid
     if _in_range(owner, wish):
