@@ -41,7 +41,7 @@ OBJECT_RULES = {
         SELECT f.oid::regprocedure::text, 'may be executed by ' || role.rolname
         FROM pg_proc f, pg_roles role
         WHERE f.pronamespace = 'pg_catalog'::regnamespace AND role.rolname IN ('bots', 'bots_ro', 'botctl_control')
-          AND (f.proname ~ '^pg_(read|ls)_.*(file|dir)|^pg_stat_file$' OR f.proname IN (
+          AND (f.proname ~ '^pg_(read|ls)_.*(file|dir)[a-z]*$|^pg_stat_file$' OR f.proname IN (
               'pg_reload_conf', 'pg_switch_wal', 'pg_create_restore_point', 'pg_promote', 'pg_rotate_logfile',
               'pg_stat_reset', 'pg_backup_start', 'lo_import', 'lo_export', 'pg_log_backend_memory_contexts'))
           AND has_function_privilege(role.oid, f.oid, 'EXECUTE')

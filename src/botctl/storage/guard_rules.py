@@ -130,6 +130,7 @@ TABLE_RULES = {
         LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
         WHERE n.nspname IN ('public', 'botctl_internal') AND c.relkind IN ('r', 'p') AND a.attnum > 0
           AND NOT a.attisdropped AND coalesce(a.attstattarget, -1) <> 0
+          AND a.attname NOT IN ('bot_id', 'conversation_id', 'message_id', 'inbox_id', 'seq', 'run_id', 'state')
           AND coalesce(i.inhparent, c.oid) <> ALL (ARRAY[to_regclass('public.alembic_version')::oid,
                                                          to_regclass('public.audit_log')::oid])
     """,

@@ -217,7 +217,7 @@ several(
             "EVENT TRIGGER x ON ddl_command_end EXECUTE FUNCTION pg_event_trigger_ddl_commands()",
             "PUBLICATION x FOR ALL TABLES",
             "SUBSCRIPTION x CONNECTION 'host=/tmp' PUBLICATION y",
-            "STATISTICS ON user_id, username FROM users",
+            "STATISTICS public.x ON user_id, username FROM users",
             "INDEX ON messages (text)",
             "CAST (int AS text) WITH INOUT",
             "RULE x AS ON INSERT TO messages DO NOTHING",

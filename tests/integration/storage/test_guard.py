@@ -97,7 +97,11 @@ BREACHES = [
     ("functions", "CREATE FUNCTION public.helps() RETURNS float LANGUAGE internal AS 'drandom'"),
     ("functions", "ALTER FUNCTION botctl_bot_id LEAKPROOF"),
     ("functions of the server", "GRANT EXECUTE ON FUNCTION pg_advisory_lock(bigint) TO bots"),
-    ("functions of the server", "GRANT EXECUTE ON FUNCTION pg_logical_emit_message(bool, text, text, bool) TO PUBLIC"),
+    (
+        "functions of the server",
+        "DO $$ BEGIN EXECUTE (SELECT string_agg('GRANT EXECUTE ON FUNCTION ' || oid::regprocedure || ' TO bots', ';')"
+        " FROM pg_proc WHERE proname = 'pg_logical_emit_message'); END $$",
+    ),
     ("functions of the server", "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC"),
     ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_read_file(text) TO bots"),
     ("functions that read or write files", "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO botctl_control"),
