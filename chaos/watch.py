@@ -53,6 +53,7 @@ class Watch:
         self._heard_at = time.monotonic()
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(stack.data / "run" / "api.sock")),
+            headers={"Authorization": f"Bearer {(stack.data / 'api.token').read_text()}"},
             timeout=aiohttp.ClientTimeout(total=10.0),
         )
 
