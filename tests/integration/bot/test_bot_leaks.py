@@ -6,7 +6,6 @@ import base64
 from typing import Any
 
 import pytest
-
 from bot_waiting import completion_of, until
 
 SOMEBODYS = "5555555555:AAHabcdefghijklmnopqrstuvwxyz012345"
