@@ -51,9 +51,9 @@ class Watch:
         self._pausing = 0
         self._pausing_until = 0.0
         self._heard_at = time.monotonic()
+        self._data = stack.data
         self._session = aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(stack.data / "run" / "api.sock")),
-            headers={"Authorization": f"Bearer {(stack.data / 'api.token').read_text()}"},
             timeout=aiohttp.ClientTimeout(total=10.0),
         )
 
@@ -62,7 +62,7 @@ class Watch:
     async def get(self, path: str) -> Any:
         """The JSON of an answer; None while `control` gives none."""
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError):
-            async with self._session.get(f"http://botctl{path}") as answer:
+            async with self._session.get(f"http://botctl{path}", headers=self._shown()) as answer:
                 if answer.status == 200:
                     return await answer.json()
         return None
@@ -70,9 +70,13 @@ class Watch:
     async def post(self, path: str) -> bool:
         """Whether a command was accepted."""
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-            async with self._session.post(f"http://botctl{path}") as answer:
+            async with self._session.post(f"http://botctl{path}", headers=self._shown()) as answer:
                 return answer.status < 300
         return False
+
+    def _shown(self) -> dict[str, str]:
+        """The daemon's token, which is a new one at each of its starts."""
+        return {"Authorization": f"Bearer {(self._data / 'api.token').read_text()}"}
 
     async def close(self) -> None:
         """Close the connections."""
