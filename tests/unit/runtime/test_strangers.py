@@ -39,11 +39,12 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
                 resource.setrlimit(which, (limit, limit))
 
         environment = {"PATH": os.environ["PATH"]} | ({strangers.INCARNATION: mark} if mark else {})
-        # Not before `nice` has become `sleep` is it what it is to be.
+        # Not before `nice` has become `sleep` is it what it is to be: first in name, a moment later in its environment.
         command = ["nice", "-n", str(niceness), "sleep", "600"]
         made.append(subprocess.Popen(command, env=environment, preexec_fn=before))
         deadline = time.monotonic() + 10
-        while "sleep" not in Path(f"/proc/{made[-1].pid}/comm").read_text():
+        place = Path(f"/proc/{made[-1].pid}")
+        while "sleep" not in (place / "comm").read_text() or b"PATH=" not in (place / "environ").read_bytes():
             assert time.monotonic() < deadline
         return made[-1]
 
