@@ -22,7 +22,7 @@ EVERY_CELL = 1000
 def main() -> int:
     """Exit code 0 when nothing is broken."""
     parser = argparse.ArgumentParser(prog="scripts/simulate", description=__doc__)
-    parser.add_argument("--schedules", type=int, help="how many (default 10000; of each mutant 2000)")
+    parser.add_argument("--schedules", type=int, help="how many (default 10000; of each mutant 3000)")
     parser.add_argument("--seed", type=int, default=1, help="of the first schedule; the next has the next number")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
     parser.add_argument("--replay", type=int, metavar="SEED", help="print the whole history of one schedule")
@@ -33,7 +33,7 @@ def main() -> int:
     if given.replay is not None:
         return replay(given.replay)
     if given.mutants:
-        return hunt(given.seed, given.schedules or 2000, given.jobs, given.only)
+        return hunt(given.seed, given.schedules or 3000, given.jobs, given.only)
     return play(given.seed, given.schedules or 10_000, given.jobs, given.report)
 
 
