@@ -84,7 +84,9 @@ class FailingFleet:
         """Wait until a bot is so."""
 
         def reached() -> dict[str, Any] | None:
-            bot = self.bot(name)
+            bot = self.bots().get(name)
+            if bot is None:
+                return None  # commands are served a moment before the fleet is taken over
             return bot if bot["state"] == state and restarts in (None, bot["restarts"]) else None
 
         found: dict[str, Any] = await eventually(reached, f"{name} is {state}, restarts: {restarts}", 30)
