@@ -63,8 +63,8 @@ def be_expendable(niceness: int, oom_score: int) -> None:
 def set_limit(pid: int, which: int, value: int) -> bool:
     """Give a running child a new limit, soft and hard (`resource.RLIMIT_…`; 0 for none); False when refused.
 
-    Lowering is allowed for a process of our own uid and gid, dumpable or not. Raising the hard limit, and any change for
-    a process of another uid, takes CAP_SYS_RESOURCE, which root in a container may lack.
+    Lowering is allowed for a process of our own uid and gid, dumpable or not. Raising the hard limit, and any change
+    for a process of another uid, takes CAP_SYS_RESOURCE, which root in a container may lack.
     """
     limit = value or resource.RLIM_INFINITY
     try:
