@@ -35,6 +35,7 @@ class JournaledBot(ExtBot[None]):
             get_updates_request=request,
         )
         self._journal = journal
+        self._guard = guard
 
     async def perform(self, endpoint: str, data: dict[str, Any], **options: Any) -> Any:
         """Make a call, past the journal."""
@@ -48,7 +49,7 @@ class JournaledBot(ExtBot[None]):
             parameters = RequestData(
                 [RequestParameter.from_input(key, value) for key, value in data.items()]
             ).parameters
-            return await self._journal.call(endpoint, parameters, perform)
+            return await self._journal.call(endpoint, self._guard.without_secrets(parameters), perform)
         try:
             return await self._journal.unnumbered(endpoint, chat_of(data), perform)
         except BadRequest as error:

@@ -14,6 +14,7 @@ import structlog
 from telegram.error import Forbidden
 
 from botctl.bot.health import Health
+from botctl.observability.redaction import MASK
 from botctl.security.threat.leaks import LeakFinder
 
 _log = structlog.get_logger("botctl.bot.leaks")
@@ -37,6 +38,12 @@ class LeakGuard:
         self._health.count("sends_held_back")
         _log.error("a call was held back: it carries a secret", method=method, secret=found)
         raise Forbidden(f"held back by botctl, and not sent: it carries {found}")
+
+    def without_secrets(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """These parameters as they may be recorded: of a call that will be held back, without the text that is why."""
+        return {
+            key: MASK if self._finder.find(_texts({key: value}, None)) else value for key, value in parameters.items()
+        }
 
 
 def _texts(parameters: Mapping[str, Any], files: Mapping[str, Any] | None) -> Iterable[str]:

@@ -25,7 +25,7 @@ from botctl.cli.boot import BootPayload, decode
 from botctl.cli.unkept import HINT, unkept, wishes_in
 from botctl.errors import BotctlError, ExitCode
 from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
-from botctl.observability.redaction import Redactor
+from botctl.observability.redactors import Redactors
 from botctl.runtime import linux, messages
 from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import Child, Kind
@@ -59,11 +59,11 @@ class Daemon:
         self._payload = payload
         self._folder = folder
         self._notifier = notifier
-        self._redactor = Redactor()
+        self._redactors = Redactors()
         for secret in (payload.openai_api_key, *payload.fleet_env.values()):
             if len(secret) >= 8:
-                self._redactor.add(secret)
-        self._logs = LogKeeper(folder.path / "logs", redact=self._redact)
+                self._redactors.common.add(secret)
+        self._logs = LogKeeper(folder.path / "logs", redact=self._redactors.redact)
         self._started = time.time()
         self._socket = folder.socket_path()
         self._api_token = ""
@@ -98,7 +98,7 @@ class Daemon:
         try:
             self._write_note("starting")
             self._api_token = self._folder.new_api_token()
-            self._redactor.add(self._api_token)
+            self._redactors.common.add(self._api_token)
             self._start_servers()
         except BotctlError as error:
             self.boot_failed(_in_full(error))
@@ -191,11 +191,12 @@ class Daemon:
         except BotctlError as error:
             self.boot_failed(_in_full(error))
             return
-        self.keep_secret(masters.words())
+        self._redactors.common.add(*masters.words())
         self._control_config = ControlConfig(
             database=setup.control,
             redis_url=self._redis_url,
             own_redis=not payload.redis_url,
+            own_database=not payload.database_url,
             namespace=payload.namespace,
             data_dir=str(self._folder.path),
             socket=str(self._socket),
@@ -259,13 +260,16 @@ class Daemon:
             return given.master_keys
         if found is None:
             return given.master_keys
-        self.keep_secret(found.words())
+        self._redactors.common.add(*found.words())
         return found.text()
 
-    def keep_secret(self, secrets: list[str]) -> None:
-        """Never write these into a log."""
-        for secret in secrets:
-            self._redactor.add(secret)
+    def keep_secret(self, log_name: str, secrets: list[str]) -> None:
+        """Never write these into this log."""
+        self._redactors.keep(log_name, secrets)
+
+    def forget_secrets(self, log_names: list[str]) -> None:
+        """Bots with other logs are gone."""
+        self._redactors.forget_all_but(log_names)
 
     def serving(self) -> None:
         """`control` answers commands; of no use to anybody once the daemon is ending."""
@@ -308,7 +312,7 @@ class Daemon:
 
     def _fail(self, event: str, message: str) -> None:
         if self._failure is None:
-            self._failure = self._logs.redact(message)
+            self._failure = self._logs.redact("daemon", message)
             self.log("error", event, error=message)
         self.supervisor.shut_down()
 
@@ -327,9 +331,6 @@ class Daemon:
             self._notifier.stopping()
 
     # --- notes and words -------------------------------------------------------------------------------------------
-
-    def _redact(self, line: bytes) -> bytes:
-        return self._redactor.redact_bytes(line)
 
     def _note(self, state: str) -> None:
         try:

@@ -49,10 +49,11 @@ class Redactor:
     """Replaces secrets by `***`. Adding secrets and redacting may happen in different threads.
 
     A line costs a few microseconds; each registered secret adds about 50 ns. A process that writes the lines of many
-    bots should have one redactor for each.
+    bots should have one for each (`redactors`). Secrets of the one `beside` it count as well.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, secrets: Iterable[str] = (), *, beside: Redactor | None = None) -> None:
+        self._beside = beside
         self._secrets: frozenset[str] = frozenset()
         self._text: tuple[str, ...] = ()
         self._bytes: tuple[bytes, ...] = ()
@@ -71,9 +72,10 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """The text without secrets."""
-        for secret in self._text:
-            if secret in text:
-                text = text.replace(secret, MASK)
+        for redactor in (self, self._beside):
+            for secret in redactor._text if redactor is not None else ():
+                if secret in text:
+                    text = text.replace(secret, MASK)
         if _text_run.search(text) is None:
             lower = text.lower()
             if not any(hint in lower for hint in _text_hints):
@@ -82,9 +84,10 @@ class Redactor:
 
     def redact_bytes(self, line: bytes) -> bytes:
         """The same for bytes, in any encoding that is like ASCII."""
-        for secret in self._bytes:
-            if secret in line:
-                line = line.replace(secret, _BYTE_MASK)
+        for redactor in (self, self._beside):
+            for secret in redactor._bytes if redactor is not None else ():
+                if secret in line:
+                    line = line.replace(secret, _BYTE_MASK)
         if _byte_run.search(line) is None:
             lower = line.lower()
             if not any(hint in lower for hint in _byte_hints):

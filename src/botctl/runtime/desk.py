@@ -6,12 +6,11 @@ little: that one was to be told to reload.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from botctl.runtime import messages
 from botctl.runtime.children import Children
 from botctl.runtime.dispatcher import Dispatcher
 from botctl.runtime.generations import Generations
+from botctl.runtime.owner import Owner
 from botctl.runtime.record_keeper import RecordKeeper
 from botctl.runtime.shutdown import Shutdown
 from botctl.runtime.snapshots import Snapshots
@@ -36,7 +35,7 @@ class Desk:
         snapshots: Snapshots,
         generations: Generations,
         shutdown: Shutdown,
-        log: Callable[..., None],
+        owner: Owner,
     ) -> None:
         self.never_served = True
         self._children = children
@@ -48,7 +47,7 @@ class Desk:
         self._snapshots = snapshots
         self._generations = generations
         self._shutdown = shutdown
-        self._log = log
+        self._owner = owner
         self._reload_waits = False
 
     def handle(self, message: messages.ControlUpward) -> None:
@@ -79,7 +78,7 @@ class Desk:
                 if (child := self._children.bot(bot_id)) is not None:
                     self._dispatcher.dispatch(child, events.Hearing(deaf, reason[:500]))
             case _:
-                self._log("error", "unexpected message", type=type(message).__name__)
+                self._owner.log("error", "unexpected message", type=type(message).__name__)
 
     def control_ready(self) -> None:
         """A new `control` listens: it is told what the last one has missed."""
@@ -97,6 +96,7 @@ class Desk:
         if child is None:
             return
         child.credentials = message.credentials
+        self._owner.keep_secret(child.log_name, messages.passwords(message.credentials))
         self._wire.send(child, messages.Rotate(credentials=message.credentials))
 
     def _command(self, command: messages.Command) -> tuple[bool, str]:

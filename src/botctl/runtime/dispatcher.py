@@ -67,7 +67,7 @@ class Dispatcher:
 
     def abused(self, child: Child, how: str) -> None:
         """It broke the protocol of its pipes, or doesn't read."""
-        self.dispatch(child, events.Misbehaved(self._logs.redact(how)))
+        self.dispatch(child, events.Misbehaved(self._logs.redact(child.log_name, how)))
 
     def perform(self, changes: list[Change]) -> None:
         """Perform changes in their order; those that performing brings about come after them."""

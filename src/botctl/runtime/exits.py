@@ -80,7 +80,7 @@ class Exits:
         if ending.signal == signal.SIGKILL and child.record.escalation is not Escalation.KILL:
             ending = replace(ending, oom=self._was_oom(child))
         written = stacks.read(child.stacks) if child.stacks is not None else ""
-        self._records.ending(child, ending, self._logs.redact(written))
+        self._records.ending(child, ending, self._logs.redact(child.log_name, written))
         self._starter.release(child)
         self._dispatcher.dispatch(child, events.Exited(ending))
         self._reaper.ended(child)

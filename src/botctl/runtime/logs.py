@@ -13,6 +13,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from botctl.runtime.allowance import Allowance
@@ -41,10 +42,13 @@ IDLE_AFTER = 30.0
 
 
 class LogKeeper:
-    """Makes log pipes, one an incarnation, and keeps one file a name while there is something to write into it."""
+    """Makes log pipes, one an incarnation, and keeps one file a name while there is something to write into it.
+
+    `redact(name, lines)` takes out what must not stand in the log of that name.
+    """
 
     def __init__(
-        self, folder: Path, *, redact: Callable[[bytes], bytes], max_bytes: int = 10 * 1024**2, backups: int = 5
+        self, folder: Path, *, redact: Callable[[str, bytes], bytes], max_bytes: int = 10 * 1024**2, backups: int = 5
     ) -> None:
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o750, parents=True, exist_ok=True)
@@ -102,7 +106,7 @@ class LogKeeper:
 
     def tail(self, stream: LogStream, lines: int = 12) -> list[str]:
         """The last lines of one incarnation, with what still stands in its pipe."""
-        return stream.tail(self._redact)[-lines:]
+        return stream.tail(partial(self._redact, stream.name))[-lines:]
 
     def write(self, name: str, line: str, *, keep: bool = False) -> None:
         """A line of the daemon's own, or several; written, like everything, by the keeper's thread.
@@ -112,9 +116,9 @@ class LogKeeper:
         self._own_lines.append((name, line, keep))
         self._wake()
 
-    def redact(self, text: str) -> str:
-        """Text without secrets, for what goes elsewhere than into a log."""
-        return self._redact(text.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
+    def redact(self, name: str, text: str) -> str:
+        """What the child with the log of this name has said, without secrets, to go elsewhere than into a log."""
+        return self._redact(name, text.encode("utf-8", "backslashreplace")).decode("utf-8", "backslashreplace")
 
     def stop(self, timeout: float) -> None:
         """Write what has arrived and close."""
@@ -156,7 +160,7 @@ class LogKeeper:
     def _write_own_lines(self) -> None:
         while self._own_lines:
             name, line, keep = self._own_lines.popleft()
-            written = self._redact(line.encode("utf-8", "backslashreplace")) + b"\n"
+            written = self._redact(name, line.encode("utf-8", "backslashreplace")) + b"\n"
             if keep:
                 self._late.add(name, written)
             else:
@@ -179,7 +183,7 @@ class LogKeeper:
             self._paused.append((now + PAUSE, stream))
 
     def _write_lines(self, stream: LogStream) -> None:
-        if lines := stream.clean(self._clean):
+        if lines := stream.clean(partial(self._clean, stream.name)):
             self._file(stream.name).write(lines)
 
     def _finish(self, stream: LogStream) -> None:
@@ -200,12 +204,12 @@ class LogKeeper:
         self._used[stream.name] = time.monotonic()
         os.close(stream.descriptor)
 
-    def _clean(self, lines: bytes) -> bytes:
+    def _clean(self, name: str, lines: bytes) -> bytes:
         for _ in range(GIVE_WAY):
             if self.may_work():
                 break
             time.sleep(0.001)
-        return self._redact(lines)
+        return self._redact(name, lines)
 
     def _go_on(self) -> float | None:
         """Read again those that have waited; seconds until the next has."""

@@ -170,6 +170,14 @@ class Credentials(msgspec.Struct, frozen=True, kw_only=True):
     previous_redis: str = ""
 
 
+def passwords(credentials: Credentials | None) -> list[str]:
+    """All that are in them."""
+    if credentials is None:
+        return []
+    of = credentials
+    return [word for word in (of.database, of.redis, of.previous_database, of.previous_redis) if word]
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """A data key of one bot: the one with the highest id seals, the others open what they have sealed."""
 

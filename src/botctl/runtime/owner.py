@@ -32,8 +32,11 @@ class Owner(Protocol):
     def configure(self, child: Child) -> messages.Configure:
         """The first frame for a new incarnation."""
 
-    def keep_secret(self, secrets: list[str]) -> None:
-        """These must never stand in a log."""
+    def keep_secret(self, log_name: str, secrets: list[str]) -> None:
+        """These must never stand in this log, nor in what its child is quoted with."""
+
+    def forget_secrets(self, log_names: list[str]) -> None:
+        """There are no bots but those with these logs."""
 
     def pulse(self, states: dict[str, int]) -> None:
         """About once a second, from the loop; the number of bots by the name of their state."""

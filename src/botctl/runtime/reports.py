@@ -67,7 +67,7 @@ class Reports:
                     raise ProtocolError(f"more than {LAST_WORDS} last words")
                 if message.failure not in SAYABLE:
                     raise ProtocolError(f"{message.failure.value} is not for a child to say")
-                detail = self._redacted(message.detail)[:2000]
+                detail = self._redacted(child, message.detail)[:2000]
                 self._dispatcher.dispatch(child, events.LastWords(message.failure, detail))
             case messages.Isolated():
                 # Said before it runs code of its own; whatever follows may be made up.
@@ -103,10 +103,10 @@ class Reports:
             self._dispatcher.forget_stacks(child)
         child.heartbeat_at = time.monotonic()
         child.gauges, child.counters = message.gauges, message.counters
-        reason = self._redacted(message.reason)[:500] if message.reason else ""
+        reason = self._redacted(child, message.reason)[:500] if message.reason else ""
         memory, updates = message.gauges.get("own_mb", 0.0), message.counters.get("updates", 0.0)
         self._dispatcher.dispatch(child, events.Beat(message.health, reason, memory, updates))
 
-    def _redacted(self, words: str) -> str:
+    def _redacted(self, child: Child, words: str) -> str:
         # To be cut only afterwards: half a secret is recognized by nobody.
-        return self._logs.redact(words[:REDACTED])
+        return self._logs.redact(child.log_name, words[:REDACTED])

@@ -107,7 +107,7 @@ class ProcessSupervisor:
             snapshots=self.snapshots,
             generations=generations,
             shutdown=shutdown,
-            log=owner.log,
+            owner=owner,
         )
         self._reports = Reports(dispatcher, self.desk, logs, owner)
         self._exits = Exits(

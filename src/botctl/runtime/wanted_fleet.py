@@ -54,6 +54,7 @@ class WantedFleet:
             self._update(bot)
         wanted = {bot.bot_id: Wanted(bot.digest, bot.enabled) for bot in desired.bots}
         self._dispatcher.perform(self._machine.desire(wanted, time.monotonic()))
+        self._owner.forget_secrets([child.log_name for child in self._children.bots()])
         self._owner.desired(desired.generation)
 
     def held_credentials(self) -> dict[str, int]:
@@ -92,4 +93,4 @@ class WantedFleet:
         if child.live != bot.live:
             child.live = bot.live
             self._send(child, messages.Adjust(settings=bot.live))
-        self._owner.keep_secret(bot.secrets)
+        self._owner.keep_secret(child.log_name, [*bot.secrets, *messages.passwords(child.credentials)])

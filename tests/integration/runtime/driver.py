@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from botctl.observability.redaction import Redactor
+from botctl.observability.redactors import Redactors
 from botctl.runtime import linux, messages
 from botctl.runtime.children import Child, Kind, Limits
 from botctl.runtime.launcher import Launcher
@@ -74,10 +74,9 @@ class Outlet:
 
 class Driver:
     def __init__(self, folder: Path, fleet: dict[str, dict[str, Any]]) -> None:
-        redactor = Redactor()
         self.outlet = Outlet()
         self.failed = False
-        self.logs = LogKeeper(folder, redact=redactor.redact_bytes, max_bytes=200_000, backups=2)
+        self.logs = LogKeeper(folder, redact=Redactors().redact, max_bytes=200_000, backups=2)
         self.supervisor = Supervisor(
             self, lambda report: Launcher(MODULES, lambda: self.logs.open("forkserver")[1], report), self.logs
         )
@@ -210,8 +209,11 @@ class Driver:
     def configure(self, child: Child) -> messages.Configure:
         return messages.Configure(name=child.name, incarnation=child.record.incarnation, config=child.config)
 
-    def keep_secret(self, secrets: list[str]) -> None:
+    def keep_secret(self, log_name: str, secrets: list[str]) -> None:
         assert not secrets
+
+    def forget_secrets(self, log_names: list[str]) -> None:
+        raise AssertionError
 
     def pulse(self, states: dict[str, int]) -> None:
         self.states = states

@@ -13,7 +13,7 @@ from pathlib import Path
 from botctl.runtime.logs import LogKeeper
 
 place = Path(sys.argv[1])
-keeper = LogKeeper(place / "logs", redact=lambda lines: lines)
+keeper = LogKeeper(place / "logs", redact=lambda _, lines: lines)
 keeper.start()
 filler = (place / "filler").open("wb", buffering=0)
 try:

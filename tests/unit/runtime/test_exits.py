@@ -41,7 +41,7 @@ def test_a_control_group_is_ended_with_the_kill_and_not_when_its_bot_is_gone(
 ):
     """Whoever holds up the bot's end may be in it."""
     groups = Noting()
-    logs = LogKeeper(tmp_path, redact=lambda line: line)
+    logs = LogKeeper(tmp_path, redact=lambda _, line: line)
     supervisor = ProcessSupervisor(Owner(), Launcher, logs, groups=groups)  # type: ignore[arg-type]
     child = Child(KEY, "one", Kind.BOT, Record(KEY))
     supervisor.add(child)

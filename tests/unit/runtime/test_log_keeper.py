@@ -20,7 +20,7 @@ from botctl.supervision.model import Record
 
 @pytest.fixture
 def keeper(tmp_path: Path) -> Iterator[LogKeeper]:
-    made = LogKeeper(tmp_path, redact=lambda lines: lines)
+    made = LogKeeper(tmp_path, redact=lambda _, lines: lines)
     made.start()
     yield made
     made.stop(5)
@@ -158,7 +158,7 @@ def test_half_a_last_line_is_written_though_another_reader_met_the_end(
 
 
 def test_what_still_stands_in_pipes_is_written_at_the_end(tmp_path: Path):
-    keeper = LogKeeper(tmp_path, redact=lambda lines: lines)
+    keeper = LogKeeper(tmp_path, redact=lambda _, lines: lines)
     keeper.start()
     _, sink = keeper.open("bot")
     os.write(sink, b"half a line")
@@ -169,7 +169,7 @@ def test_what_still_stands_in_pipes_is_written_at_the_end(tmp_path: Path):
 
 
 def test_a_dead_thread_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    keeper = LogKeeper(tmp_path, redact=lambda lines: lines)
+    keeper = LogKeeper(tmp_path, redact=lambda _, lines: lines)
     assert keeper.alive
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(keeper, "_write_own_lines", lambda: 1 / 0)

@@ -50,7 +50,7 @@ class Launcher:
 
 def end_by_kill(tmp_path: Path, groups: Groups | None, cgroup: str) -> Record:
     """A running child of a supervisor that doesn't run is killed; what becomes of it."""
-    logs = LogKeeper(tmp_path, redact=lambda line: line)
+    logs = LogKeeper(tmp_path, redact=lambda _, line: line)
     supervisor = ProcessSupervisor(Owner(), Launcher, logs, groups=groups)  # type: ignore[arg-type]
     child = Child(KEY, "one", Kind.BOT, Record(KEY))
     supervisor.add(child)
