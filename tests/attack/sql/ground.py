@@ -38,6 +38,8 @@ class Ground:
     bob: DatabaseLogin
     a: ClassVar[int] = 7101
     b: ClassVar[int] = 7102
+    conversation: int = 0
+    """B's one."""
     opened: list[Connection] = field(default_factory=list)
     me: Connection = field(init=False)
 
@@ -175,6 +177,8 @@ async def furnish(ground: Ground) -> None:
                 SELECT bot_id, conversation_id, chat_id, 'in', 'user', '{words}', 'update:{bot}' FROM c;
                 """
             )
+        of_bob = f"SELECT conversation_id FROM conversations WHERE bot_id = {ground.b}"
+        ground.conversation = await admin.fetchval(of_bob)
         await admin.execute("ANALYZE")
     finally:
         await admin.close()

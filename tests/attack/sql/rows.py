@@ -163,7 +163,7 @@ async def duplicate_oracle(ground: Ground) -> str:
 )
 async def foreign_key_oracle(ground: Ground) -> str:
     ends = []
-    for number in ("(SELECT 2)", "71020003"):  # conversation 2 is B's
+    for number in (f"(SELECT {ground.conversation})", "71020003"):
         ends.append(
             await _words(
                 ground,
@@ -171,7 +171,7 @@ async def foreign_key_oracle(ground: Ground) -> str:
                 f" VALUES ({{a}}, {number}, 1, 'in', 'user', 'x{number[0]}')",
             )
         )
-    same = ends[0].replace(", 2)", ", N)") == ends[1]
+    same = ends[0].replace(f", {ground.conversation})", ", N)") == ends[1]
     return "tells nothing" if same and ends[0].startswith("23503") else str(ends)
 
 
