@@ -17,10 +17,20 @@ from attack.cases import ATTACKS, CASES, Case, Level  # noqa: E402
 
 DOCUMENT = TESTS.parent / "docs/security.md"
 MODULES = {
-    "processes": ("attack.os.intruder", "attack.os.test_intruder", "attack.os.test_full_stack"),
+    "processes": (
+        "attack.os.handlers_of_intruder",
+        "attack.os.against_processes",
+        "attack.os.against_files",
+        "attack.os.against_sockets",
+        "attack.os.against_limits",
+        "attack.os.test_intruder",
+        "attack.os.test_full_stack",
+    ),
     "database": ("attack.sql.test_sql",),
+    "secrets": ("attack.secrets.test_secrets",),
+    "vault": ("attack.vault.ciphertexts",),
 }
-"""Where the cases of an area are declared."""
+"""Where the cases of an area are declared, in the order of its table."""
 
 _BLOCK = re.compile(r"(<!-- attacks: (\w+) -->\n).*?(<!-- end of attacks -->)", re.S)
 
@@ -31,17 +41,31 @@ def table(area: str) -> str:
         importlib.import_module(name)
     if area == "database":
         return _of_database()
+    if area in ("secrets", "vault"):
+        return _at_every_level(area)
     lines = ["| attack | must be | " + " | ".join(f"`{level}`" for level in Level) + " |", "|---|---|---|---|---|"]
-    for case in sorted((case for case in CASES.values() if case.area == area), key=_place):
+    for case in _cases(area):
         cells = [f"**{case.instead[level]}**" if level in case.instead else case.must for level in Level]
         lines.append(f"| {case.name} | {case.must} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _place(case: Case) -> tuple[str, int]:
-    """Where it is written down: files may be imported in any order."""
-    code = ATTACKS[case.name].__code__
-    return Path(code.co_filename).name, code.co_firstlineno
+def _cases(area: str) -> list[Case]:
+    """In the order of the modules and of what stands in them: files may be imported in any order."""
+
+    def place(case: Case) -> tuple[int, int]:
+        function = ATTACKS[case.name]
+        return MODULES[area].index(function.__module__), function.__code__.co_firstlineno
+
+    return sorted((case for case in CASES.values() if case.area == area), key=place)
+
+
+def _at_every_level(area: str) -> str:
+    """What has nothing to do with how a process is isolated."""
+    return (
+        "\n".join(["| attack | ends with |", "|---|---|", *(f"| {one.name} | {one.must} |" for one in _cases(area))])
+        + "\n"
+    )
 
 
 def _of_database() -> str:

@@ -10,18 +10,23 @@ from functools import partial
 
 from attack.cases import attack
 from botctl.errors import VaultError
-from botctl.security.master_keys import MasterKeys, new_keys
+from botctl.security import master_keys
 from botctl.security.vault import Cipher, DataKey, unwrap, wrap
 
 AREA = "vault"
 ALICE, BOB = 1001, 1002
 SECRET = b"what Bob was told"
 
-_masters = new_keys()
-_bobs_key = DataKey.new(BOB, 1)
-_bob = Cipher(BOB, [_bobs_key])
-_alice = Cipher(ALICE, [DataKey.new(ALICE, 1)])
-_sealed = _bob.seal("messages", "text", SECRET)
+
+class Stage:
+    """Two bots with a data key each, a value that Bob has sealed, and the master key."""
+
+    def __init__(self) -> None:
+        self.masters = master_keys.new_keys()
+        self.bobs_key = DataKey.new(BOB, 1)
+        self.bob = Cipher(BOB, [self.bobs_key])
+        self.alice = Cipher(ALICE, [DataKey.new(ALICE, 1)])
+        self.sealed = self.bob.seal("messages", "text", SECRET)
 
 
 def _tried(work: Callable[[], bytes]) -> str:
@@ -37,37 +42,43 @@ def _worst(outcomes: list[str]) -> str:
 
 @attack("open another bot's ciphertext, put into one's own row", area=AREA)
 def in_another_bots_row() -> str:
-    return _tried(lambda: _alice.open("messages", "text", _sealed))
+    stage = Stage()
+    return _tried(lambda: stage.alice.open("messages", "text", stage.sealed))
 
 
 @attack("open another bot's ciphertext even with its key, put into one's own row", area=AREA)
 def in_another_bots_row_with_the_key() -> str:
-    stolen = Cipher(ALICE, [DataKey(ALICE, 1, _bobs_key.material)])
-    return _tried(lambda: stolen.open("messages", "text", _sealed))
+    stage = Stage()
+    stolen = Cipher(ALICE, [DataKey(ALICE, 1, stage.bobs_key.material)])
+    return _tried(lambda: stolen.open("messages", "text", stage.sealed))
 
 
 @attack("read one's own ciphertext in another column or table", area=AREA)
 def in_another_column() -> str:
+    stage = Stage()
     tries = [("messages", "entities"), ("inbox", "payload"), ("bot_secrets", "sealed:token")]
-    return _worst([_tried(partial(_bob.open, table, column, _sealed)) for table, column in tries])
+    return _worst([_tried(partial(stage.bob.open, table, column, stage.sealed)) for table, column in tries])
 
 
 @attack("change a ciphertext, its header or its length", area=AREA)
 def changed() -> str:
-    forged = [_sealed[:at] + bytes([_sealed[at] ^ 1]) + _sealed[at + 1 :] for at in range(len(_sealed))]
-    forged += [_sealed[:length] for length in range(len(_sealed))]
-    forged.append(_sealed + b"\0")
-    return _worst([_tried(partial(_bob.open, "messages", "text", one)) for one in forged])
+    stage = Stage()
+    sealed = stage.sealed
+    forged = [sealed[:at] + bytes([sealed[at] ^ 1]) + sealed[at + 1 :] for at in range(len(sealed))]
+    forged += [sealed[:length] for length in range(len(sealed))]
+    forged.append(sealed + b"\0")
+    return _worst([_tried(partial(stage.bob.open, "messages", "text", one)) for one in forged])
 
 
 @attack("have control unwrap another bot's data key for oneself", area=AREA)
 def key_in_another_bots_row() -> str:
-    wrapped = wrap(_masters.current, _bobs_key)
-    return _tried(lambda: unwrap(_masters, ALICE, 1, wrapped).material)
+    stage = Stage()
+    wrapped = wrap(stage.masters.current, stage.bobs_key)
+    return _tried(lambda: unwrap(stage.masters, ALICE, 1, wrapped).material)
 
 
 @attack("unwrap data keys of the database without its master key", area=AREA)
 def with_another_master_key() -> str:
-    wrapped = wrap(_masters.current, _bobs_key)
-    other: MasterKeys = new_keys()
-    return _tried(lambda: unwrap(other, BOB, 1, wrapped).material)
+    stage = Stage()
+    wrapped = wrap(stage.masters.current, stage.bobs_key)
+    return _tried(lambda: unwrap(master_keys.new_keys(), BOB, 1, wrapped).material)
