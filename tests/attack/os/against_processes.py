@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -64,7 +65,16 @@ def ptrace(ground: Ground) -> str:
 @attack("read or write another process's memory (process_vm_readv, process_vm_writev)", area=AREA)
 def process_vm(ground: Ground) -> str:
     vector = struct.pack("PN", id(ground), 8)
-    return anybody(lambda pid: checked(libc.process_vm_readv(pid, vector, 1, vector, 1, 0)), ground)
+
+    def read(pid: int) -> str:
+        try:
+            return str(checked(libc.process_vm_readv(pid, vector, 1, vector, 1, 0)))
+        except OSError as error:
+            if error.errno == errno.EFAULT:
+                return "its memory is open, but for that address"
+            raise
+
+    return anybody(read, ground)
 
 
 @attack("take a descriptor out of another process (pidfd_getfd)", area=AREA)
