@@ -55,6 +55,8 @@ class Batch:
     routed: dict[tuple[int, str], None] = field(default_factory=dict)
     """Bot and event id of each event routed."""
     rejected: list[Rejected] = field(default_factory=list)
+    vanished: dict[int, int] = field(default_factory=dict)
+    """Entries that were read once and are gone before they were routed, by bot."""
     size: int = 0
     delivered: int = 0
     duplicates: int = 0
@@ -84,6 +86,7 @@ class Batcher:
         """Put one entry of this bot's out stream into the batch. `fields` is None if the entry is gone already."""
         batch.finished.setdefault(bot_id, []).append(entry_id)
         if not fields:
+            batch.vanished[bot_id] = batch.vanished.get(bot_id, 0) + 1
             return
         body = fields[1] if len(fields) == 2 and fields[0] == _FIELD else None
         try:
@@ -92,7 +95,7 @@ class Batcher:
             event = _stamped(validate(decode_event(body), source_of(bot_id)), bot_id)
             encoded = encode_event(event)
         except ProtocolError as error:
-            self._reject(batch, bot_id, entry_id, error.message, body if body is not None else repr(fields).encode())
+            self._reject(batch, bot_id, entry_id, error.message, body if body is not None else _shown(fields))
             return
         key = (bot_id, event.id)
         if key in self._seen or key in batch.routed:
@@ -143,6 +146,16 @@ class Batcher:
         batch.commands.append(self.dead_letter(bot_id, name, reason, body))
         batch.size += min(len(body), MAX_DEAD_BODY)
         batch.writes.append((bot_id, name, body[:MAX_DEAD_BODY]))
+
+
+def _shown(fields: Any) -> bytes:
+    """The beginning of an entry that isn't one event, which may have any number of fields of any size."""
+    shown = b""
+    for word in fields:
+        if len(shown) >= MAX_DEAD_BODY:
+            break
+        shown += b"%d:%s " % (len(word), word[:MAX_DEAD_BODY])
+    return shown[:MAX_DEAD_BODY]
 
 
 def _stamped(event: Event, bot_id: int) -> Event:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, ConnectionError, DataError, RedisError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, DataError, RedisError, ResponseError, TimeoutError
 from redis.maint_notifications import MaintNotificationsConfig
 
 from botctl.errors import UsageError
@@ -59,6 +60,8 @@ class _Passwords(CredentialProvider):
 class _Careful(AbstractConnection):
     """Tries several passwords, and can be cancelled at any moment."""
 
+    steadfast = False
+
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect anew with the next password when the server has refused one: redis-py closes the connection then."""
         provider = self.credential_provider
@@ -73,7 +76,11 @@ class _Careful(AbstractConnection):
                     raise
                 others -= 1
             else:
-                return
+                break
+        if self.steadfast:
+            await super().send_packed_command(self.pack_command("CLIENT", "NO-EVICT", "ON"), check_health=False)
+            with contextlib.suppress(ResponseError):  # then it may be closed when others fill the server's buffers
+                await self.read_response()
 
     async def send_packed_command(self, command: Any, check_health: bool = True) -> None:
         """Send under `asyncio.timeout`: redis-py's `wait_for` can swallow a cancellation before Python 3.12."""
@@ -120,12 +127,14 @@ def connect(
     blocking: bool = False,
     max_connections: int = 8,
     name: str | None = None,
+    steadfast: bool = False,
 ) -> Redis:
     """A client; it connects at its first command. Raises UsageError for an unusable URL.
 
     `passwords` is asked at every connect and gives the candidates, the most likely first; userinfo in the URL is then
     ignored. `blocking=True` is for a client whose commands wait on the server up to `BLOCK_MS`. `name` sets the
-    client's name, which needs a right that bots don't have.
+    client's name, `steadfast` keeps the server from closing the connection for the buffers of others: both need rights
+    that bots don't have.
     """
     options: dict[str, Any] = {
         "protocol": 3,
@@ -152,6 +161,8 @@ def connect(
         pool.connection_kwargs.pop("maint_notifications_config", None)
     else:
         pool.connection_class = _TlsConnection if issubclass(kind, SSLConnection) else _PlainConnection
+    if steadfast:
+        pool.connection_class = type("Steadfast", (pool.connection_class,), {"steadfast": True})
     if username is not None and passwords is not None:
         for key in ("username", "password"):
             pool.connection_kwargs.pop(key, None)

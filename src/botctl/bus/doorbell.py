@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -22,16 +24,24 @@ _log = structlog.get_logger("botctl.bus.doorbell")
 
 
 class Doorbell:
-    """`ready` are the bots whose out streams have rung since they were taken; `rung` is set when there is one."""
+    """`ready` are the bots whose out streams have rung since they were taken; `rung` is set when there is one.
 
-    def __init__(self, redis: Redis, topology: Topology) -> None:
+    `on_consumer` is called with the bot in whose mailbox a consumer was made.
+    """
+
+    def __init__(self, redis: Redis, topology: Topology, on_consumer: Callable[[int], None] | None = None) -> None:
         self.works = False
         self.ready: dict[int, None] = {}
+        self.added: Counter[int] = Counter()
+        """Entries added to out streams, by bot, since somebody has looked and taken them."""
         self.rung = asyncio.Event()
         self._redis = redis
         self._topology = topology
         options = dict(redis.connection_pool.connection_kwargs)
-        self._prefix = f"__keyspace@{int(options.get('db') or 0)}__:"
+        self._on_consumer = on_consumer
+        database = int(options.get("db") or 0)
+        self._prefix = f"__keyspace@{database}__:"
+        self._consumers = f"__keyevent@{database}__:xgroup-createconsumer"
         # Over RESP2 messages come as plain replies; over RESP3 as push messages that redis-py handles slowly.
         self._pool: Any = ConnectionPool(redis.connection_pool.connection_class, **(options | {"protocol": 2}))
         self._bots: dict[bytes, int | None] = {}
@@ -62,7 +72,8 @@ class Doorbell:
             return False
         connection = await self._pool.get_connection()
         try:
-            await connection.send_command("PSUBSCRIBE", self._prefix + self._topology.out_pattern)
+            await connection.send_command("PSUBSCRIBE", self._prefix + self._topology.out_pattern, self._consumers)
+            await connection.read_response()
             await connection.read_response()
             self.works = True
             backoff.reset()
@@ -71,8 +82,13 @@ class Doorbell:
                 if message[3] == b"xadd":
                     bot_id = self._bot_of(message[2])
                     if bot_id is not None:
+                        self.added[bot_id] += 1
                         self.ready[bot_id] = None
                         self.rung.set()
+                elif message[2] == self._consumers.encode() and self._on_consumer is not None:
+                    owner = self._topology.bot_of_mailbox(message[3].decode("utf-8", "replace"))
+                    if owner is not None:
+                        self._on_consumer(owner)
         finally:
             self.works = False
             await connection.disconnect(nowait=True)
@@ -86,11 +102,11 @@ class Doorbell:
         return self._bots[channel]
 
     async def _switch_on(self) -> bool:
-        """Add to the server's own choice of notifications what is needed: K (by key), t (of streams)."""
+        """Add to the server's own choice of notifications what is needed: K, E (by key, by event), t (of streams)."""
         try:
             reply = await self._redis.config_get("notify-keyspace-events")
             flags = _text(next(iter(reply.values()), ""))
-            missing = "" if "K" in flags else "K"
+            missing = "".join(flag for flag in "KE" if flag not in flags)
             missing += "" if "t" in flags or "A" in flags else "t"
             if missing:
                 await self._redis.config_set("notify-keyspace-events", flags + missing)

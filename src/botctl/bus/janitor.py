@@ -6,6 +6,7 @@ share of the memory, is counted and reported.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -15,6 +16,8 @@ from redis.exceptions import ResponseError, WatchError
 
 from botctl.bus.batch import DEAD_LETTERS
 from botctl.bus.events import Log
+from botctl.bus.losses import Losses
+from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again
 from botctl.bus.room import Cut, Room
 from botctl.bus.topology import FIELD, MAILBOX_GROUP, ROUTER_GROUP, Topology
 from botctl.bus.wire import Command, execute
@@ -27,6 +30,7 @@ KEEP_SECONDS = 7 * 86_400
 MAILBOX_LIMIT = 10_000
 """Entries a mailbox holds for a bot that doesn't read, before the oldest are cut off."""
 
+_GROUPS = ("XINFO", "GROUPS")
 _FUTURE_MS = 86_400_000
 """An out stream whose last id lies further in the future than this was tampered with."""
 
@@ -42,6 +46,7 @@ class Janitor:
         keep_seconds: float = KEEP_SECONDS,
         mailbox_limit: int = MAILBOX_LIMIT,
         memory: int | None = None,
+        on_flood: Callable[[int, str], None] = lambda bot_id, what: None,
     ) -> None:
         self.dropped = 0
         """Entries cut off so far: unread ones, and ones of the logs before their time."""
@@ -49,8 +54,10 @@ class Janitor:
         """Out streams replaced so far."""
         self.mailbox_depths: dict[int, int] = {}
         """Entries not acknowledged, by bot, when last looked at."""
+        self.losses = Losses()
         self._redis = redis
         self._topology = topology
+        self._flooding = on_flood
         self._keep_ms = int(keep_seconds * 1000)
         self._limit = mailbox_limit
         self._room = Room(redis, topology, memory=memory)
@@ -65,7 +72,7 @@ class Janitor:
         now = await self._now()
         await self._trim_logs(now)
         await self._trim_mailboxes([bot for bot in bots if bot])
-        await self._check_outs(list(bots), now, ring)
+        await self.check_outs(bots, ring)
         await self._keep_room(bots)
 
     async def _keep_room(self, bots: Collection[int]) -> None:
@@ -77,7 +84,9 @@ class Janitor:
                 bot_id=cut.bot_id,
                 dropped=cut.entries,
             )
-            if cut.unrouted:
+            if cut.unrouted and cut.bot_id is not None:
+                self.losses.begun_again(cut.bot_id)
+                self._flooding(cut.bot_id, f"its events fill the memory; {cut.entries} were dropped unread")
                 await self._bury(cut)
 
     async def _bury(self, cut: Cut) -> None:
@@ -107,6 +116,12 @@ class Janitor:
         for stream, groups, pending in zip(streams, replies, summaries, strict=True):
             if isinstance(groups, BaseException) or isinstance(pending, BaseException):
                 continue  # No mailbox yet, or no group: nothing was read, so nothing is trimmed.
+            consumers = max((int(_field(group, "consumers") or 0) for group in groups), default=0)
+            if consumers > MOST_CONSUMERS or int(pending[0] or 0) > 2 * self._limit:
+                await begin_again(self._redis, stream)
+                _log.warning("mailbox had too many consumers or unacknowledged events; its group was begun again",
+                             stream=stream, consumers=consumers, unacknowledged=int(pending[0] or 0))  # fmt: skip
+                continue
             delivered = next((_field(group, "last-delivered-id") for group in groups), None)
             if delivered is not None:
                 first = pending[1] if pending[0] else _after(delivered)
@@ -126,15 +141,26 @@ class Janitor:
         self.mailbox_depths[bot] = self._limit
         _log.warning("mailbox overflows: the oldest unread events were cut off", bot_id=bot, dropped=dropped)
 
-    async def _check_outs(self, bots: list[int], now: int, ring: Callable[[int], None]) -> None:
-        streams = [self._topology.out(bot) for bot in bots]
-        replies = await execute(self._redis, [("XINFO", "STREAM", stream) for stream in streams])
-        for bot, stream, info in zip(bots, streams, replies, strict=True):
-            if isinstance(info, BaseException):
+    async def check_outs(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
+        """Replace unusable out streams among these, and find out what was cut off them unread."""
+        streams = {bot: self._topology.out(bot) for bot in bots}
+        lengths = await execute(self._redis, [("XLEN", stream) for stream in streams.values()])
+        # Only of empty ones: the answer holds the first and the last entry, of any size.
+        empty = [bot for bot, length in zip(bots, lengths, strict=True) if length == 0]
+        for bot in set(bots).difference(empty):
+            ring(bot)
+        asked: list[Command] = [(*what, streams[bot]) for bot in empty for what in (("XINFO", "STREAM"), _GROUPS)]
+        replies = iter(await execute(self._redis, asked))
+        milliseconds, now = await self._now(), time.monotonic()
+        for bot, info, groups in zip(empty, replies, replies, strict=False):
+            if isinstance(info, BaseException) or isinstance(groups, BaseException):
                 ring(bot)  # No such key: the router makes it anew when it finds no group.
                 continue
-            if tampered(_field(info, "last-generated-id"), now):
-                await self._replace(bot, stream, ring)
+            added, read = _field(info, "entries-added"), [_field(group, "entries-read") for group in groups]
+            if len(read) == 1 and isinstance(added, int) and isinstance(read[0], int) and not _field(info, "length"):
+                self.losses.compare(bot, added, read[0], now)
+            if tampered(_field(info, "last-generated-id"), milliseconds):
+                await self._replace(bot, streams[bot], ring)
 
     async def _replace(self, bot: int, stream: str, ring: Callable[[int], None]) -> None:
         """Begin the stream again. WATCH makes sure that nothing is in it at that moment."""
@@ -152,6 +178,8 @@ class Janitor:
                 ring(bot)
                 return
         self.replaced += 1
+        self.losses.begun_again(bot)
+        self.losses.missing(bot, 0)  # perhaps: who makes a stream unusable may have emptied it in the same breath
         _log.warning("out stream had an id in the far future and was begun again", bot_id=bot, stream=stream)
 
 

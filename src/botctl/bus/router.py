@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,10 @@ from botctl.bus.doorbell import Doorbell
 from botctl.bus.events import FLEET, Log, decode_event
 from botctl.bus.fanout import Fanout
 from botctl.bus.janitor import Janitor, tampered
+from botctl.bus.mailbox_groups import MOST_CONSUMERS
+from botctl.bus.portions import Portions
 from botctl.bus.seen import Seen
+from botctl.bus.sentry import Offence, Sentry
 from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology
 from botctl.bus.wire import execute, transact
 from botctl.errors import ProtocolError
@@ -33,18 +37,22 @@ from botctl.errors import ProtocolError
 _log = structlog.get_logger("botctl.bus.router")
 
 _CONSUMER = "router"  # One name for every incarnation, so that a new one finds what the last one has left unfinished.
-_COUNT = 100
 _STREAMS_A_ROUND = 16
 _TAIL = 5_000
 _TIDY_EVERY = 10.0
 _RELIEVE_EVERY = 1.0
 _BETWEEN_RINGS = 0.02
 _SWEEP_WITH_DOORBELL = 2.0
+_PAGE = 200
 
 
 @dataclass
 class RouterStats:
-    """What the router has done since the process began. `mailbox_depths`: entries not acknowledged, by bot."""
+    """What the router has done since the process began.
+
+    `vanished`: entries that their bot has cut off its out stream before they were routed, as far as can be counted.
+    `paused_bots`: how often one was kept off Redis for a while.
+    """
 
     healthy: bool = True
     reason: str = ""
@@ -54,14 +62,17 @@ class RouterStats:
     duplicates: int = 0
     dropped: int = 0
     replaced_streams: int = 0
+    vanished: int = 0
+    paused_bots: int = 0
     doorbell: bool = False
 
 
 class Router:
     """`subscribers` gives the fleet as it is now: every bot with its patterns, none for a bot that doesn't subscribe.
 
-    `on_rejected` is told of each dead letter. `sweep_every`: seconds between looks at all streams while the doorbell
-    doesn't work. `redis` needs all rights on the namespace.
+    `on_rejected` is told of each dead letter, and of whatever else a bot does to the bus that no bot of ours would.
+    `on_lost` is told that what this bot has relayed within so many seconds may be lost. `sweep_every`: seconds between
+    looks at all streams while the doorbell doesn't work. `redis` needs all rights on the namespace.
     """
 
     def __init__(
@@ -71,12 +82,13 @@ class Router:
         subscribers: Callable[[], Mapping[int, tuple[str, ...]]],
         on_rejected: Callable[[Rejected], None] | None = None,
         *,
+        on_lost: Callable[[int, float], None] = lambda bot_id, seconds: None,
         sweep_every: float = 0.25,
         janitor: Janitor | None = None,
         allowance: Allowance | None = None,
     ) -> None:
         self.stats = RouterStats()
-        self.janitor = janitor or Janitor(redis, topology)
+        self.janitor = janitor or Janitor(redis, topology, on_flood=lambda bot, what: self._sentry.accuse(bot, what))
         self._redis = redis
         self._topology = topology
         self._subscribers = subscribers
@@ -85,7 +97,12 @@ class Router:
         self._fanout = Fanout()
         self._seen = Seen()
         self._batcher = Batcher(topology, self._fanout, self._seen)
-        self._doorbell = Doorbell(redis, topology)
+        self._doorbell = Doorbell(redis, topology, self._consumer_made)
+        self._sentry = Sentry(redis, topology, self._bots, self._offended)
+        self._consumers: Counter[int] = Counter()
+        """Consumers made in mailboxes since all were looked at."""
+        self._portions = Portions()
+        self._on_lost = on_lost
         self._caught_up: set[int] = set()
         """Bots without entries that were read and not finished."""
         self._known: set[int] = {0}
@@ -103,19 +120,24 @@ class Router:
     async def run(self) -> None:
         """Route until cancelled. Redis being away is waited out."""
         backoff = Backoff()
-        listening = asyncio.create_task(self._doorbell.run(), name="bus doorbell")
+        beside = [
+            asyncio.create_task(self._doorbell.run(), name="bus doorbell"),
+            asyncio.create_task(self._sentry.run(), name="bus sentry"),
+        ]
         try:
             while True:
                 try:
                     await self._route(backoff)
                 except AWAY as error:
+                    self._portions.careful()
                     await self._wait_out(error, reason(error), backoff)
                 except Exception as error:
                     _log.exception("the router stumbles")
                     await self._wait_out(error, f"{type(error).__name__} in the router", backoff)
         finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
 
     async def _route(self, backoff: Backoff) -> None:
         clock = asyncio.get_running_loop().time
@@ -127,6 +149,7 @@ class Router:
                 await self._open()
             if clock() >= relieve_at:
                 await self.janitor.relieve(self._bots())
+                await self._look_for_losses()
                 self.stats.dropped = self.janitor.dropped
                 relieve_at = clock() + _RELIEVE_EVERY
             if clock() >= sweep_at:
@@ -144,7 +167,9 @@ class Router:
             self._recovered(backoff)
             if clock() >= tidy_at or self._tampered:
                 self._tampered = False
+                self._consumers.clear()
                 await self.janitor.tidy(self._bots(), self._doorbell.ring)
+                self._tell_losses()
                 self.stats.dropped, self.stats.replaced_streams = self.janitor.dropped, self.janitor.replaced
                 tidy_at = clock() + _TIDY_EVERY
 
@@ -159,9 +184,19 @@ class Router:
             self._forgetful = False
             self._seen.forget()
         for log in Log:
-            tail = await self._redis.xrevrange(self._topology.log(log), count=_TAIL)
-            self._seen.add(_key(fields) for _, fields in reversed(tail or []))
+            self._seen.add(reversed([key async for key in self._tail(log)]))
         self._doorbell.rung.set()
+
+    async def _tail(self, log: Log) -> AsyncIterator[tuple[int, str]]:
+        """Bot and id of the newest events of a log, the newest first. In pages: each may be large."""
+        newest: bytes = b"+"
+        for _ in range(_TAIL // _PAGE):
+            page: Any = await self._redis.xrevrange(self._topology.log(log), max=newest, count=_PAGE) or []
+            for _, fields in page:
+                yield _key(fields)
+            if len(page) < _PAGE:
+                return
+            newest = b"(" + page[-1][0]
 
     def _bots(self) -> list[int]:
         self._known |= self._subscribers().keys()
@@ -195,10 +230,11 @@ class Router:
 
     async def _round(self, bots: list[int]) -> None:
         """Read and route up to 100 entries of each stream. After any error `_open` makes all of it be read again."""
+        counts = {bot: self._portions.count(bot) for bot in bots}
         replies = await execute(
             self._redis,
             [
-                ("XREADGROUP", "GROUP", ROUTER_GROUP, _CONSUMER, "COUNT", _COUNT, "STREAMS",
+                ("XREADGROUP", "GROUP", ROUTER_GROUP, _CONSUMER, "COUNT", counts[bot], "STREAMS",
                  self._topology.out(bot), ">" if bot in self._caught_up else "0")
                 for bot in bots
             ],
@@ -213,11 +249,14 @@ class Router:
                 if not entries:
                     self._caught_up.add(bot_id)
                 self._doorbell.ring(bot_id)
-            elif len(entries) >= _COUNT:
+            elif len(entries) >= counts[bot_id]:
                 self._doorbell.ring(bot_id)
             if entries and tampered(entries[-1][0], int(time.time() * 1000)):
                 self._tampered = True
-            self._allowance.spend(bot_id, len(entries), sum(_size(fields) for _, fields in entries))
+            size = sum(_size(fields) for _, fields in entries)
+            self._allowance.spend(bot_id, len(entries), size)
+            self._portions.took(bot_id, len(entries), size)
+            self._doorbell.added[bot_id] -= len(entries)
             for entry_id, fields in entries:
                 self._batcher.add(batch, bot_id, entry_id, fields)
                 if batch.full:
@@ -239,6 +278,39 @@ class Router:
         await self._bury_failed(batch, replies)
         for rejected in batch.rejected:
             self._tell(rejected)
+        for bot_id, entries in batch.vanished.items():
+            self.janitor.losses.missing(bot_id, entries)
+
+    async def _look_for_losses(self) -> None:
+        """At the streams of which less could be read than was added, and at those to be replaced without delay."""
+        suspects = [bot for bot, added in self._doorbell.added.items() if added > 0 and bot in self._caught_up]
+        self._doorbell.added.clear()
+        if suspects:
+            await self.janitor.check_outs(suspects, self._doorbell.ring)
+            self.stats.replaced_streams = self.janitor.replaced
+        self._tell_losses()
+
+    def _tell_losses(self) -> None:
+        for bot_id, entries, seconds in self.janitor.losses.take(time.monotonic()):
+            self.stats.vanished += entries
+            _log.warning("events are gone from an out stream before they were routed; they are relayed again",
+                         bot_id=bot_id, events=entries, seconds=round(seconds))  # fmt: skip
+            self._on_lost(bot_id, seconds)
+            self._accuse(bot_id, f"its out stream was made unusable, or cut before it was routed: {entries} events")
+
+    def _consumer_made(self, bot_id: int) -> None:
+        self._consumers[bot_id] += 1
+        if self._consumers[bot_id] > MOST_CONSUMERS:
+            del self._consumers[bot_id]
+            self._sentry.accuse(bot_id, "it makes consumers in its mailbox without end")
+
+    def _offended(self, offence: Offence) -> None:
+        self.stats.paused_bots += 1
+        self._accuse(offence.bot_id, f"it was kept off Redis for {offence.seconds:.0f} s: {offence.what}")
+
+    def _accuse(self, bot_id: int, what: str) -> None:
+        if self._on_rejected is not None:
+            self._on_rejected(Rejected(bot_id, "", what, b""))
 
     async def _bury_failed(self, batch: Batch, replies: list[Any]) -> None:
         """A write may fail though the MULTI was accepted, when a log or mailbox key is no stream."""
@@ -264,6 +336,8 @@ class Router:
         self._doorbell.ring(bot_id)
         if bot_id in self._caught_up:
             self._caught_up.discard(bot_id)
+            self.janitor.losses.begun_again(bot_id)
+            self.janitor.losses.missing(bot_id, 0)
             _log.warning("an out stream or its group was missing and has been made", bot_id=bot_id, stream=stream)
         else:
             _log.info("an out stream has been made", bot_id=bot_id, stream=stream)

@@ -62,6 +62,7 @@ class Topology:
         """A key that is gone when the server has lost its data."""
         self.out_pattern = f"{namespace}:bus:bot:*:out"
         self._out = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):out")
+        self._mailbox = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):in")
 
     def out(self, bot_id: int) -> str:
         """The stream a bot publishes to; 0 is the fleet's."""
@@ -84,11 +85,17 @@ class Topology:
         found = self._out.fullmatch(key)
         return int(found[1]) if found is not None else None
 
+    def bot_of_mailbox(self, key: str) -> int | None:
+        """Whose mailbox this key is."""
+        found = self._mailbox.fullmatch(key)
+        return int(found[1]) if found is not None else None
+
     def acl_rules(self, bot_id: int, password_hashes: Sequence[str], version: ServerVersion) -> list[str]:
         """The rules of ACL SETUSER for a bot: read and acknowledge its mailbox, append to its out stream, no more.
 
         `password_hashes` are SHA-256 in hex, the new one first and perhaps the previous one. ACLs can't restrict
-        arguments, so whoever reads the out stream must trust neither its ids nor its length.
+        arguments, so whoever reads the out stream must trust neither its ids nor its length. No XPENDING and
+        XAUTOCLAIM: nobody here needs them, and each call searches through all that isn't acknowledged.
         """
         for digest in password_hashes:
             if _HASH_FORMAT.fullmatch(digest) is None:
@@ -102,7 +109,7 @@ class Topology:
             *(f"#{digest}" for digest in password_hashes),
             "resetchannels",
             *commands,
-            f"(+xreadgroup +xpending +xack +xautoclaim ~{self.mailbox(bot_id)})",
+            f"(+xreadgroup +xack ~{self.mailbox(bot_id)})",
             f"(+xadd %W~{self.out(bot_id)})",
         ]
 

@@ -97,7 +97,13 @@ class Assembly:
             quarantine=self.quarantine,
             wake=self.relay.wake,
         )
-        self.router = Router(self._router_redis, topology, self.keeper.subscribers, self.threats.rejected)
+        self.router = Router(
+            self._router_redis,
+            topology,
+            self.keeper.subscribers,
+            self.threats.rejected,
+            on_lost=lambda bot_id, seconds: self.resender.lost(seconds, bot_id),
+        )
         self.watch = DatabaseWatch(self._engine, on_mended=self.threats.mended)
         self.disk = DiskWatch(Path(config.data_dir))
         self.audit = AuditDesk(
@@ -229,7 +235,7 @@ class Assembly:
                 return
 
     def _client(self, *, blocking: bool) -> Redis:
-        return connect(self._config.redis_url, blocking=blocking)
+        return connect(self._config.redis_url, blocking=blocking, steadfast=True)
 
 
 async def _persist(name: str, job: Callable[[], Awaitable[None]]) -> None:

@@ -26,14 +26,14 @@ class Resender:
     def __init__(self, engine: AsyncEngine, wake: Callable[[], None]) -> None:
         self._engine = engine
         self._wake = wake
-        self._since: float | None = None
-        """From when on events may be lost, on the monotonic clock."""
+        self._since: dict[int | None, float] = {}
+        """From when on events may be lost, on the monotonic clock: those of a bot, or of all (None)."""
         self._asked = asyncio.Event()
 
-    def lost(self, seconds: float) -> None:
-        """What was relayed within the last `seconds` may be lost."""
+    def lost(self, seconds: float, bot_id: int | None = None) -> None:
+        """What was relayed within the last `seconds` may be lost: by this bot, or by all."""
         since = time.monotonic() - seconds
-        self._since = since if self._since is None else min(since, self._since)
+        self._since[bot_id] = min(since, self._since.get(bot_id, since))
         self._asked.set()
 
     async def run(self) -> None:
@@ -41,16 +41,15 @@ class Resender:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            since, self._since = self._since, None
-            if since is None:
-                continue
+            lost, self._since = self._since, {}
             try:
                 async with self._engine.begin() as connection:
-                    rows = await relay_again(connection, time.monotonic() - since)
+                    rows = sum([await relay_again(connection, time.monotonic() - at, bot) for bot, at in lost.items()])
             except DATABASE_TROUBLE as error:
                 _log.warning("events can't be relayed again yet", reason=database_reason(error))
                 await asyncio.sleep(_TRY_AGAIN_AFTER)
-                self.lost(time.monotonic() - since)
+                for bot, since in lost.items():
+                    self.lost(time.monotonic() - since, bot)
             else:
                 _log.info("events that redis may have lost are relayed again", events=rows)
                 self._wake()

@@ -38,6 +38,8 @@ def fleet_sample(
             "duplicates": router.duplicates,
             "dropped": router.dropped,
             "replaced_streams": router.replaced_streams,
+            "vanished": router.vanished,
+            "paused_bots": router.paused_bots,
             "healthy": float(router.healthy),
             "doorbell": float(router.doorbell),
         },

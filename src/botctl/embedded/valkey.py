@@ -65,6 +65,11 @@ def prepare_valkey(folder: Path, *, max_memory_mb: int = 256, max_clients: int =
         "notify-keyspace-events": KEYSPACE_EVENTS,
         "proto-max-bulk-len": "1mb",
         "client-query-buffer-limit": "8mb",
+        # Buffers of connections count as memory used: without a limit one client's refuse every event of all others.
+        # A reply may be larger than all buffers, else what one has stored could not be read again.
+        "maxmemory-clients": f"{max(16, max_memory_mb * 3 // 16)}mb",
+        "client-output-buffer-limit": f"normal {max(24, max_memory_mb // 4)}mb 0 0",
+        "slowlog-max-len": "16",
         "acllog-max-len": "128",
         "databases": "1",
     }

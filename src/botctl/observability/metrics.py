@@ -108,6 +108,8 @@ _BUS_COUNTERS: Mapping[str, str] = {
     "duplicates": "Events relayed more than once and recognised.",
     "dropped": "Events cut off streams that had grown too large.",
     "replaced_streams": "Out streams made unusable and begun again.",
+    "vanished": "Events that bots have cut off their own out streams before they were routed.",
+    "paused_bots": "How often a bot was kept off Redis for a while because it took too much of it.",
 }
 _BUS_GAUGES: Mapping[str, str] = {
     "healthy": "1 while events are routed.",

@@ -106,9 +106,13 @@ class Outbox:
         )
 
 
-async def relay_again(connection: AsyncConnection, seconds: float) -> int:
-    """Every bot's events that were relayed within the last `seconds` are to be relayed again. For `control` only."""
+async def relay_again(connection: AsyncConnection, seconds: float, bot_id: int | None = None) -> int:
+    """Events that were relayed within the last `seconds` are to be relayed again: of this bot, or of every one.
+
+    For `control` only.
+    """
+    whose = "" if bot_id is None else f" AND bot_id = {int(bot_id)}"
     result = await connection.exec_driver_sql(
-        "UPDATE outbox SET relayed_at = NULL WHERE relayed_at > now() - make_interval(secs => $1)", (seconds,)
+        f"UPDATE outbox SET relayed_at = NULL WHERE relayed_at > now() - make_interval(secs => $1){whose}", (seconds,)
     )
     return result.rowcount

@@ -8,6 +8,7 @@ from typing import Any
 from botctl.bus.allowance import Allowance
 from botctl.bus.client import connect
 from botctl.bus.events import encode_event
+from botctl.bus.portions import FIRST
 from botctl.bus.relay import Relay
 from botctl.bus.topology import Topology
 from support.bus_steps import start_relay, tick
@@ -51,12 +52,12 @@ async def test_a_bot_over_its_allowance_waits_and_others_do_not(bus: Any, new_ou
         await bus.redis.xadd(bus.topology.out(1), {"e": encode_event(tick(f"many-{n}"))})
     router = bus.router(allowance=Allowance(lambda: 0.0, burst=1_000, rate=1.0))
     bus.start(router)
-    await eventually(lambda: router.stats.routed == 100)
+    await eventually(lambda: router.stats.routed == FIRST)
     outbox = new_outbox()
     outbox.put(tick("of-another"))
     await start_relay(bus, 2, outbox)
-    await eventually(lambda: router.stats.routed == 101)
-    assert await bus.redis.xlen(bus.topology.out(1)) == 200
+    await eventually(lambda: router.stats.routed == FIRST + 1)
+    assert await bus.redis.xlen(bus.topology.out(1)) == 300 - FIRST
 
 
 async def test_a_relay_without_a_user_waits_until_there_is_one(bus: Any, new_outbox: Any, eventually: Any) -> None:

@@ -1,0 +1,46 @@
+"""The consumer group of a mailbox, made anew without what its bot has piled up in it. Loses no entry.
+
+A bot names the consumers it reads as, and each name stays, up to a megabyte long; what it reads and never acknowledges
+stays too, also when the entries are long gone. Neither can be taken away one by one at a bearable price.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redis.asyncio import Redis
+
+from botctl.bus.topology import MAILBOX_GROUP
+from botctl.bus.wire import execute, transact
+
+MOST_CONSUMERS = 8
+"""Of a mailbox. Ours reads as one; a group of several bots has one each, and isn't looked at here."""
+
+
+async def begin_again(redis: Redis, mailbox: str) -> bool:
+    """Entries that were read and not acknowledged come again. False if there is nothing to do."""
+    groups, pending = await execute(
+        redis, [("XINFO", "GROUPS", mailbox), ("XPENDING", mailbox, MAILBOX_GROUP)], timeout=60
+    )
+    if isinstance(groups, BaseException) or isinstance(pending, BaseException) or not groups:
+        return False
+    start = before(pending[1]) if pending[0] else _field(groups[0], "last-delivered-id")
+    await transact(
+        redis,
+        [("XGROUP", "DESTROY", mailbox, MAILBOX_GROUP), ("XGROUP", "CREATE", mailbox, MAILBOX_GROUP, start)],
+        timeout=60,
+    )
+    return True
+
+
+def before(entry_id: bytes) -> str:
+    """The largest id smaller than this one."""
+    ms, seq = (int(part) for part in entry_id.split(b"-"))
+    if seq:
+        return f"{ms}-{seq - 1}"
+    return f"{ms - 1}-{2**64 - 1}" if ms else "0-0"
+
+
+def _field(pairs: Any, name: str) -> Any:
+    key = name.encode()
+    return pairs.get(key) if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)

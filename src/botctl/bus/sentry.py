@@ -1,0 +1,216 @@
+"""Keeps a bot that takes too much of the Redis server off it for a while: connections, buffers, consumers, memory.
+
+An access list says which commands a user may call, never how often, over how many connections, how large.
+Runs beside the router, on a connection of its own that it never gives up. Judges nobody for what he says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import ConnectionPool, Redis
+
+from botctl.bus.client import AWAY
+from botctl.bus.crowd import MOST_CONNECTIONS, Crowd
+from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again
+from botctl.bus.room import SCARCE
+from botctl.bus.topology import Topology
+from botctl.bus.wire import Command, execute
+
+_log = structlog.get_logger("botctl.bus.sentry")
+
+LOOK_EVERY = 0.5
+FIRST_PAUSE = 15.0
+"""Seconds without Redis after the first offence; each further one within ten minutes doubles it."""
+
+LONGEST_PAUSE = 240.0
+_FORGIVEN_AFTER = 600.0
+_SLOW = 0.1
+"""Seconds for an answer of the server from which on somebody keeps it busy."""
+
+_EXPECTED, _EXPECTED_A_BOT = 64, 6
+"""Connections of ours, and of each bot, that are nothing to look at."""
+
+_BUFFERS = 32 * 1024 * 1024
+_MOST_STRANGERS = 2_000
+_SERVERS_LOGS: tuple[Command, ...] = (
+    ("ACL", "LOG", "RESET"),
+    ("SLOWLOG", "RESET"),
+    ("COMMANDLOG", "RESET", "large-request"),
+    ("COMMANDLOG", "RESET", "large-reply"),
+)
+"""They keep keys and names as long as clients make them: a megabyte an entry, and no limit sees it."""
+
+
+@dataclass(frozen=True)
+class Offence:
+    """Why a bot is kept off Redis, and for how many seconds."""
+
+    bot_id: int
+    what: str
+    seconds: float
+
+
+class Sentry:
+    """`bots` gives the bots there are. `told` is called for each offence. `redis` needs CLIENT and ACL."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        topology: Topology,
+        bots: Callable[[], Collection[int]],
+        told: Callable[[Offence], None],
+        *,
+        first_pause: float = FIRST_PAUSE,
+    ) -> None:
+        self.paused = 0
+        """How often a bot was sent off."""
+        options: dict[str, Any] = dict(redis.connection_pool.connection_kwargs)
+        # Once everybody else has taken the last connection it could not come back: patience instead of a new one.
+        options |= {"socket_timeout": 60.0, "max_connections": 1}
+        self._pool: Any = ConnectionPool(redis.connection_pool.connection_class, **options)
+        self._redis: Redis = Redis(connection_pool=self._pool)
+        self._topology = topology
+        self._bots = bots
+        self._told = told
+        self._first_pause = first_pause
+        self._crowd = Crowd()
+        self._until: dict[int, float] = {}
+        self._pauses: dict[int, tuple[float, float]] = {}
+        """By bot: its last pause in seconds, and when it began."""
+        self._accused: dict[int, str] = {}
+        self._awake = asyncio.Event()
+
+    def accuse(self, bot_id: int, what: str) -> None:
+        """Somebody else has seen that this bot takes too much."""
+        self._accused.setdefault(bot_id, what)
+        self._awake.set()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        try:
+            while True:
+                try:
+                    await self.look()
+                except AWAY:
+                    pass  # The router and the bus keeper tell of it.
+                except Exception:
+                    _log.exception("the sentry stumbles")
+                self._awake.clear()
+                if not self._accused:
+                    try:
+                        async with asyncio.timeout(LOOK_EVERY):
+                            await self._awake.wait()
+                    except TimeoutError:
+                        continue
+                else:
+                    await asyncio.sleep(LOOK_EVERY / 10)
+        finally:
+            await self._pool.disconnect()
+
+    async def look(self) -> None:
+        """One round."""
+        accused, self._accused = self._accused, {}
+        for bot_id, what in accused.items():
+            await self._send_off(bot_id, what)
+        asked = time.monotonic()
+        _, reply = await execute(self._redis, [("CLIENT", "NO-EVICT", "ON"), ("INFO", "clients", "memory")], timeout=60)
+        slow = time.monotonic() - asked > _SLOW
+        info = _numbers(reply)
+        expected = _EXPECTED + _EXPECTED_A_BOT * len(self._bots())
+        crowded = info.get("connected_clients", 0) > expected
+        full = 0 < SCARCE * info.get("maxmemory", 0) <= info.get("used_memory", 0)
+        if full:
+            await execute(self._redis, list(_SERVERS_LOGS), timeout=60)
+        if crowded and full:
+            await self._count_by_killing()
+        elif crowded or full or slow or info.get("mem_clients_normal", 0) > _BUFFERS:
+            await self._look_at_clients(strangers=crowded)
+        if full:
+            await self._look_at_mailboxes()
+        await self._readmit()
+
+    async def _look_at_clients(self, *, strangers: bool) -> None:
+        (reply,) = await execute(self._redis, [("CLIENT", "LIST")], timeout=60)
+        if isinstance(reply, BaseException):
+            return
+        users = self._crowd.look(_text(reply))
+        for bot_id in self._bots():
+            usage = users.get(self._topology.user(bot_id))
+            if usage is not None and (excess := usage.excess()) is not None:
+                await self._send_off(bot_id, excess)
+        if strangers:
+            unknown = [client for usage in users.values() for client in usage.strangers][:_MOST_STRANGERS]
+            await execute(self._redis, [("CLIENT", "KILL", "ID", client) for client in unknown], timeout=60)
+
+    async def _count_by_killing(self) -> None:
+        """With a list that may be as large as the memory nobody is served; how many were killed tells whose they were.
+
+        All bots connect anew at once; the one with too many doesn't.
+        """
+        bots = [bot_id for bot_id in self._bots() if bot_id]
+        kills: list[Command] = [("CLIENT", "KILL", "USER", self._topology.user(bot_id)) for bot_id in bots]
+        for bot_id, killed in zip(bots, await execute(self._redis, kills, timeout=60), strict=True):
+            if isinstance(killed, int) and killed > MOST_CONNECTIONS:
+                await self._send_off(bot_id, f"{killed} connections")
+
+    async def _look_at_mailboxes(self) -> None:
+        bots = [bot_id for bot_id in self._bots() if bot_id]
+        asked: list[Command] = [("XINFO", "GROUPS", self._topology.mailbox(bot_id)) for bot_id in bots]
+        for bot_id, groups in zip(bots, await execute(self._redis, asked, timeout=60), strict=True):
+            if isinstance(groups, BaseException):
+                continue
+            consumers = max((int(_field(group, "consumers") or 0) for group in groups), default=0)
+            if consumers > MOST_CONSUMERS:
+                await self._send_off(bot_id, f"{consumers} consumers in its mailbox")
+
+    async def _send_off(self, bot_id: int, what: str) -> None:
+        """Its connections end and its login is off; what its mailbox has of its consumers goes, entries stay."""
+        now = time.monotonic()
+        last, began = self._pauses.get(bot_id, (0.0, 0.0))
+        again = last > 0 and now - began < _FORGIVEN_AFTER
+        seconds = min(LONGEST_PAUSE, last * 2) if again else self._first_pause
+        user = self._topology.user(bot_id)
+        (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
+        if known is None:
+            return  # In quarantine, or removed: SETUSER would make it.
+        if bot_id not in self._until:
+            self._pauses[bot_id] = (seconds, now)
+            self._until[bot_id] = now + seconds
+            self.paused += 1
+            _log.warning("bot is kept off Redis for a while", bot_id=bot_id, reason=what, seconds=seconds)
+            self._told(Offence(bot_id, what, seconds))
+        await execute(self._redis, [("ACL", "SETUSER", user, "off"), ("CLIENT", "KILL", "USER", user)], timeout=60)
+        await begin_again(self._redis, self._topology.mailbox(bot_id))
+
+    async def _readmit(self) -> None:
+        now = time.monotonic()
+        for bot_id in [bot_id for bot_id, until in self._until.items() if until <= now]:
+            del self._until[bot_id]
+            user = self._topology.user(bot_id)
+            (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
+            if known is not None and not isinstance(known, BaseException):
+                await execute(self._redis, [("ACL", "SETUSER", user, "on")], timeout=60)
+                _log.info("bot may use Redis again", bot_id=bot_id)
+
+
+def _numbers(info: Any) -> dict[str, int]:
+    """The whole numbers of an answer to INFO."""
+    if isinstance(info, BaseException):
+        return {}
+    pairs = (line.partition(":") for line in _text(info).splitlines())
+    return {name: int(value) for name, _, value in pairs if value.isdecimal()}
+
+
+def _field(pairs: Any, name: str) -> Any:
+    key = name.encode()
+    return pairs.get(key) if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
