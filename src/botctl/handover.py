@@ -64,6 +64,10 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     openai_api_key: str = ""
     openai_base_url: str = ""
     log_format: str = "json"
+    ignored: dict[str, float] = {}
+    """Users whose updates are set aside, and until when (seconds since the epoch). Adjusted while the bot runs."""
+    canary: str = ""
+    """SHA-256, in hexadecimal, of a word that must not leave the bot: it stands in rows that are nobody's. Likewise."""
 
 
 class SetupConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,4 +133,6 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     own_redis: bool = False
     """Whether it is the embedded server, used by nobody else."""
+    own_database: bool = False
+    """Likewise."""
     options: dict[str, Any] = {}
