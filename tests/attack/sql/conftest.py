@@ -23,10 +23,11 @@ __all__ = ["migrated_template", "new_postgres", "postgres_admin_url"]
 def furnished(postgres_admin_url: str, migrated_template: str) -> Iterator[Ground]:
     """Two bots with rows in every table, and the logins of all."""
     with migrated_database(postgres_admin_url, migrated_template) as database:
-        yield run_async(_furnish(database))
+        yield run_async(ground_in(database))
 
 
-async def _furnish(database: Database) -> Ground:
+async def ground_in(database: Database) -> Ground:
+    """The ground in a migrated database: with logins of both bots, and their rows."""
     ground = Ground(
         database.admin, database.control, await database.add_bot(Ground.a), await database.add_bot(Ground.b)
     )

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from attack.cases import ATTACKS, CASES
-from attack.sql.ground import Ground, furnish
+from attack.sql.conftest import ground_in
+from attack.sql.ground import Ground
 from attack.sql.test_sql import NAMES, ends_as
 from botctl.embedded.postgres import prepare_postgres
 from botctl.embedded.probes import ping_postgres
@@ -38,10 +39,7 @@ async def _prepared(superuser: DatabaseLogin) -> Ground:
     await connection.execute("CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD 'manager'")
     await connection.close()
     manager = DatabaseLogin(target=target, user="manager", password="manager")
-    database = Database(manager, (await prepare(format_database_url(manager))).control)
-    ground = Ground(manager, database.control, await database.add_bot(Ground.a), await database.add_bot(Ground.b))
-    await furnish(ground)
-    return ground
+    return await ground_in(Database(manager, (await prepare(format_database_url(manager))).control))
 
 
 @pytest.fixture

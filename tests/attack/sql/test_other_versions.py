@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from attack.cases import ATTACKS, CASES
-from attack.sql.ground import Ground, furnish
+from attack.sql.conftest import ground_in
+from attack.sql.ground import Ground
 from attack.sql.test_sql import NAMES, ends_as
 from botctl.embedded import binaries, postgres
 from botctl.embedded.probes import ping_postgres
@@ -42,18 +43,10 @@ def older(request: pytest.FixtureRequest) -> Iterator[Ground]:
         made = postgres.prepare_postgres(folder / "postgres", max_connections=60)
         server = RunningServer(made.spec, lambda: ping_postgres(made.admin_url), "-c", "fsync=off")
         try:
-            yield run_async(_prepared(made.admin_url))
+            control = run_async(prepare(made.admin_url)).control
+            yield run_async(ground_in(Database(parse_database_url(made.admin_url), control)))
         finally:
             server.stop()
-
-
-async def _prepared(url: str) -> Ground:
-    database = Database(parse_database_url(url), (await prepare(url)).control)
-    ground = Ground(
-        database.admin, database.control, await database.add_bot(Ground.a), await database.add_bot(Ground.b)
-    )
-    await furnish(ground)
-    return ground
 
 
 @pytest.fixture
