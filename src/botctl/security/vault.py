@@ -7,6 +7,7 @@ else. Random nonces are safe for 2^32 values of one key. No I/O; never hands out
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import struct
@@ -26,7 +27,9 @@ NONCE_SIZE = 12
 TAG_SIZE = 16
 
 _HEADER = struct.Struct(">BI")
-_SHORTEST = _HEADER.size + NONCE_SIZE + TAG_SIZE
+_AT_NONCE = _HEADER.size
+_AT_TEXT = _AT_NONCE + NONCE_SIZE
+_SHORTEST = _AT_TEXT + TAG_SIZE
 _NAME = re.compile(r"[a-z][a-z0-9_]*(:[a-z][a-z0-9_]*)?")
 _WRAPPED_IN = ("bot_keys", "wrapped")
 
@@ -53,45 +56,44 @@ class Cipher:
 
     def __init__(self, bot_id: int, keys: Sequence[DataKey] = ()) -> None:
         self.bot_id = bot_id
-        self._keys: dict[int, AESGCM] = {}
-        self._newest = 0
+        self._keys: dict[bytes, tuple[int, AESGCM]] = {}
+        """By the header of what they have sealed."""
+        self._newest: tuple[bytes, int, AESGCM] | None = None
         self.take(keys)
 
     def take(self, keys: Sequence[DataKey]) -> None:
         """From now on these. Raises VaultError for a key of another bot."""
         if any(key.bot_id != self.bot_id for key in keys):
             raise VaultError(f"bot {self.bot_id} was given a data key of another bot")
-        self._keys = {key.key_id: AESGCM(key.material) for key in keys}
-        self._newest = max(self._keys, default=0)
+        self._keys = {_HEADER.pack(VERSION, key.key_id): (key.key_id, AESGCM(key.material)) for key in keys}
+        header = max(self._keys, default=None)  # ordered as their numbers are
+        self._newest = None if header is None else (header, *self._keys[header])
 
     @property
     def newest(self) -> int:
         """Id of the key that seals; 0 without any."""
-        return self._newest
+        return 0 if self._newest is None else self._newest[1]
 
     def seal(self, table: str, column: str, plain: bytes) -> bytes:
         """Encrypt a value for this place. Raises VaultError without a key."""
-        key_id = self._newest
-        key = self._keys.get(key_id)
-        if key is None:
+        if self._newest is None:
             raise VaultError(f"bot {self.bot_id} has no data key", hint="Is `control` running? See `botctl status`.")
-        nonce = secrets.token_bytes(NONCE_SIZE)
-        place = _place(VERSION, table, column, self.bot_id, key_id)
-        return _HEADER.pack(VERSION, key_id) + nonce + key.encrypt(nonce, plain, place)
+        header, key_id, key = self._newest
+        nonce = os.urandom(NONCE_SIZE)
+        return header + nonce + key.encrypt(nonce, plain, _place(VERSION, table, column, self.bot_id, key_id))
 
     def open(self, table: str, column: str, sealed: bytes) -> bytes:
         """Decrypt a value from this place. Raises VaultError when it was sealed elsewhere, or changed."""
-        key_id = key_id_of(sealed)
-        key = self._keys.get(key_id)
-        if key is None:
+        found = self._keys.get(sealed[:_AT_NONCE])
+        if found is None or len(sealed) < _SHORTEST:
             raise VaultError(
-                f"a value in {table}.{column} of bot {self.bot_id} is sealed with data key {key_id}, "
+                f"a value in {table}.{column} of bot {self.bot_id} is sealed with data key {key_id_of(sealed)}, "
                 "which this bot does not have"
             )
+        key_id, key = found
         place = _place(VERSION, table, column, self.bot_id, key_id)
-        start = _HEADER.size + NONCE_SIZE
         try:
-            return key.decrypt(sealed[_HEADER.size : start], sealed[start:], place)
+            return key.decrypt(sealed[_AT_NONCE:_AT_TEXT], sealed[_AT_TEXT:], place)
         except InvalidTag:
             raise VaultError(
                 f"a value in {table}.{column} of bot {self.bot_id} can't be opened: "
@@ -124,11 +126,9 @@ def unwrap(masters: MasterKeys, bot_id: int, key_id: int, wrapped: bytes) -> Dat
     master = masters.find(version)
     if master is None:
         raise VaultError(f"data key {key_id} of bot {bot_id} needs master key version {version}, which is not here")
-    start = _HEADER.size + NONCE_SIZE
+    place = _wrapped_place(master, bot_id, key_id)
     try:
-        material = AESGCM(master.material).decrypt(
-            wrapped[_HEADER.size : start], wrapped[start:], _wrapped_place(master, bot_id, key_id)
-        )
+        material = AESGCM(master.material).decrypt(wrapped[_AT_NONCE:_AT_TEXT], wrapped[_AT_TEXT:], place)
     except InvalidTag:
         raise VaultError(
             f"data key {key_id} of bot {bot_id} can't be unwrapped: it is another bot's, has been changed, "

@@ -14,7 +14,8 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
-from botctl.storage.sealing import UNSEALED, Sealing
+from botctl.storage.recent_texts import RecentTexts
+from botctl.storage.sealing import SEALED, UNSEALED, Sealing
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,7 @@ class Conversations:
 
     def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
         self._sealing = sealing
+        self._recent = RecentTexts()
         bot = f"{int(bot_id)}"
         self._person = f"""
             INSERT INTO users AS known (bot_id, user_id, first_name, last_name, username, language_code, first_seen_at,
@@ -139,7 +141,7 @@ class Conversations:
                     message.role,
                     message.user_id,
                     message.telegram_message_id,
-                    self._sealing.text("messages", "text", message.text),
+                    self._sealed(message.text),
                     self._entities(message.entities),
                     message.cause,
                     message.part,
@@ -179,13 +181,26 @@ class Conversations:
             return turns
         result = await connection.exec_driver_sql(self._history, (conversation_id, cause, limit))
         rows: Any = result.all()
+        known = self._recent.get
         for role, text in reversed(rows):
             try:
-                turns.append(Turn(role, self._sealing.read_text("messages", "text", text) or ""))
+                turns.append(Turn(role, (known(text) if text.startswith(SEALED) else None) or self._opened(text)))
             except VaultError as error:
                 unreadable.append(error.message)
         turns.unreadable = tuple(unreadable)
         return turns
+
+    def _sealed(self, text: str) -> str | None:
+        stored = self._sealing.text("messages", "text", text)
+        if stored and self._sealing.seals:
+            self._recent.keep(stored, text)
+        return stored
+
+    def _opened(self, stored: str) -> str:
+        text = self._sealing.read_text("messages", "text", stored) or ""
+        if stored.startswith(SEALED):
+            self._recent.keep(stored, text)
+        return text
 
     def _entities(self, entities: list[dict[str, Any]] | None) -> str | None:
         if not entities:

@@ -30,6 +30,16 @@ CHECKOUT_TIMEOUT = 30.0
 STATEMENTS_KEPT = 64
 """Prepared statements a connection keeps: a bot has few distinct ones, and each costs memory on both sides."""
 
+_PLANS = {
+    "plan_cache_mode": "force_generic_plan",
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+}
+"""A bot's statements are planned once a connection, and each has an index it can follow. Left to itself the planner
+reads the whole of a table that was empty when it looked, and goes on when it has grown; and it reads and sorts a whole
+conversation for its last messages, because it knows nothing of most columns (they have no statistics)."""
+
 _REFUSED = (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError)
 _SERVER_WENT_AWAY = ("57P01", "57P02", "57P03", "57P05", "08000", "08003", "08006")
 
@@ -42,7 +52,7 @@ def bot_engine(
     `passwords` is asked at every connection, newest first: while a password is being rotated either may be the one
     that works. Statements must carry bot_id as a literal, so their generic plan touches one partition.
     """
-    settings = {"application_name": f"botctl bot {bot_id}", "plan_cache_mode": "force_generic_plan", "jit": "off"}
+    settings = {"application_name": f"botctl bot {bot_id}", **_PLANS}
 
     async def create() -> asyncpg.Connection[Any]:
         refused: Exception | None = None

@@ -7,10 +7,11 @@ nobody can write a text that reads as sealed. The text of a command keeps its sl
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 from typing import Protocol
+
+import msgspec
 
 from botctl.errors import VaultError
 
@@ -57,7 +58,7 @@ class Sealing:
         slash = "/" if text[0] == "/" else ""
         if self._seals and self._cipher is not None:
             sealed = self._cipher.seal(table, column, text.encode())
-            return f"{slash}{SEALED}{base64.b64encode(sealed).decode()}"
+            return f"{slash}{SEALED}{_base64(sealed)}"
         return f"{slash}{CLEAR}{text}" if text.startswith(_MARKED) else text
 
     def read_text(self, table: str, column: str, stored: str | None) -> str | None:
@@ -73,7 +74,7 @@ class Sealing:
         """JSON text as it is to be stored."""
         if self._seals and self._cipher is not None:
             sealed = self._cipher.seal(table, column, encoded.encode())
-            return f'{{"$sealed":"{base64.b64encode(sealed).decode()}"}}'
+            return f'{{"$sealed":"{_base64(sealed)}"}}'
         return f'{{"$clear":{encoded}}}' if any(mark in encoded for mark in _MARKED_JSON) else encoded
 
     def read_json(self, table: str, column: str, stored: str) -> str:
@@ -90,10 +91,14 @@ class Sealing:
         if self._cipher is None:
             raise VaultError(f"a value in {table}.{column} is sealed, and there is nothing to open it with")
         try:
-            sealed = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error):
+            sealed = msgspec.convert(encoded, bytes)  # base64, three times as fast as Python's and as strict
+        except msgspec.ValidationError:
             raise VaultError(f"a value in {table}.{column} is marked as sealed, and is not") from None
         return self._cipher.open(table, column, sealed)
+
+
+def _base64(sealed: bytes) -> str:
+    return binascii.b2a_base64(sealed, newline=False).decode("ascii")
 
 
 UNSEALED = Sealing()
