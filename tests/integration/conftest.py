@@ -170,6 +170,10 @@ class OwnPostgres:
     admin_url: str
     server: RunningServer
 
+    def messages(self) -> str:
+        """All the server has written once it ran, as far as its collector has got."""
+        return "".join(file.read_text("utf-8") for file in sorted((self.folder / "log").glob("*.json")))
+
     def start_again(self) -> None:
         """Start it on the same folder; it keeps its port."""
         made = prepare_postgres(self.folder, max_connections=30)

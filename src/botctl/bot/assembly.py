@@ -21,6 +21,7 @@ from botctl.bot.dispatcher import Dispatcher
 from botctl.bot.flood import Flood
 from botctl.bot.handling import Handled, Handling
 from botctl.bot.health import Health
+from botctl.bot.ignored import Ignored
 from botctl.bot.intake import Intake
 from botctl.bot.journal import SendJournal
 from botctl.bot.lanes import Lanes
@@ -70,6 +71,8 @@ class Parts:
     recovery: Recovery
     suspects: Suspects
     limits: LiveLimits
+    ignored: Ignored
+    guard: LeakGuard
     dispatcher: Dispatcher
     bus: BusLink
     answerer: Answerer | None
@@ -122,7 +125,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     token_refusal = TokenRefusal()
     states = SendStates(database, sends, health, token_refusal)
     journal = SendJournal(states, recorder, flood, health, token_refusal, resend=resend, clock=clock)
-    guard = LeakGuard(_own_secrets(config, spec), health)
+    guard = LeakGuard(_own_secrets(config, spec), health, config.canary)
     bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal, guard)
     application = build_application(bot)
     sender = Sender(bot, states, recorder, flood, resend=resend, clock=clock)
@@ -139,6 +142,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
     limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
+    ignored = Ignored(config.ignored)
     suspects, shortage = Suspects(database, inbox, limits=limits), Shortage()
     handling = Handling(
         application,
@@ -151,6 +155,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         suspects=suspects,
         shortage=shortage,
         limits=limits,
+        ignored=ignored,
         now=now,
     )
 
@@ -199,6 +204,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         recovery=Recovery(database, sends, conversations, sender, lanes, health, now=now),
         suspects=suspects,
         limits=limits,
+        ignored=ignored,
+        guard=guard,
         dispatcher=dispatcher,
         bus=bus,
         answerer=answerer,

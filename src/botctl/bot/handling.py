@@ -21,6 +21,7 @@ from botctl.bot.commit import Committer
 from botctl.bot.database import Database
 from botctl.bot.faults import brief, environmental
 from botctl.bot.health import Health
+from botctl.bot.ignored import Ignored
 from botctl.bot.incoming import Incoming, read_incoming
 from botctl.bot.journal import NotRepeatedError
 from botctl.bot.live_limits import LiveLimits
@@ -72,6 +73,7 @@ class Handling:
         suspects: Suspects,
         shortage: Shortage,
         limits: LiveLimits,
+        ignored: Ignored,
         now: Callable[[], float],
     ) -> None:
         self._application = application
@@ -84,6 +86,7 @@ class Handling:
         self._suspects = suspects
         self._shortage = shortage
         self._limits = limits
+        self._ignored = ignored
         self._now = now
         self._waits: dict[str, int] = {}
         self._failures: set[str] = set()
@@ -119,10 +122,15 @@ class Handling:
         except Exception as error:
             return await self._bury(scope, error, f"can't be read: {brief(error)}")
         scope.chat_id, scope.thread_id, scope.user_id = incoming.chat_id, incoming.thread_id, incoming.user_id
-        admitted = self._access.admits(incoming.user_id)
+        flooding = self._ignored.holds(incoming.user_id, self._now())
+        admitted = self._access.admits(incoming.user_id) and not flooding
         await self._suspects.enter(scope)
         if not await self._starter.begin(row, scope, incoming, keep=admitted):
             return Handled()
+        if flooding:
+            _log.warning("ignored: its sender floods, and is set aside for a time", user_id=incoming.user_id)
+            self._health.count("ignored")
+            return await self._finish(row, scope)
         if not admitted:
             _log.info("refused by access rules", user_id=incoming.user_id)
             if self._access.refusal and incoming.kind in ("message", "callback_query") and scope.chat_id is not None:

@@ -30,15 +30,19 @@ COUNTERS = (
     "messages_in",
     "messages_out",
     "completions",
+    "tokens",
     "completion_errors",
     "dead_letters",
     "divergences",
     "sends_uncertain",
     "sends_held_back",
+    "ignored",
+    "canaries_held_back",
     "handled",
     "handler_failures",
 )
-"""`handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
+"""`tokens`: of completions, in and out, as the API counts them. `ignored`: updates of users who flood, set aside.
+`handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
 failed, each counted once by a process, whether a later attempt succeeds or not; also those answered by an apology only.
 Events, refused users and failures of the surroundings count as neither.
 """

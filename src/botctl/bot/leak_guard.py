@@ -15,7 +15,7 @@ from telegram.error import Forbidden
 
 from botctl.bot.health import Health
 from botctl.observability.redaction import MASK
-from botctl.security.threat.leaks import LeakFinder
+from botctl.security.threat.leaks import CANARY, LeakFinder
 
 _log = structlog.get_logger("botctl.bot.leaks")
 
@@ -26,16 +26,21 @@ _LARGEST_FILE = 256 * 1024
 class LeakGuard:
     """`secrets` are the bot's own, by what they are called."""
 
-    def __init__(self, secrets: Mapping[str, str], health: Health) -> None:
-        self._finder = LeakFinder(secrets)
+    def __init__(self, secrets: Mapping[str, str], health: Health, canary: str = "") -> None:
+        self._finder = LeakFinder(secrets, canary)
         self._health = health
+
+    def take(self, canary: Any) -> None:
+        """From now on this is the digest of the canaries' word."""
+        if isinstance(canary, str):
+            self._finder.canary = canary
 
     def check(self, method: str, parameters: Mapping[str, Any], files: Mapping[str, Any] | None = None) -> None:
         """Raises Forbidden for a call that must not be made."""
         found = self._finder.find(_texts(parameters, files))
         if found is None:
             return
-        self._health.count("sends_held_back")
+        self._health.count("canaries_held_back" if found == CANARY else "sends_held_back")
         _log.error("a call was held back: it carries a secret", method=method, secret=found)
         raise Forbidden(f"held back by botctl, and not sent: it carries {found}")
 

@@ -194,8 +194,11 @@ class BotMachine:
         self._on_ready()
 
     def adjust(self, settings: Mapping[str, Any]) -> dict[str, int]:
-        """Take over limits that may change while it runs; those that have changed."""
+        """Take over what may change while it runs; limits and how many users are set aside, if it has changed."""
         changed = self._parts.limits.adjust(settings)
+        self._parts.guard.take(settings.get("canary"))
+        if self._parts.ignored.take(settings.get("ignored")):
+            changed["ignored_users"] = len(self._parts.ignored)
         if changed:
             self._parts.dispatcher.wake()
         return changed
@@ -233,6 +236,7 @@ class BotMachine:
             "poll_held_s": round(self._poller.held, 3),
             "lanes": float(parts.lanes.busy),
             "stuck_handlers": float(stuck),
+            **self._poller.talkers.gauges(now),
         }
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:

@@ -18,6 +18,7 @@ from telegram.error import NetworkError
 from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
+from botctl.bot.talkers import Talkers
 from botctl.bot.token_refusal import BadTokenError
 from botctl.bot.transport import Transport
 from botctl.bot.updates import ALLOWED_UPDATES, Batch, read_batch
@@ -91,6 +92,7 @@ class Poller:
         self._health = health
         self._on_ready = on_ready
         self._clock = clock
+        self.talkers = Talkers()
         self._offset: int | None = None
         self._ready = False
         self._conflict = Backoff(first=0.1, limit=5.0)
@@ -160,6 +162,8 @@ class Poller:
         self.last_commit = self._clock()
         self._health.count("updates", len(new))
         for row in batch.rows:
+            if row.cause in new:
+                self.talkers.saw(row.sender, self.last_commit)
             if row.cause in new and row.dead is not None:
                 self._health.count("dead_letters")
                 _log.error("an unreadable update became a dead letter", cause=row.cause, reason=row.dead[:200])

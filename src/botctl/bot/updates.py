@@ -111,13 +111,15 @@ def _is_usable(update_id: Any) -> TypeGuard[int]:
 def row_of(update: dict[str, Any], update_id: int, trace_id: str) -> NewRow:
     """The inbox row of one update."""
     kind = next((key for key in update if key != "update_id" and isinstance(key, str)), "unknown")[:64]
+    content = update.get(kind)
     return NewRow(
         cause=f"update:{update_id}",
         update_id=update_id,
         kind=kind,
-        lane=_lane(update.get(kind)),
+        lane=_lane(content),
         payload=cleaning.encode(update),
         trace_id=trace_id,
+        sender=_id(content.get("from") or content.get("user")) if isinstance(content, dict) else None,
     )
 
 

@@ -210,11 +210,21 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
             Finding(
                 Verdict.WARN,
                 "administrator",
-                f"{login.user} is no superuser: advisory locks, large objects and messages to the write-ahead log can't"
-                " be taken from bots, and a password that a bot gives itself stays for up to 5 minutes",
+                f"{login.user} is no superuser: advisory locks, large objects, messages to the write-ahead log and"
+                " PL/pgSQL can't be taken from bots, and a password that a bot gives itself stays for up to 5 minutes",
             )
         )
     findings += isolation
+    if not embedded:
+        findings.append(
+            Finding(
+                Verdict.WARN,
+                "threat detection",
+                "the database is your own: botctl can't read its log, so statements that it refuses (42501) and logins"
+                " that fail are not seen",
+                "Watch its log for `permission denied` and `row-level security` of users bot_…",
+            )
+        )
     if open_to_bots:
         findings.append(
             Finding(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,6 +80,12 @@ def logs(
     for file in files:
         for line in last_lines(file, lines):
             _write_line(file.stem if prefix else None, line)
+    if name == "postgres":
+        from botctl.observability.postgres_log import waiting
+
+        # What nobody has passed on: when the server is all that runs, as it does when it can't start.
+        for line in deque(waiting(folder.root / "postgres"), maxlen=max(lines, 1)):
+            _write_line(None, line)
     sys.stdout.flush()
     if follow:
         for file, line in follow_logs(folder, name, files):

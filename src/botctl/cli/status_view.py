@@ -57,6 +57,9 @@ def _server(one: ServiceView) -> str:
     return f"{one.name} {one.state} (pid {one.pid or '-'}{restarts})"
 
 
+LEAST_SCORE = 1.0
+"""Of threat detection that is worth a word."""
+
 _UNWELL = frozenset({"degraded", "paused", "failed", "backoff", "quarantined"})
 
 
@@ -80,7 +83,9 @@ def _note(bot: BotView, now: float, usual: str | None) -> str:
         said = f"{said}, while this daemon lives".removeprefix(", ")
     old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
-    return "; ".join(part for part in (alone, old, token, said) if part)
+    threat = f"threat score {bot.threat_score:g}" if bot.threat_score >= LEAST_SCORE else ""
+    aside = f"{bot.ignored_users} flooding users set aside" if bot.ignored_users else ""
+    return "; ".join(part for part in (alone, old, token, threat, aside, said) if part)
 
 
 def _last_failure(bot: BotView, now: float) -> str:

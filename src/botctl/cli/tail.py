@@ -14,6 +14,9 @@ from botctl.settings.places import DataFolder
 OURS = frozenset({"control", "daemon", "forkserver", "postgres", "sandbox", "setup", "valkey"})
 """Names of logs that are no bot's."""
 
+POSTGRES_MESSAGES = "postgres-messages"
+"""What the embedded server says once it runs, passed on by `control`; in `postgres` stands what comes before."""
+
 _POLL = 0.1
 _BLOCK = 64 * 1024
 _LONGEST = 16 * 1024 * 1024
@@ -28,6 +31,8 @@ def log_files(folder: DataFolder, name: str | None) -> list[Path]:
     if folder.logs.is_dir():
         os.listdir(folder.logs)  # glob keeps silent about what it may not read
     found = sorted(folder.logs.glob("*.log"))
+    if name == "postgres" and folder.log(POSTGRES_MESSAGES) in found:
+        return [folder.log(name), folder.log(POSTGRES_MESSAGES)]
     if name is not None and ((wanted := folder.log(name)) in found or (name in OURS and folder.logs.is_dir())):
         return [wanted]
     found = [file for file in found if file != folder.log(NAME)]

@@ -17,7 +17,9 @@ from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.control.audit_desk import AuditDesk
 from botctl.control.bus_keeper import BusKeeper
+from botctl.control.canary_probe import CanaryProbe
 from botctl.control.code_keeper import CodeKeeper
+from botctl.control.credential_rotation import CredentialRotation
 from botctl.control.disk import DiskWatch
 from botctl.control.fleet_keeper import FleetKeeper, FleetSource
 from botctl.control.fleet_outbox import FleetOutbox
@@ -30,6 +32,7 @@ from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
 from botctl.control.resolver_watch import ResolverWatch
 from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.server_log import ServerLogFeed
 from botctl.control.service import Service
 from botctl.control.starts import Starts
 from botctl.control.threat_feeds import AclLog
@@ -83,11 +86,13 @@ class Assembly:
         vault = Vault(masters, source, {int(bot_id): key for bot_id, key in config.data_keys.items()})
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change, vault)
         self.quarantine = Quarantine(self._engine, self.keeper, supervisor)
+        self.credentials = CredentialRotation(self.keeper)
         self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
+        home = DataFolder(Path(config.data_dir))
         self.threats = ThreatWatch(
             Detector(),
             acl_log=AclLog(self._redis, topology),
@@ -96,6 +101,10 @@ class Assembly:
             supervisor=supervisor,
             quarantine=self.quarantine,
             wake=self.relay.wake,
+            server_log=ServerLogFeed(home.root / "postgres", home.logs) if config.own_database else None,
+        )
+        self.canaries = CanaryProbe(
+            self._engine, config.database.target, self.threats.not_apart, self.keeper.know_canary
         )
         self.router = Router(
             self._router_redis,
@@ -135,7 +144,7 @@ class Assembly:
             rollouts=self.rollouts,
             starts=starts,
             quarantine=self.quarantine,
-            threats=self.threats.told,
+            threats=self.threats,
             vault=VaultDesk(self._engine, self.keeper, self.rotation, self.rollouts, config.telegram_base_url),
         )
         self.api_problem: str | None = None
@@ -144,6 +153,7 @@ class Assembly:
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
+        found += [self.threats.problem, self.canaries.problem and f"database: {self.canaries.problem}"]
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]
@@ -162,6 +172,7 @@ class Assembly:
             "keeper": self.keeper.run,
             "quarantine": self.quarantine.run,
             "threats": self.threats.run,
+            "canaries": self.canaries.run,
             "hearing": self.hearing.run,
             "resolver": self.resolver.run,
             "audit": self.audit.run,
@@ -169,6 +180,7 @@ class Assembly:
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
         self._tasks.append(asyncio.create_task(self.rotation.run(), name="master key"))
+        self._tasks.append(asyncio.create_task(_persist("credentials", self.credentials.run), name="credentials"))
 
     def _redis_lost(self, seconds: float) -> None:
         self.router.forget()

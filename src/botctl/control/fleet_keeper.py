@@ -7,6 +7,7 @@ from its predecessor's note and touches nothing that has not changed.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
@@ -57,6 +58,8 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str]
     master_keys: str = ""
     """Those in use, if they are not from a file that the daemon reads again."""
+    ignored: dict[int, dict[int, float]] = {}
+    """`FleetKeeper.ignored`."""
 
 
 _Also = Callable[[AsyncConnection], Awaitable[None]] | None
@@ -88,6 +91,8 @@ class FleetKeeper:
         self.credentials = CredentialKeeper(engine, bus, supervisor.rotate)
         self.shut: dict[int, Quarantined] = {}
         """Bots that are shut away on purpose, by bot_id."""
+        self.ignored: dict[int, dict[int, float]] = {}
+        """Users that a bot sets aside for a time, and until when (epoch), by bot_id."""
         self.credentials.barred = self.shut
         self._knows_shut = False
         self._source = FleetSource()
@@ -169,6 +174,21 @@ class FleetKeeper:
             await self._desire()
             return key.key_id
 
+    async def renew_credentials(self, bot_ids: Collection[int]) -> dict[str, str]:
+        """New passwords for these bots, while they run; by name those that still lack them, and why: they are tried on.
+
+        Bots that are shut away are left out. Raises DatabaseAwayError.
+        """
+        async with self._changing():
+            if self.fleet is None:
+                return {}
+            concerned = {bot.bot_id: bot.name for bot in self.fleet.bots if bot.bot_id in bot_ids}
+            self.credentials.rotate(concerned)
+            await self._provide()
+            await self._desire()
+            self._wake.set()
+            return {name: self.failed[name] for name in concerned.values() if name in self.failed}
+
     async def hold(self) -> None:
         """Have the next `control` know the master keys that are in use now."""
         async with self._lock:
@@ -194,6 +214,7 @@ class FleetKeeper:
         self._source = FleetSource(applied.path, applied.env)
         self.credentials.hold(held)
         self.vault.resume(applied.master_keys)
+        self.ignored = applied.ignored
         self._wake.set()
 
     def bot(self, name: str) -> BotSpec | None:
@@ -207,6 +228,28 @@ class FleetKeeper:
     async def bar(self, bot_id: int) -> None:
         """Drop the Redis user of a bot that is in `shut`. Raises what Redis raises when it is away."""
         await self._bus.bar(bot_id)
+
+    async def ignore(self, bot_id: int, user_id: int, until: float) -> None:
+        """Have a bot set the updates of this user aside, without a restart."""
+        async with self._lock:
+            self.ignored.setdefault(bot_id, {})[user_id] = until
+            if self.fleet is not None:
+                await self._desire()
+
+    def ignored_now(self, now: float) -> dict[int, dict[int, float]]:
+        """Those whose time is not over, by bot_id."""
+        left = {
+            bot_id: {one: till for one, till in users.items() if till > now} for bot_id, users in self.ignored.items()
+        }
+        return {bot_id: users for bot_id, users in left.items() if users}
+
+    async def know_canary(self, digest: str) -> None:
+        """Have bots know a canary's word when it is about to leave them, by its digest."""
+        async with self._lock:
+            if digest != self._around.canary:
+                self._around = dataclasses.replace(self._around, canary=digest)
+                if self.fleet is not None:
+                    await self._desire()
 
     async def settled(self) -> bool:
         """Wait for the change that is under way, if there is one; whether the registry has been read since."""
@@ -336,6 +379,7 @@ class FleetKeeper:
         await self._bus.settle(_REDIS_TIMEOUT)
         self.generation += 1
         ready = [bot for bot in self.fleet.bots if self._may_run(bot)]
+        self.ignored = self.ignored_now(time.time())
         fresh, replaced = self.credentials.hand_over(bot.bot_id for bot in ready)
         note = AppliedNote(
             generation=self.generation,
@@ -343,12 +387,20 @@ class FleetKeeper:
             path=self._source.path,
             env=dict(self._source.env),
             master_keys=self.vault.note,
+            ignored=self.ignored,
         )
         self._supervisor.desire(
             WantedFleet(
                 generation=self.generation,
                 bots=tuple(
-                    wanted_bot(bot, self.fleet, self._around, fresh.get(bot.bot_id), self.vault.words(bot.bot_id))
+                    wanted_bot(
+                        bot,
+                        self.fleet,
+                        self._around,
+                        fresh.get(bot.bot_id),
+                        self.vault.words(bot.bot_id),
+                        self.ignored.get(bot.bot_id, {}),
+                    )
                     for bot in ready
                 ),
                 applied=msgspec.json.encode(note),

@@ -28,6 +28,7 @@ from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.samples import fleet_sample
 from botctl.control.starts import Starts
 from botctl.control.status import breaker_problems, status_body
+from botctl.control.threat_watch import ThreatWatch
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.control.vault_desk import VaultDesk
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
@@ -67,7 +68,7 @@ class Service:
         starts: Starts,
         vault: VaultDesk,
         quarantine: Quarantine,
-        threats: Mapping[tuple[str, str], int],
+        threats: ThreatWatch,
     ) -> None:
         self._threats = threats
         self._quarantine = quarantine
@@ -100,6 +101,8 @@ class Service:
             rollout=self._rollouts.says,
             rotated=self._vault.rotated,
             shut=self._keeper.shut,
+            score=self._threats.score,
+            ignored=self._keeper.ignored_now(time.time()),
         )
 
     async def apply(
@@ -243,6 +246,10 @@ class Service:
         """A new data key for one bot."""
         return await self._vault.rotate_bot(name)
 
+    async def rotate_credentials(self, name: str) -> views.CommandBody:
+        """New passwords for one bot, or for all."""
+        return await self._vault.rotate_credentials(name)
+
     async def rotate_token(self, name: str, token: str) -> views.CommandBody:
         """A new token for one bot."""
         return await self._vault.rotate_token(name, token)
@@ -268,7 +275,7 @@ class Service:
                 journal=journal,
                 router=self._router_stats,
                 now=time.time(),
-                threats=self._threats,
+                threats=self._threats.told,
                 shut_away=len(self._keeper.shut),
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from botctl.control.advice import is_held_back
@@ -24,11 +24,14 @@ def status_body(
     rollout: str = "",
     rotated: Collection[int] = (),
     shut: Mapping[int, Quarantined] = MappingProxyType({}),
+    score: Callable[[int], float] = lambda bot_id: 0.0,
+    ignored: Mapping[int, Collection[int]] = MappingProxyType({}),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
     `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's, `shut`
-    those that are shut away on purpose, which after a restart the supervisor doesn't know.
+    those that are shut away on purpose, which after a restart the supervisor doesn't know. `score` is that of threat
+    detection, `ignored` are users set aside, by bot_id.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
@@ -36,6 +39,8 @@ def status_body(
     bots += [_sighted(bot, True, now) for bot in sight.bots if bot.bot_id not in wanted]
     for bot in bots:
         bot.token = "rotated" if bot.bot_id in rotated else "file"
+        bot.threat_score = round(score(bot.bot_id), 1)
+        bot.ignored_users = len(ignored.get(bot.bot_id, ()))
     return StatusBody(
         daemon=DaemonView(
             pid=sight.pid,

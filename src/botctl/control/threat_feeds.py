@@ -16,15 +16,27 @@ from redis.asyncio import Redis
 
 from botctl.bus.topology import Topology
 from botctl.bus.wire import execute
-from botctl.control.ports import FleetSight
-from botctl.security.threat.observations import DeniedRedis, Flow, Observation, SecretsHeldBack, Target, Volume
+from botctl.control.ports import BotSight, FleetSight
+from botctl.security.threat.observations import (
+    CanaryMet,
+    DeniedRedis,
+    Flow,
+    Observation,
+    SecretsHeldBack,
+    Target,
+    UserVolume,
+    Volume,
+)
 
-_COUNTED = {"messages_out": Flow.MESSAGES, "completions": Flow.SPEND}
+_COUNTED = {"messages_out": Flow.MESSAGES, "tokens": Flow.SPEND}
 _MOST = 128
 """As many entries as a server keeps by default."""
 _LOGGED_IN = re.compile(r"(?:^| )user=(\S+)")
 """In the account of a connection; what a client may set there has no blanks."""
 _HELD_BACK = "sends_held_back"
+_CANARIES = "canaries_held_back"
+MOST_USERS = 10
+"""Of one bot in a minute; a bot that invents users has no more judged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +108,7 @@ class Counters:
 
     def __init__(self) -> None:
         self._before: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
+        self._minutes: dict[tuple[int, int], float] = {}
 
     def read(self, sight: FleetSight, now: float) -> list[Observation]:
         """What has been counted since the last call, a new process beginning at nothing."""
@@ -109,12 +122,34 @@ class Counters:
             seen[key] = (now, dict(bot.counters))
             if (held := bot.counters.get(_HELD_BACK, 0.0) - before.get(_HELD_BACK, 0.0)) > 0:
                 found.append(SecretsHeldBack(at=now, bot_id=bot.bot_id, count=int(held)))
+            if (met := bot.counters.get(_CANARIES, 0.0) - before.get(_CANARIES, 0.0)) > 0:
+                found.append(CanaryMet(at=now, bot_id=bot.bot_id, count=int(met)))
+            found += self._floods(bot, now)
             if at and now > at:
                 for name, flow in _COUNTED.items():
                     grown = max(0.0, bot.counters.get(name, 0.0) - before.get(name, 0.0))
                     found.append(Volume(at=now, bot_id=bot.bot_id, flow=flow, count=grown, span=now - at))
         self._before = seen
+        self._minutes = {key: minute for key, minute in self._minutes.items() if key in seen}
         return found
+
+    def _floods(self, bot: BotSight, now: float) -> list[Observation]:
+        """The most talkative users of the bot's last whole minute, if it was not seen before."""
+        minute = bot.gauges.get("user_minute", 0.0)
+        key = (bot.bot_id, bot.incarnation)
+        if minute == self._minutes.get(key, 0.0):
+            return []
+        self._minutes[key] = minute
+        total = bot.gauges.get("user_updates", 0.0)
+        found: list[Observation] = []
+        for name, count in bot.gauges.items():
+            _, _, user = name.partition("user:")
+            if user.isdecimal() and len(user) < 20:
+                others = max(0.0, total - count)
+                found.append(
+                    UserVolume(at=now, bot_id=bot.bot_id, user_id=int(user), count=count, others=others, span=60.0)
+                )
+        return found[:MOST_USERS]
 
 
 def _denial(entry: Mapping[str, str]) -> _Denial:

@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -21,12 +21,15 @@ from botctl.bus.events import event_id
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.ports import SupervisorPort
 from botctl.control.quarantine import Quarantine
+from botctl.control.server_log import ServerLogFeed
+from botctl.control.session_feed import SessionFeed
 from botctl.control.threat_feeds import AclLog, Counters
 from botctl.control.trouble import DATABASE_TROUBLE
 from botctl.fleet import BotSpec
-from botctl.security.threat.detection import Detector, Level, Verdict
-from botctl.security.threat.observations import BadEvents, LoginMended, Observation
-from botctl.storage import audit
+from botctl.fleet.threats import Tuning
+from botctl.security.threat.detection import FLEET, Detector, Level, Verdict
+from botctl.security.threat.observations import BadEvents, CanaryReadable, LoginMended, Observation
+from botctl.storage import audit, logins
 from botctl.storage.outbox import Outbox, StoredEvent
 
 _log = structlog.get_logger("botctl.control.threats")
@@ -37,12 +40,18 @@ LOOK_EVERY = 0.25
 COUNT_EVERY = 60.0
 """Seconds between looks at counters: what a baseline's sample spans."""
 
+SESSIONS_EVERY = 5.0
+"""Seconds between looks at the database's sessions."""
+
 _SEVERITY = {Level.WATCH: "low", Level.BLOCK: "medium", Level.QUARANTINE: "high"}
 _MOST_WAITING = 1000
 
 
 class ThreatWatch:
-    """`wake` is called when an event was committed; `now` gives seconds since the epoch."""
+    """`wake` is called when an event was committed; `now` gives seconds since the epoch.
+
+    Without `server_log` there is no log to look at: the database is the operator's own.
+    """
 
     def __init__(
         self,
@@ -54,12 +63,15 @@ class ThreatWatch:
         supervisor: SupervisorPort,
         quarantine: Quarantine,
         wake: Callable[[], None],
+        server_log: ServerLogFeed | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.told: Counter[tuple[str, str]] = Counter()
         """Verdicts by the first signal's rule and what was done."""
         self._detector = detector
         self._acl_log = acl_log
+        self._server_log = server_log
+        self._sessions = SessionFeed()
         self._counters = Counters()
         self._engine = engine
         self._keeper = keeper
@@ -70,6 +82,9 @@ class ThreatWatch:
         self._outbox = Outbox(0)
         self._refused: dict[int, tuple[int, str]] = {}
         self._mended: set[int] = set()
+        self._alarms: list[str] = []
+        self._slow: list[Observation] = []
+        """What the looks that wait for the database have seen."""
         self._waiting: deque[tuple[Verdict, str]] = deque(maxlen=_MOST_WAITING)
         self._counted_at = 0.0
 
@@ -83,11 +98,43 @@ class ThreatWatch:
         """These bots had changed their own logins."""
         self._mended.update(bot_ids)
 
+    def not_apart(self, what: str) -> None:
+        """The database does not keep bots apart, in this way."""
+        self._alarms.append(what)
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps a look from seeing."""
+        return self._server_log.problem if self._server_log is not None else None
+
+    def score(self, bot_id: int) -> float:
+        """Of a bot now, rules in shadow included."""
+        return self._detector.score(bot_id, self._now())
+
     async def run(self) -> None:
         """Look until cancelled."""
+        slow = asyncio.create_task(self._run_sessions(), name="sessions")
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(LOOK_EVERY)
+        finally:
+            slow.cancel()
+
+    async def _run_sessions(self) -> None:
         while True:
-            await self.look()
-            await asyncio.sleep(LOOK_EVERY)
+            await self.look_at_sessions()
+            await asyncio.sleep(SESSIONS_EVERY)
+
+    async def look_at_sessions(self) -> None:
+        """One look at who has logged in, apart from the others: the database may take its time."""
+        try:
+            async with asyncio.timeout(3.0), self._engine.connect() as connection:
+                found = await logins.sessions(connection)
+            sight = await self._supervisor.sight()
+        except (*DATABASE_TROUBLE, TimeoutError):
+            return
+        self._slow += self._sessions.read(found, sight, self._now())
 
     async def look(self) -> None:
         """One round."""
@@ -95,8 +142,11 @@ class ThreatWatch:
         seen = await self._seen(now)
         wanted = self._wanted()
         self._detector.overrides = {bot_id: bot.threats for bot_id, bot in wanted.items()}
-        verdicts = self._detector.tick([one for one in seen if one.bot_id in wanted], now)
-        await asyncio.gather(*(self._perform(verdict, wanted[verdict.bot_id].name) for verdict in verdicts))
+        if common := _common(wanted.values()):
+            self._detector.tuning = common
+        verdicts = self._detector.tick([one for one in seen if one.bot_id in wanted or one.bot_id == FLEET], now)
+        names = {bot_id: bot.name for bot_id, bot in wanted.items()}
+        await asyncio.gather(*(self._perform(verdict, names.get(verdict.bot_id, "")) for verdict in verdicts))
         await self._publish()
 
     def _wanted(self) -> dict[int, BotSpec]:
@@ -112,6 +162,12 @@ class ThreatWatch:
             BadEvents(at=now, bot_id=bot_id, count=count, reason=reason) for bot_id, (count, reason) in refused.items()
         ]
         seen += [LoginMended(at=now, bot_id=bot_id) for bot_id in mended]
+        slow, self._slow = self._slow, []
+        seen += slow
+        alarms, self._alarms = self._alarms, []
+        seen += [CanaryReadable(at=now, what=what) for what in alarms]
+        if self._server_log is not None and self._keeper.fleet is not None:
+            seen += await self._server_log.read(now)
         try:
             async with asyncio.timeout(2.0):
                 seen += await self._acl_log.read(now)
@@ -126,11 +182,19 @@ class ThreatWatch:
         return seen
 
     async def _perform(self, verdict: Verdict, name: str) -> None:
-        action = "none (shadow)" if verdict.would > verdict.level else verdict.level.name.lower()
+        action = _action(verdict)
         _log.warning(
-            "threat detected", bot=name, level=verdict.would.name.lower(), action=action, why=verdict.explanation
+            "threat detected",
+            bot=name or None,
+            user_id=verdict.user_id or None,
+            level=verdict.would.name.lower(),
+            action=action,
+            why=verdict.explanation,
         )
-        if verdict.level >= Level.BLOCK:
+        if verdict.user_id:
+            if verdict.level >= Level.BLOCK:
+                await self._keeper.ignore(verdict.bot_id, verdict.user_id, self._now() + verdict.seconds)
+        elif verdict.level >= Level.BLOCK:
             why = f"{verdict.signals[0].rule}: {verdict.signals[0].explanation}"
             await self._quarantine.shut(
                 verdict.bot_id, name, by="threat detection", reason=why, seconds=verdict.seconds
@@ -149,13 +213,28 @@ class ThreatWatch:
                         connection,
                         verdict.bot_id,
                         "threat.detected",
-                        f"bot_{verdict.bot_id}",
+                        f"bot_{verdict.bot_id}" if verdict.bot_id else "fleet",
                         after=_told(verdict, action),
                     )
             except (*DATABASE_TROUBLE, TimeoutError):
                 return  # it waits
             self._waiting.popleft()
             self._event_sent()
+
+
+def _action(verdict: Verdict) -> str:
+    """What is done, in the words of the event."""
+    if verdict.bot_id == FLEET:
+        return "told"
+    if verdict.would > verdict.level:
+        return "none (shadow)"
+    return verdict.level.name.lower() + (" user" if verdict.user_id else "")
+
+
+def _common(bots: Iterable[BotSpec]) -> Tuning | None:
+    """What all bots agree in, as `defaults` of the fleet file make them: it holds for what concerns none of them."""
+    found = [bot.threats for bot in bots]
+    return found[0] if found and all(one == found[0] for one in found) else None
 
 
 def _event(verdict: Verdict, action: str) -> StoredEvent:

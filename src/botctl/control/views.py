@@ -69,6 +69,10 @@ class BotView(View):
     """What of isolation could not be had, and why."""
     uid: int | None = None
     """Its own uid; null without one."""
+    threat_score: float = 0.0
+    """Points of threat detection now, rules in shadow included; `threats` of the fleet file says what they lead to."""
+    ignored_users: int = 0
+    """Users whose updates it sets aside because they flood."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -42,12 +44,23 @@ class Surroundings:
     private: tuple[str, ...] = ()
     uid_base: int = 0
     uid_count: int = 0
+    canary: str = ""
+    """SHA-256 of the word in the canaries; empty as long as it is not known."""
 
 
 def wanted_bot(
-    spec: BotSpec, fleet: Fleet, around: Surroundings, passwords: Passwords | None, keys: Keys = ()
+    spec: BotSpec,
+    fleet: Fleet,
+    around: Surroundings,
+    passwords: Passwords | None,
+    keys: Keys = (),
+    ignored: Mapping[int, float] = MappingProxyType({}),
 ) -> WantedBot:
-    """One bot for the supervisor; `passwords` None keeps those it has, and so do no keys."""
+    """One bot for the supervisor; `passwords` None keeps those it has, and so do no keys.
+
+    `ignored` are users that it sets aside, and until when.
+    """
+    aside = {str(user_id): until for user_id, until in sorted(ignored.items())}
     config = BotConfig(
         spec=msgspec.Raw(spec.model_dump_json().encode()),
         bot_id=spec.bot_id,
@@ -59,6 +72,8 @@ def wanted_bot(
         openai_api_key=around.openai_api_key,
         openai_base_url=around.openai_base_url,
         log_format=around.log_format,
+        ignored=aside,
+        canary=around.canary,
     )
     encoded = msgspec.json.encode(config)
     return WantedBot(
@@ -72,7 +87,12 @@ def wanted_bot(
             "max_age": spec.recycle.age,
             "max_updates": spec.recycle.updates,
         },
-        live={"log_level": spec.log_level, **{key: getattr(spec.limits, key) for key in _LIVE_LIMITS}},
+        live={
+            "log_level": spec.log_level,
+            **{key: getattr(spec.limits, key) for key in _LIVE_LIMITS},
+            "ignored": aside,
+            "canary": around.canary,
+        },
         memory=spec.limits.memory,
         open_files=spec.limits.open_files,
         file_size=spec.limits.file_size,
@@ -104,6 +124,8 @@ def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:
 def digest(config: bytes) -> str:
     """Changes exactly when the bot must be restarted to follow its configuration; the order of a set is no change."""
     document = json.loads(config)
+    for key in ("ignored", "canary"):
+        document.pop(key, None)
     spec = document["spec"]
     for key in _WITHOUT_RESTART:
         spec.pop(key, None)

@@ -38,6 +38,10 @@ TEMP_FILE_LIMIT_KB = 1 << 20
 SOCKET_PATH_LIMIT = 80
 """Longest socket folder; the socket's own name follows and all must fit into the 108 bytes of sun_path."""
 
+LOG_FILENAME = "server-%Y%m%d-%H%M%S"
+"""In UTC; names follow each other as the files do."""
+
+LOG_ROTATION_KB = 10240
 INITDB_TIMEOUT = 120.0
 _ACCOUNTS = ("postgres", "nobody")
 
@@ -70,9 +74,13 @@ def prepare_postgres(folder: Path, *, max_connections: int) -> EmbeddedPostgres:
     end_leftover_postgres(data, MARK)
     port = kept_port(folder / "port")
     access = _access_file(data, account)
+    logs = _log_folder(folder, account)
     spec = ExecSpec(
         name="postgres",
-        argv=[str(run.bin / "postgres"), "-D", str(data), *_settings(folder, account, port, max_connections, access)],
+        argv=[
+            *(str(run.bin / "postgres"), "-D", str(data)),
+            *_settings(folder, account, port, max_connections, access, logs),
+        ],
         env={"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC"},
         cwd="/",
         uid=account.uid,
@@ -189,7 +197,7 @@ def _access_file(data: Path, account: Account) -> Path:
     return path
 
 
-def _settings(folder: Path, account: Account, port: int, max_connections: int, access: Path) -> list[str]:
+def _settings(folder: Path, account: Account, port: int, max_connections: int, access: Path, logs: Path) -> list[str]:
     settings = {
         "hba_file": str(access),
         "listen_addresses": "127.0.0.1",
@@ -202,8 +210,14 @@ def _settings(folder: Path, account: Account, port: int, max_connections: int, a
         "fsync": "on",
         "recovery_init_sync_method": sync_method(folder / "data"),
         "password_encryption": "scram-sha-256",
-        "logging_collector": "off",
-        "log_destination": "stderr",
+        # One JSON document a message, put together by the collector: on standard error the lines of several sessions
+        # mix, so that one could write another's. Statements are left out: they hold what people say.
+        "logging_collector": "on",
+        "log_destination": "jsonlog",
+        "log_directory": str(logs),
+        "log_filename": LOG_FILENAME,
+        "log_rotation_size": f"{LOG_ROTATION_KB}kB",
+        "log_min_error_statement": "panic",
         "log_line_prefix": "%m [%p] %q%u@%d ",
         "log_timezone": "UTC",
         "timezone": "UTC",
@@ -216,6 +230,14 @@ def _settings(folder: Path, account: Account, port: int, max_connections: int, a
     for name, value in settings.items():
         argv += ["-c", f"{name}={value}"]
     return argv
+
+
+def _log_folder(folder: Path, account: Account) -> Path:
+    """Where the server writes its messages; `control` passes them on and removes the files."""
+    logs = folder / "log"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    account.give(logs)
+    return logs
 
 
 def _socket_folder(folder: Path, account: Account) -> str:

@@ -37,7 +37,9 @@ SMALLEST_PROCESSES = 16
 HANDLERS_FORMAT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
 
-RESERVED_NAMES = frozenset({"control", "daemon", "deaths", "forkserver", "postgres", "sandbox", "setup", "valkey"})
+RESERVED_NAMES = frozenset(
+    {"control", "daemon", "deaths", "forkserver", "postgres", "postgres-messages", "sandbox", "setup", "valkey"}
+)
 """Processes of ours, whose names their log files have; and `deaths`, the file of the death history."""
 
 

@@ -16,12 +16,19 @@ from botctl.fleet.units import Duration
 KNOWN = frozenset(
     {
         "bad_events",
+        "canary",
+        "canary_readable",
         "cross_bot_redis",
+        "cross_bot_sql",
         "denied_redis",
+        "denied_sql",
+        "failed_logins",
+        "foreign_login",
         "login_mended",
         "message_rate",
         "secret_in_message",
         "spend_rate",
+        "user_flood",
     }
 )
 """The rules are in `security.threat.rules`; a test compares."""

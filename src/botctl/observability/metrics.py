@@ -82,6 +82,8 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "messages_in": ("messages", "Messages stored.", {"direction": "in"}),
     "messages_out": ("messages", "Messages stored.", {"direction": "out"}),
     "completions": ("completions", "Answers of the completion API.", {}),
+    "tokens": ("completion_tokens", "Tokens of completions, in and out, as the API counts them.", {}),
+    "ignored": ("updates_ignored", "Updates of users who flood, set aside.", {}),
     "completion_errors": ("completion_errors", "Completions that failed.", {}),
     "dead_letters": ("dead_letters", "Updates and events given up after all attempts.", {}),
     "handled": ("updates_handled", "Updates of users whose handling ended well.", {}),

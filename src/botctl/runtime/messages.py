@@ -93,7 +93,8 @@ class Rekey(Message, frozen=True):
 
 
 class Adjust(Message, frozen=True):
-    """Settings that a bot adopts without a restart: `log_level`, `concurrent_chats`, `attempts`."""
+    """Settings that a bot adopts without a restart: `log_level`, `concurrent_chats`, `attempts`,
+    `ignored` (users who flood, and until when), `canary` (`BotConfig.canary`)."""
 
     settings: dict[str, Any]
 

@@ -36,6 +36,9 @@ OBJECT_RULES = {
         WHERE f.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('bots', f.oid, 'EXECUTE')
           AND (f.proname ~ '^pg_(try_)?advisory_' OR f.proname ~ '^lo_'
                OR f.proname IN ('loread', 'lowrite', 'pg_logical_emit_message'))
+        UNION ALL
+        SELECT 'language plpgsql', 'may be used by bots: a refusal that a block catches is in no log'
+        FROM pg_language WHERE lanname = 'plpgsql' AND has_language_privilege('bots', oid, 'USAGE')
     """,
     "functions that read or write files": """
         SELECT f.oid::regprocedure::text, 'may be executed by ' || role.rolname

@@ -43,6 +43,8 @@ class NewRow:
     trace_id: str
     dead: str | None = None
     """Why it can't ever be handled; such a row is stored as a dead letter at once."""
+    sender: int | None = None
+    """Telegram's id of who has sent it; it is not stored beside the payload."""
 
 
 @dataclass(frozen=True, slots=True)

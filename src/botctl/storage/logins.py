@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -13,6 +16,23 @@ from botctl.storage.scram import random_verifier
 
 CONNECTION_LIMIT = 6
 """Of one bot: 2 × its pool of 2, so that a new incarnation needn't wait for the last one's, and 2 (design §4.2)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One that a bot has now; `bot_id` 0 is the one that asked. The address is empty over a socket; `age`: seconds."""
+
+    bot_id: int
+    pid: int
+    address: str
+    age: float
+
+
+async def sessions(connection: AsyncConnection) -> list[Session]:
+    """All that bots have, not those of readers."""
+    result = await connection.exec_driver_sql("SELECT bot_id, pid, address, age FROM botctl_admin.bot_sessions()")
+    rows: Sequence[Any] = result.all()
+    return [Session(*row) for row in rows]
 
 
 async def ensure_login(connection: AsyncConnection, bot_id: int, password: str) -> None:

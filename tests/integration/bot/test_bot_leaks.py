@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import time
 from typing import Any
 
 import pytest
 from bot_waiting import completion_of, until
 
+from botctl.runtime import messages
+
+CANARY = "999999999999:" + "c" * 35
 SOMEBODYS = "5555555555:AAHabcdefghijklmnopqrstuvwxyz012345"
 
 
@@ -43,3 +48,50 @@ async def test_the_assistant_can_not_be_talked_into_sending_a_token(bot: Any) ->
     await bot.say("My name is Ada.")
     assert len(await bot.answers(1)) == 1
     assert all(bot.token not in str(call) for call in await bot.telegram.calls(method="sendMessage", bot_id=bot.bot_id))
+
+
+@pytest.mark.parametrize("told", ["at its start", "while it runs"])
+async def test_the_word_of_a_canary_is_held_back_and_counted_apart(bot: Any, told: str) -> None:
+    digest = hashlib.sha256(CANARY.encode()).hexdigest()
+    bot.config["canary"] = digest if told == "at its start" else ""
+    bot.start(handlers="handlers_for_tests:echo", limits={"attempts": 1})
+    await bot.ready()
+    if told == "while it runs":
+        bot.send(messages.Adjust(settings={"canary": digest, "ignored": {}}))
+    await bot.say(f"found: {CANARY}")
+    (error,) = await until(lambda: _failed(bot))
+    assert "the word of a canary" in error
+
+    async def counters() -> dict[str, float]:
+        beats = [one for one in bot.receive() if isinstance(one, messages.Heartbeat)]
+        return beats[-1].counters if beats and beats[-1].counters["canaries_held_back"] else {}
+
+    found = await until(counters)
+    assert (found["canaries_held_back"], found["sends_held_back"]) == (1, 0)
+
+
+async def test_a_user_who_is_set_aside_is_told_nothing_and_stored_and_heard_again_later(bot: Any) -> None:
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    await bot.say("one")
+    assert await bot.answers(1) == ["echo one"]
+    rows = await bot.rows("SELECT user_id FROM users WHERE bot_id = {bot}")
+    user = rows[0]["user_id"]
+    bot.send(messages.Adjust(settings={"ignored": {str(user): time.time() + 600}}))
+    await until(lambda: _logged(bot, "limits changed"))
+    await bot.say("two")
+
+    async def ignored() -> list[Any]:
+        return list(await bot.rows("SELECT state FROM inbox WHERE bot_id = {bot} AND done_at IS NOT NULL OFFSET 1"))
+
+    ((state,),) = [tuple(row) for row in await until(ignored)]
+    assert state == "done"
+    assert "is set aside for a time" in bot.log.read_text()
+    bot.send(messages.Adjust(settings={"ignored": {str(user): time.time() - 1}}))
+    await until(lambda: _logged(bot, "limits changed", 2))
+    await bot.say("three")
+    assert await bot.answers(2) == ["echo one", "echo three"]
+
+
+async def _logged(bot: Any, words: str, times: int = 1) -> bool:
+    return bool(bot.log.read_text().count(words) >= times)

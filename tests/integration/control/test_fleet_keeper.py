@@ -50,7 +50,8 @@ async def test_a_change_of_what_is_live_keeps_the_digest_and_sends_the_new_value
     assert applied.changed == ["one"]
     first, second = (fleet.bots[0] for fleet in stage.supervisor.desired)
     assert second.digest == first.digest
-    assert second.live == {"log_level": "DEBUG", "concurrent_chats": 32, "attempts": 5}
+    limits = {"concurrent_chats": 32, "attempts": 5}
+    assert second.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": ""}
 
 
 async def test_a_removed_bot_keeps_its_row_and_loses_its_login_once_it_has_ended(stage: Stage) -> None:

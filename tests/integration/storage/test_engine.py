@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
+import time
 from typing import Any
 
 import asyncpg
@@ -141,8 +143,11 @@ async def test_no_password_reaches_the_server_s_log(new_postgres: Any) -> None:
     await control.execute("SELECT botctl_admin.ensure_bot(5, 4)")
     await control.execute("SELECT botctl_admin.set_bot_password(5, $1)", scram.random_verifier(password))
     await control.close()
-    output = new_postgres.server.output()
-    assert "set_bot_password(5, $1)" in output
+    deadline = time.monotonic() + 10
+    while "set_bot_password(5, $1)" not in (output := new_postgres.messages()):
+        assert time.monotonic() < deadline, output
+        await asyncio.sleep(0.02)
+    output += new_postgres.server.output()
     for secret in (first.control.password, second.control.password, password):
         assert secret not in output
     assert "SCRAM-SHA-256$" not in output

@@ -97,3 +97,18 @@ def test_a_bot_that_was_shut_away_before_the_daemon_began_is_shown_so() -> None:
     shown = status_body(sight(), fleet("a", "b"), {}, [], version="9", control_pid=5, now=110.0, shut=told).bots
     assert [(bot.state, bot.shut_away) for bot in shown] == [("quarantined", True), ("configured", False)]
     assert (shown[0].reason, shown[0].since_s) == ("for a reason", 60.0)
+
+
+def test_scores_of_threat_detection_and_users_set_aside_are_shown() -> None:
+    shown = status_body(
+        sight(),
+        fleet("a", "b"),
+        {},
+        [],
+        version="9",
+        control_pid=5,
+        now=110.0,
+        score=lambda bot_id: 4.26 if bot_id == 1 else 0.0,
+        ignored={1: {42: 200.0}},
+    ).bots
+    assert [(bot.threat_score, bot.ignored_users) for bot in shown] == [(4.3, 1), (0.0, 0)]

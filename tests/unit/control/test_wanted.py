@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -87,7 +88,8 @@ def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it(
     wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
     config = msgspec.json.decode(wanted.config, type=BotConfig)
     assert BotSpec.model_validate_json(bytes(config.spec)) == bot
-    assert wanted.live == {"log_level": "DEBUG", "concurrent_chats": 32, "attempts": 5}
+    limits = {"concurrent_chats": 32, "attempts": 5}
+    assert wanted.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": ""}
     assert (wanted.restart["intensity"], wanted.restart["memory_soft"]) == (2, int(0.8 * 64 * 1024**2))
     assert (wanted.memory, wanted.open_files) == (64 * 1024**2, 99)
 
@@ -138,3 +140,14 @@ def test_the_supervisor_gets_the_previous_credentials_too() -> None:
     given = _credentials(Passwords(3, "new-db", "new-redis", "old-db", "old-redis"))
     assert (given.generation, given.database, given.redis) == (3, "new-db", "new-redis")
     assert (given.previous_database, given.previous_redis) == ("old-db", "old-redis")
+
+
+def test_who_is_set_aside_and_the_canary_restart_nobody_and_outlive_a_restart() -> None:
+    bot = spec()
+    before = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
+    around = dataclasses.replace(AROUND, canary="ab" * 32)
+    after = wanted_bot(bot, Fleet(bots=(bot,)), around, None, ignored={7: 100.0})
+    assert before.digest == after.digest
+    assert (after.live["ignored"], after.live["canary"]) == ({"7": 100.0}, "ab" * 32)
+    config = msgspec.json.decode(after.config, type=BotConfig)
+    assert (config.ignored, config.canary) == ({"7": 100.0}, "ab" * 32)

@@ -10,8 +10,8 @@ from botctl.security.threat.reference import inserted
 from support.ordinary_day import BOTS, START, traffic
 
 DAYS = 3
-MOST_WATCHED = 0.5
-"""Verdicts a bot and day; in three weeks it was 0.19 to 0.22, two thirds of them the held-back messages planted."""
+MOST_WATCHED = 0.6
+"""Verdicts a bot and day; in three weeks it was 0.28 to 0.37, four of ten of them the held-back messages planted."""
 
 MOST_BLOCKED = 1
 """Would have been, if soft rules were enforced: a campaign in which a message is held back."""

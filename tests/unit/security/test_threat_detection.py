@@ -15,12 +15,15 @@ from botctl.security.threat.baseline import ENOUGH, LEAST, Baseline
 from botctl.security.threat.detection import Detector, Level, Verdict
 from botctl.security.threat.observations import (
     BadEvents,
+    CanaryReadable,
     DeniedRedis,
+    FailedLogins,
     Flow,
     LoginMended,
     Observation,
     SecretsHeldBack,
     Target,
+    UserVolume,
     Volume,
 )
 
@@ -190,3 +193,34 @@ def test_a_limit_is_never_below_the_least_nor_endless(rates: list[float]) -> Non
     assert limit is not None
     assert LEAST <= limit <= 1e8
     assert len(base.hours) == 1
+
+
+def _flood(at: float, user_id: int = 42) -> Observation:
+    return UserVolume(at=at, bot_id=1, user_id=user_id, count=200, others=10, span=60)
+
+
+def test_a_user_who_floods_is_blocked_for_a_time_and_the_bot_is_not_blamed() -> None:
+    detector = Detector(Tuning(soft=Mode.ENFORCE))
+    found = [verdict for n in range(3) for verdict in detector.tick([_flood(NOW + 60 * n)], NOW + 60 * n)]
+    assert [(one.bot_id, one.user_id, one.level) for one in found] == [(1, 42, Level.WATCH), (1, 42, Level.BLOCK)]
+    assert found[-1].seconds == 900
+    assert detector.score(1, NOW + 120) == 0
+
+
+def test_users_are_judged_apart() -> None:
+    detector = Detector(Tuning(soft=Mode.ENFORCE))
+    found = detector.tick([_flood(NOW, user_id) for user_id in (1, 2, 3)], NOW)
+    assert [(one.user_id, one.level) for one in found] == [(n, Level.WATCH) for n in (1, 2, 3)]
+
+
+def test_in_shadow_a_user_is_told_of_and_nothing_is_done() -> None:
+    detector = Detector()
+    found = [verdict for n in range(3) for verdict in detector.tick([_flood(NOW + 60 * n)], NOW + 60 * n)]
+    assert [(one.level, one.would) for one in found] == [(Level.NONE, Level.WATCH), (Level.NONE, Level.BLOCK)]
+
+
+def test_what_is_nobodys_doing_is_told_and_never_performed() -> None:
+    detector = Detector(Tuning(soft=Mode.ENFORCE))
+    seen = [CanaryReadable(at=NOW, what="x"), FailedLogins(at=NOW, tried=7, address="", count=1000)]
+    (told,) = detector.tick(seen, NOW)
+    assert (told.bot_id, told.level, told.would, told.seconds) == (0, Level.WATCH, Level.QUARANTINE, 0)

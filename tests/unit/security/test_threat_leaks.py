@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from urllib.parse import quote
 
 import pytest
 
-from botctl.security.threat.leaks import LeakFinder
+from botctl.security.threat.leaks import CANARY, LeakFinder
 
 TOKEN = "7012345678:AAE-x1y2z3A4b5C6d7E8f9G0h1I2j3K4l5m"
 KEY = "sk-proj-Zk8_Qw7eRt6yUi5oPa4sDf3g"
@@ -70,3 +71,12 @@ def test_ordinary_text_is_let_through(text: str) -> None:
 
 def test_a_short_secret_is_not_looked_for() -> None:
     assert LeakFinder({"a password": "secret"}).find(["it is no secret"]) is None
+
+
+def test_the_word_of_a_canary_is_told_from_any_other_token() -> None:
+    word = "999999999999:" + "c" * 35
+    finder = LeakFinder({"its own bot token": TOKEN}, hashlib.sha256(word.encode()).hexdigest())
+    assert finder.find([f"look: {word}"]) == CANARY
+    assert finder.find([f"{TOKEN} and {word}"]) == CANARY
+    assert finder.find([f"look: 999999999999:{'d' * 35}"]) == "a bot token"
+    assert LeakFinder().find([word]) == "a bot token"

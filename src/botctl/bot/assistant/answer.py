@@ -110,6 +110,7 @@ class Answerer:
         await self._database.transaction(record)
         scope.attempt_counted = True
         self._health.count("completions")
+        self._health.count("tokens", (completion.input_tokens or 0) + (completion.output_tokens or 0))
         return completion
 
     async def _prepare(self, scope: Scope) -> tuple[StoredCompletion | None, list[Turn]]:

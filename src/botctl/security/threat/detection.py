@@ -13,15 +13,24 @@ from enum import IntEnum
 
 from botctl.fleet.threats import Mode, Tuning
 from botctl.security.threat.baseline import Baseline
-from botctl.security.threat.observations import Flow, Observation, Volume
+from botctl.security.threat.observations import Flow, Observation, UserVolume, Volume
 from botctl.security.threat.rules import RULES, Rule, Sight, Signal, judge
 
 REPEAT_AFTER = 600.0
 """Seconds after which a verdict that still holds, and has a new signal, is told again."""
 
+FLEET = 0
+"""In the place of a bot's id: what is nobody's doing, or not known whose. It is told, and nothing is done."""
+
 MOST_BOTS = 10_000
+"""And users of theirs, of whom something was seen."""
+
 _FORGET_BELOW = 0.01
 _LONGEST_SAMPLE = 3600.0
+
+
+_Who = tuple[int, int]
+"""A bot, and one of its users or 0."""
 
 
 class Level(IntEnum):
@@ -47,6 +56,8 @@ class Verdict:
     score: float
     seconds: float
     signals: tuple[Signal, ...]
+    user_id: int = 0
+    """Of a verdict on one of the bot's users; 0 for one on the bot itself."""
 
     @property
     def explanation(self) -> str:
@@ -77,14 +88,14 @@ class Detector:
     def __init__(self, tuning: Tuning | None = None, overrides: Mapping[int, Tuning] | None = None) -> None:
         self.tuning = tuning or Tuning()
         self.overrides: Mapping[int, Tuning] = overrides or {}
-        self._books: dict[int, _Book] = {}
+        self._books: dict[_Who, _Book] = {}
 
     def __len__(self) -> int:
         return len(self._books)
 
     def score(self, bot_id: int, now: float) -> float:
         """Of a bot, shadow included."""
-        book = self._books.get(bot_id)
+        book = self._books.get((bot_id, 0))
         if book is None:
             return 0.0
         book.decay(now, self._tuning(bot_id).half_life)
@@ -93,20 +104,21 @@ class Detector:
     def forget(self, bot_ids: Iterable[int]) -> None:
         """These bots are gone, or released: they begin anew."""
         for bot_id in bot_ids:
-            self._books.pop(bot_id, None)
+            self._books.pop((bot_id, 0), None)
 
     def tick(self, observations: Iterable[Observation], now: float) -> list[Verdict]:
         """Judge what was seen since the last tick, in whatever order."""
-        by_bot: dict[int, list[Observation]] = {}
+        by_whom: dict[_Who, list[Observation]] = {}
         for seen in observations:
-            by_bot.setdefault(seen.bot_id, []).append(seen)
-        found = [self._judge(bot_id, seen, now) for bot_id, seen in sorted(by_bot.items())]
+            by_whom.setdefault(_who(seen), []).append(seen)
+        found = [self._judge(who, seen, now) for who, seen in sorted(by_whom.items())]
         self._keep_bounded()
         return [verdict for verdict in found if verdict is not None]
 
-    def _judge(self, bot_id: int, seen: list[Observation], now: float) -> Verdict | None:
+    def _judge(self, who: _Who, seen: list[Observation], now: float) -> Verdict | None:
+        bot_id, user_id = who
         tuning = self._tuning(bot_id)
-        book = self._books.setdefault(bot_id, _Book(now))
+        book = self._books.setdefault(who, _Book(now))
         book.decay(now, tuning.half_life)
         signals: list[tuple[Rule, Mode, Signal]] = []
         for observation in seen:
@@ -123,6 +135,8 @@ class Detector:
         _add(book, signals)
         level = self._level(tuning, book, signals, {Mode.ENFORCE})
         would = self._level(tuning, book, signals, {Mode.ENFORCE, Mode.SHADOW})
+        if bot_id == FLEET:
+            level = min(level, Level.WATCH)
         if would is Level.NONE or not _worth_telling(book, level, would, now):
             return None
         book.told, book.told_at = (level, would), now
@@ -130,7 +144,8 @@ class Detector:
             (signal for _, _, signal in signals), key=lambda one: (not one.hard, -one.weight, one.rule, one.explanation)
         )
         seconds = tuning.block_for if level is Level.BLOCK else 0.0
-        return Verdict(bot_id, now, level, would, math.fsum(book.points.values()), seconds, tuple(told[:10]))
+        score = math.fsum(book.points.values())
+        return Verdict(bot_id, now, level, would, score, seconds, tuple(told[:10]), user_id)
 
     def _level(self, tuning: Tuning, book: _Book, signals: list[tuple[Rule, Mode, Signal]], modes: set[Mode]) -> Level:
         if any(rule.hard and mode in modes for rule, mode, _ in signals):
@@ -148,8 +163,12 @@ class Detector:
     def _keep_bounded(self) -> None:
         """Those of whom nothing was heard longest go first."""
         if len(self._books) > MOST_BOTS:
-            for bot_id in sorted(self._books, key=lambda one: self._books[one].at)[: len(self._books) - MOST_BOTS]:
-                del self._books[bot_id]
+            for who in sorted(self._books, key=lambda one: self._books[one].at)[: len(self._books) - MOST_BOTS]:
+                del self._books[who]
+
+
+def _who(seen: Observation) -> _Who:
+    return seen.bot_id, seen.user_id if isinstance(seen, UserVolume) else 0
 
 
 def _add(book: _Book, signals: list[tuple[Rule, Mode, Signal]]) -> None:

@@ -9,6 +9,7 @@ it doesn't hold a program that wants to talk.
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -20,17 +21,27 @@ TOKEN = re.compile(r"(?<![0-9A-Za-z_-])[0-9]{6,12}:[A-Za-z0-9_-]{35}(?![0-9A-Za-
 _HARMLESS = frozenset({"123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11", "110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw"})
 """Examples of Telegram's own documentation."""
 
+CANARY = "the word of a canary"
+"""What `find` says of it: who has it has read rows that are nobody's."""
+
 _SHORTEST = 12
 """A shorter secret would be found in ordinary words."""
+
+_MOST_TOKENS = 20
+"""In one text that are compared with the canary."""
 
 _FILLING = dict.fromkeys(map(ord, " \t\n\r\v\f|*_~`<>/.,;+\"'()[]{}=\\-"))
 """Blanks and marks that may stand between the characters of a secret; what isn't ASCII is taken for such as well."""
 
 
 class LeakFinder:
-    """`secrets` are the bot's own, by what they are called; the part of a token behind the colon counts by itself."""
+    """`secrets` are the bot's own, by what they are called; the part of a token behind the colon counts by itself.
 
-    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+    `canary` is the SHA-256 of the word in the canaries, which has the form of a token.
+    """
+
+    def __init__(self, secrets: Mapping[str, str] | None = None, canary: str = "") -> None:
+        self.canary = canary
         self._needles: dict[str, str] = {}
         self._bare: dict[str, str] = {}
         for name, secret in (secrets or {}).items():
@@ -49,8 +60,10 @@ class LeakFinder:
     def _find(self, text: str) -> str | None:
         if len(text) < _SHORTEST:
             return None
-        if any(match[0] not in _HARMLESS for match in TOKEN.finditer(text)):
-            return "a bot token"
+        tokens = [match[0] for match in TOKEN.finditer(text) if match[0] not in _HARMLESS]
+        if tokens:
+            met = self.canary in (hashlib.sha256(token.encode()).hexdigest() for token in tokens[:_MOST_TOKENS])
+            return CANARY if met else "a bot token"
         plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
         for seen in {plain, unquote(plain)} if "%" in plain else (plain,):
             for needle, name in self._needles.items():

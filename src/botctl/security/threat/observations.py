@@ -19,6 +19,8 @@ class Target(StrEnum):
     """Something of its own, in a way it may not."""
     POWER = "power"
     """No data, but rights: a command that no bot may use."""
+    CANARY = "canary"
+    """A row that is nobody's: whoever meets it has got round row level security."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +33,74 @@ class DeniedRedis:
     target: Target
     key: str = ""
     count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeniedSql:
+    """`count` statements that PostgreSQL has refused with the same words (42501)."""
+
+    at: float
+    bot_id: int
+    message: str
+    target: Target
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedLogins:
+    """`count` logins as the bot `tried` that failed. Nobody knows who it was: `bot_id` is the fleet's, 0."""
+
+    at: float
+    tried: int
+    address: str
+    count: int
+    bot_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggedIn:
+    """A session with the bot's login that has begun. An empty address is the server's own machine.
+
+    `home` is the address that `control` comes from, beside whom the bots run. `without_process` is for how many seconds
+    the bot had no process when it was seen, None while it has one; `age` how old the session was, both at least.
+    """
+
+    at: float
+    bot_id: int
+    address: str
+    home: str
+    age: float
+    without_process: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryMet:
+    """`count` outgoing messages with a word that stands in canaries only; they were not sent."""
+
+    at: float
+    bot_id: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryReadable:
+    """A login with a bot's rights sees what is not its own, or a rule of isolation is broken: it concerns all bots."""
+
+    at: float
+    what: str
+    bot_id: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserVolume:
+    """`count` updates of one user within `span` seconds; `others` is what all others of this bot sent meanwhile."""
+
+    at: float
+    bot_id: int
+    user_id: int
+    count: float
+    others: float
+    span: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +136,7 @@ class Flow(StrEnum):
     MESSAGES = "messages"
     """Messages sent."""
     SPEND = "spend"
-    """Completions asked for: what costs money."""
+    """Tokens of completions, in and out: what costs money."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,4 +150,16 @@ class Volume:
     span: float
 
 
-Observation = DeniedRedis | LoginMended | SecretsHeldBack | BadEvents | Volume
+Observation = (
+    DeniedRedis
+    | DeniedSql
+    | FailedLogins
+    | LoggedIn
+    | LoginMended
+    | CanaryMet
+    | CanaryReadable
+    | SecretsHeldBack
+    | BadEvents
+    | Volume
+    | UserVolume
+)

@@ -11,16 +11,34 @@ from dataclasses import dataclass
 
 from botctl.security.threat.observations import (
     BadEvents,
+    CanaryMet,
+    CanaryReadable,
     DeniedRedis,
+    DeniedSql,
+    FailedLogins,
     Flow,
+    LoggedIn,
     LoginMended,
     Observation,
     SecretsHeldBack,
     Target,
+    UserVolume,
     Volume,
 )
 
-_LONGEST = 80
+_LONGEST = 100
+
+SPEND_LEAST = 20_000.0
+"""Tokens a minute; less is no flood, whatever the baseline says."""
+
+FLOOD = 60.0
+"""Updates a minute of one user from which on it is a flood: one a second, for a whole minute.
+
+Twice as many count twice: who hurries once is let go, who floods is known within a minute or two.
+"""
+
+ORPHAN = 5.0
+"""Seconds that a session must be younger than the absence of its bot's process: looks are seconds apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +93,67 @@ def denied_redis(sight: Sight) -> tuple[float, str] | None:
     return None
 
 
+def cross_bot_sql(sight: Sight) -> tuple[float, str] | None:
+    """Rows, roles or tables of others."""
+    match sight.observation:
+        case DeniedSql(target=Target.FOREIGN) as seen:
+            return seen.count, f"reached for what is not its own, {_times(seen.count)}: {_cut(seen.message)}"
+    return None
+
+
+def denied_sql(sight: Sight) -> tuple[float, str] | None:
+    """A statement that no bot may use; a developer's mistake as well."""
+    match sight.observation:
+        case DeniedSql(target=Target.OWN | Target.POWER) as seen:
+            return seen.count, f"was refused a statement {_times(seen.count)}: {_cut(seen.message)}"
+    return None
+
+
+def canary(sight: Sight) -> tuple[float, str] | None:
+    """A row that is nobody's was changed, or its word came out of the bot."""
+    match sight.observation:
+        case DeniedSql(target=Target.CANARY) as seen:
+            return seen.count, f"{_cut(seen.message)}, {_times(seen.count)}: it has got round row level security"
+        case CanaryMet(count=count) if count > 0:
+            return count, f"{_counted(count, 'message')} with the words of a canary: it reads what is not its own"
+    return None
+
+
+def canary_readable(sight: Sight) -> tuple[float, str] | None:
+    """The database does not keep bots apart any more."""
+    if isinstance(sight.observation, CanaryReadable):
+        return 1, f"bots are not kept apart in the database: {_cut(sight.observation.what, 300)}"
+    return None
+
+
+def foreign_login(sight: Sight) -> tuple[float, str] | None:
+    """A session with the bot's login that is not its process's."""
+    match sight.observation:
+        case LoggedIn(address=address, home=home) if not _same(address, home):
+            return 1, f"somebody has logged in with its login from {_cut(address)}; bots come from {_cut(home)}"
+        case LoggedIn(without_process=float(gone), age=age) if age + ORPHAN < gone:
+            return 1, f"somebody has logged in with its login {gone - age:.0f} s after its process had ended"
+    return None
+
+
+def failed_logins(sight: Sight) -> tuple[float, str] | None:
+    """Somebody tries passwords; it is not known who."""
+    match sight.observation:
+        case FailedLogins(tried=tried, address=address, count=count) if count > 0:
+            return count, f"{_counted(count, 'login')} as bot {tried} failed, from {_cut(address) or 'this machine'}"
+    return None
+
+
+def user_flood(sight: Sight) -> tuple[float, str] | None:
+    """One user, more than a person writes, and more than all others together."""
+    match sight.observation:
+        case UserVolume(user_id=user, count=count, others=others, span=span) if span > 0:
+            rate, rest = count * 60 / span, others * 60 / span
+            if rate >= FLOOD and count > others:
+                return rate / FLOOD, f"user {user} sent {rate:.0f} updates a minute, all others together {rest:.0f}"
+    return None
+
+
 def login_mended(sight: Sight) -> tuple[float, str] | None:
     """The bot has altered its own login."""
     if isinstance(sight.observation, LoginMended):
@@ -104,14 +183,14 @@ def message_rate(sight: Sight) -> tuple[float, str] | None:
 
 
 def spend_rate(sight: Sight) -> tuple[float, str] | None:
-    """Many more completions than usual at this hour."""
-    return _unusual(sight, Flow.SPEND, "completions")
+    """Many more tokens than usual at this hour."""
+    return _unusual(sight, Flow.SPEND, "tokens", SPEND_LEAST)
 
 
-def _unusual(sight: Sight, flow: Flow, words: str) -> tuple[float, str] | None:
+def _unusual(sight: Sight, flow: Flow, words: str, least: float = 0.0) -> tuple[float, str] | None:
     match sight:
         case Sight(Volume(flow=seen, count=count, span=span), limit=float(limit)) if seen is flow and span > 0:
-            rate = count * 60 / span
+            rate, limit = count * 60 / span, max(limit, least)
             if rate > limit:
                 return 1, f"{rate:.0f} {words} a minute, where at most {limit:.0f} are usual for it at this hour"
     return None
@@ -130,15 +209,23 @@ def _rule(
 
 
 _ACL = "Redis ACL LOG"
+_LOG = "PostgreSQL's log"
 
 RULES: tuple[Rule, ...] = (
     _rule(cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for.", hard=True),
+    _rule(cross_bot_sql, _LOG, "A row, a role or a table of others was reached for (42501).", hard=True),
+    _rule(canary, f"{_LOG}, the bot's counter", "A row that is nobody's was changed, or has come out.", hard=True),
+    _rule(canary_readable, "a probe's login", "Bots are not kept apart in the database: told, of no bot.", hard=True),
     _rule(denied_redis, _ACL, "A Redis command that no bot may use.", weight=2, cap=12),
+    _rule(denied_sql, _LOG, "A statement that no bot may use, or that errs (42501).", weight=1, cap=5),
     _rule(login_mended, "`mend_bots`", "Password or settings of its own login were changed.", weight=10, cap=20),
+    _rule(foreign_login, "`bot_sessions`", "A session of its login, but not of its process.", weight=10, cap=20),
+    _rule(failed_logins, _LOG, "Logins as a bot failed: told, of no bot.", weight=0.4, cap=8),
     _rule(secret_in_message, "the bot's counter", "A message with a token or key was held back.", weight=4, cap=8),
     _rule(bad_events, "router", "Events that are malformed, oversize, or not a bot's to publish.", weight=1, cap=8),
     _rule(message_rate, "the bot's counter", "Many more messages than usual at this hour.", weight=1, cap=4.5),
-    _rule(spend_rate, "the bot's counter", "Many more completions than usual at this hour.", weight=1, cap=4.5),
+    _rule(spend_rate, "the bot's counter", "Many more tokens than usual at this hour.", weight=1, cap=4.5),
+    _rule(user_flood, "the bot's counter", "One user sends more than all others: of the user.", weight=2, cap=12),
 )
 
 
@@ -151,6 +238,15 @@ def judge(rule: Rule, sight: Sight, weight: float) -> Signal | None:
     return Signal(rule.name, sight.observation.bot_id, rule.hard, min(weight * occurrences, rule.cap), explanation)
 
 
+def _same(address: str, home: str) -> bool:
+    """Whether two addresses are one machine's; over a socket there is none."""
+    return address == home or (_is_local(address) and _is_local(home))
+
+
+def _is_local(address: str) -> bool:
+    return address in ("", "::1", "[local]") or address.startswith("127.")
+
+
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
@@ -159,7 +255,7 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
-def _cut(text: str) -> str:
+def _cut(text: str, longest: int = _LONGEST) -> str:
     """What an attacker wrote, made fit for one line."""
-    clean = "".join(c if c.isprintable() else "?" for c in text[: _LONGEST + 1])
-    return clean if len(clean) <= _LONGEST else f"{clean[: _LONGEST - 1]}…"
+    clean = "".join(c if c.isprintable() else "?" for c in text[: longest + 1])
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
