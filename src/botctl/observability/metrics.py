@@ -83,6 +83,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "messages_out": ("messages", "Messages stored.", {"direction": "out"}),
     "completions": ("completions", "Answers of the completion API.", {}),
     "tokens": ("completion_tokens", "Tokens of completions, in and out, as the API counts them.", {}),
+    "canaries_held_back": ("canaries_held_back", "Messages with the word of a canary, not sent.", {}),
     "ignored": ("updates_ignored", "Updates of users who flood, set aside.", {}),
     "completion_errors": ("completion_errors", "Completions that failed.", {}),
     "dead_letters": ("dead_letters", "Updates and events given up after all attempts.", {}),
