@@ -19,6 +19,7 @@ from botctl.api.models import (
     LoginRequest,
     RolloutRequest,
     RotateBotRequest,
+    RotateCredentialsRequest,
     RotateMasterRequest,
     TokenRequest,
 )
@@ -134,6 +135,12 @@ def _commanding(service: ControlService) -> APIRouter:
         """A new data key for one bot."""
         about(http, bot=request.bot)
         return await service.rotate_bot(request.bot)
+
+    @router.post("/secrets/rotate-credentials")
+    async def rotate_credentials(request: RotateCredentialsRequest, http: Request) -> CommandBody:
+        """New passwords for the database and Redis, of one bot or of all."""
+        about(http, bot=request.bot)
+        return await service.rotate_credentials(request.bot)
 
     @router.post("/bots/{name}/token", status_code=202)
     async def rotate_token(name: str, request: TokenRequest) -> CommandBody:

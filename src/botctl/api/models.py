@@ -52,6 +52,14 @@ class RotateBotRequest(BaseModel):
     bot: str
 
 
+class RotateCredentialsRequest(BaseModel):
+    """Body of `POST /v1/secrets/rotate-credentials`; without a name every bot is meant."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    bot: str = ""
+
+
 class TokenRequest(BaseModel):
     """Body of `POST /v1/bots/NAME/token`."""
 

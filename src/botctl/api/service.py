@@ -89,6 +89,10 @@ class ControlService(Protocol):
         """A new data key for one bot. Raises NoSuchBotError."""
         ...
 
+    async def rotate_credentials(self, name: str) -> views.CommandBody:
+        """New passwords for the database and Redis: of one bot, or without a name of all. Raises NoSuchBotError."""
+        ...
+
     async def rotate_token(self, name: str, token: str) -> views.CommandBody:
         """A new token for one bot, which is restarted with it. Raises NoSuchBotError, UsageError, RefusedError."""
         ...

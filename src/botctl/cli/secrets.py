@@ -59,6 +59,15 @@ def rotate_bot(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot."
     say(ApiClient.of(data_folder(data_dir)).post("/v1/secrets/rotate-bot", {"bot": name})["message"])
 
 
+@app.command("rotate-credentials")
+def rotate_credentials(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="A bot; all without.")] = "", data_dir: DataDir = None
+) -> None:
+    """Give bots new passwords for the database and Redis, while they run. It is done daily by itself."""
+    client = ApiClient.of(data_folder(data_dir))
+    say(client.post("/v1/secrets/rotate-credentials", {"bot": name}, timeout=_TIMEOUT)["message"])
+
+
 def _kept_elsewhere(root: Any) -> str:
     """Master keys that this shell has from a credential or from the environment; the data folder's are `control`'s."""
     from botctl.security import master_keys

@@ -170,6 +170,7 @@ class Assembly:
             "resender": self.resender.run,
             "router": self.router.run,
             "keeper": self.keeper.run,
+            "credentials": self.credentials.run,
             "quarantine": self.quarantine.run,
             "threats": self.threats.run,
             "canaries": self.canaries.run,
@@ -180,7 +181,6 @@ class Assembly:
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
         self._tasks.append(asyncio.create_task(self.rotation.run(), name="master key"))
-        self._tasks.append(asyncio.create_task(_persist("credentials", self.credentials.run), name="credentials"))
 
     def _redis_lost(self, seconds: float) -> None:
         self.router.forget()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -56,6 +57,8 @@ class CredentialKeeper:
         self._delivered: dict[int, Passwords] = {}
         """Given to running bots and not yet altered."""
         self._stored: dict[int, StoredCredentials] = {}
+        self._due: set[int] = set()
+        """To get new ones although those they have are good."""
         self.barred: Mapping[int, object] = {}
         """Bots that are shut away: they get no credentials."""
 
@@ -71,8 +74,16 @@ class CredentialKeeper:
         """Whether it needs new ones: the supervisor has none, or none that the database knows."""
         if bot_id in self._minted or bot_id in self.barred:
             return False
-        stored = self._stored.get(bot_id)
-        return bot_id not in self._held or stored is None or stored.generation != self._held[bot_id]
+        return bot_id in self._due or not self._holds_known(bot_id)
+
+    def rotate(self, bot_ids: Iterable[int]) -> None:
+        """These lack new ones from now on, whatever they have."""
+        self._due |= {bot_id for bot_id in bot_ids if bot_id not in self.barred}
+
+    def older_than(self, moment: float) -> list[int]:
+        """Bots whose credentials are from before (epoch), the oldest first."""
+        old = [one for one in self._stored.values() if one.redis_password_sha256 and one.rotated_at < moment]
+        return [one.bot_id for one in sorted(old, key=lambda one: one.rotated_at) if one.bot_id not in self.barred]
 
     async def load(self, connection: AsyncConnection, wanted: Iterable[int]) -> None:
         """Read what the registry knows; removed bots that still have a login are to be retired."""
@@ -139,15 +150,22 @@ class CredentialKeeper:
     async def _announce(self, bot_ids: Iterable[int]) -> None:
         """Give running bots their new credentials beside those they have, and a moment to take them.
 
-        When those they have are known to the supervisor only, that is left out: the new ones alone would be refused.
+        Where the supervisor alone knows those, it adds them by itself. When they are none that the database knows, this
+        is left out: nothing would be good for anything until the new ones are.
         """
         fresh: dict[int, Passwords] = {}
         for bot_id in bot_ids:
-            before = self._given.get(bot_id)
-            if before is None or bot_id not in self._held or bot_id in self._delivered:
+            before, stored = self._given.get(bot_id), self._stored.get(bot_id)
+            if bot_id not in self._held or bot_id in self._delivered:
+                continue
+            if before is not None:
+                previous = _sha256(before.redis)
+            elif stored is not None and self._holds_known(bot_id):
+                previous = stored.redis_password_sha256
+            else:
                 continue
             fresh[bot_id] = self._new(bot_id, before)
-            self._bus.set(bot_id, _sha256(fresh[bot_id].redis), _sha256(before.redis))
+            self._bus.set(bot_id, _sha256(fresh[bot_id].redis), previous)
         if not fresh:
             return
         await self._bus.settle(_REDIS_TIMEOUT)
@@ -156,6 +174,11 @@ class CredentialKeeper:
         self._delivered |= fresh
         self._given |= fresh
         await asyncio.sleep(self._grace)
+
+    def _holds_known(self, bot_id: int) -> bool:
+        """Whether what the supervisor has is what the database knows."""
+        stored = self._stored.get(bot_id)
+        return bot_id in self._held and stored is not None and stored.generation == self._held[bot_id]
 
     def _new(self, bot_id: int, before: Passwords | None = None) -> Passwords:
         last = self._stored.get(bot_id)
@@ -169,12 +192,13 @@ class CredentialKeeper:
 
     async def _mint(self, bot_id: int) -> None:
         passwords = self._delivered.get(bot_id) or self._new(bot_id)
-        stored = StoredCredentials(bot_id, passwords.generation, _sha256(passwords.redis))
+        stored = StoredCredentials(bot_id, passwords.generation, _sha256(passwords.redis), time.time())
         async with self._engine.begin() as connection:
             await logins.ensure_login(connection, bot_id, passwords.database)
             await registry.save_credentials(connection, stored)
         self._stored[bot_id] = stored
         self._minted[bot_id] = passwords
+        self._due.discard(bot_id)
         if self._delivered.pop(bot_id, None) is None:
             self._bus.set(bot_id, stored.redis_password_sha256)
 

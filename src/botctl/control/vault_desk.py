@@ -13,7 +13,7 @@ from botctl.control.rollout_keeper import RolloutKeeper
 from botctl.control.telegram_check import owner_of
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.control.views import BotSecretsView, CommandBody, MasterBody, SecretsBody
-from botctl.errors import NoSuchBotError, RefusedError, UsageError
+from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
 from botctl.fleet import BotSpec
 from botctl.fleet.model import TOKEN_FORMAT
 from botctl.storage import secrets
@@ -76,6 +76,19 @@ class VaultDesk:
         self._bot(name)
         number = await self._keeper.renew_key(name)
         return CommandBody(message=f"{name} seals with data key {number} now; what it has sealed before stays readable")
+
+    async def rotate_credentials(self, name: str) -> CommandBody:
+        """New passwords for PostgreSQL and Redis for one bot, or without a name for all. Raises NoSuchBotError."""
+        fleet = self._keeper.fleet
+        bots = [self._bot(name)] if name else list(fleet.bots) if fleet is not None else []
+        wanted = {bot.bot_id: bot.name for bot in bots if bot.bot_id not in self._keeper.shut}
+        if name and not wanted:
+            raise RefusedError(f"{name} is in quarantine", hint="`botctl release` gives it new credentials.")
+        if failed := await self._keeper.renew_credentials(wanted):
+            told = "; ".join(f"{one}: {why}" for one, why in sorted(failed.items()))
+            raise BotctlError(f"not all have got new passwords yet; it is tried on: {told}")
+        done = f"{name} has" if name else f"{len(wanted)} of {len(bots)} bots have"
+        return CommandBody(message=f"{done} new passwords for the database and Redis")
 
     async def rotate_token(self, name: str, token: str) -> CommandBody:
         """A new token for one bot, which is restarted with it. Raises NoSuchBotError, UsageError, RefusedError."""

@@ -6,6 +6,8 @@ little: that one was to be told to reload.
 
 from __future__ import annotations
 
+import msgspec
+
 from botctl.runtime import messages
 from botctl.runtime.children import Children
 from botctl.runtime.dispatcher import Dispatcher
@@ -95,9 +97,12 @@ class Desk:
         child = self._children.bot(message.bot_id)
         if child is None:
             return
-        child.credentials = message.credentials
-        self._owner.keep_secret(child.log_name, messages.passwords(message.credentials))
-        self._wire.send(child, messages.Rotate(credentials=message.credentials))
+        given, before = message.credentials, child.credentials
+        if before is not None and not given.previous_database:  # a `control` that was restarted doesn't know them
+            given = msgspec.structs.replace(given, previous_database=before.database, previous_redis=before.redis)
+        child.credentials = given
+        self._owner.keep_secret(child.log_name, messages.passwords(given))
+        self._wire.send(child, messages.Rotate(credentials=given))
 
     def _command(self, command: messages.Command) -> tuple[bool, str]:
         if command.verb == "shutdown":

@@ -6,8 +6,9 @@ text and comes out decoded. Never retries a statement; a dead connection is repl
 
 from __future__ import annotations
 
+import itertools
 import ssl as tls
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -56,7 +57,8 @@ def bot_engine(
 
     async def create() -> asyncpg.Connection[Any]:
         refused: Exception | None = None
-        for password in dict.fromkeys(passwords()):
+        # Once more after all were refused: the password may have been altered between two attempts.
+        for password in itertools.chain(dict.fromkeys(passwords()), _once_more(passwords)):
             login = DatabaseLogin(target=target, user=f"bot_{bot_id}", password=password)
             try:
                 return await connect(login, settings)
@@ -65,6 +67,13 @@ def bot_engine(
         raise refused or RuntimeError(f"bot {bot_id} has no database password yet")
 
     return _engine(create, pool_size)
+
+
+def _once_more(passwords: Callable[[], tuple[str, ...]]) -> Iterator[str]:
+    """Asked for only when it comes to it."""
+    candidates = passwords()
+    if len(candidates) > 1:
+        yield candidates[0]
 
 
 def login_engine(login: DatabaseLogin, *, pool_size: int = 2, application_name: str = "botctl") -> AsyncEngine:

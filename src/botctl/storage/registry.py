@@ -28,11 +28,13 @@ class RegisteredBot:
 
 @dataclass(frozen=True, slots=True)
 class StoredCredentials:
-    """What is known of a bot's credentials. An empty hash: the bot has no login any more."""
+    """What is known of a bot's credentials. An empty hash: the bot has no login any more. `rotated_at` is in seconds
+    since the epoch, when it was read."""
 
     bot_id: int
     generation: int
     redis_password_sha256: str
+    rotated_at: float = 0.0
 
 
 _SAVE = """
@@ -102,9 +104,11 @@ async def mark_removed(connection: AsyncConnection, bot_ids: Iterable[int]) -> N
 
 async def read_credentials(connection: AsyncConnection) -> dict[int, StoredCredentials]:
     """By bot_id."""
-    result = await connection.exec_driver_sql("SELECT bot_id, generation, redis_password_sha256 FROM bot_credentials")
+    result = await connection.exec_driver_sql(
+        "SELECT bot_id, generation, redis_password_sha256, extract(epoch FROM rotated_at)::float8 FROM bot_credentials"
+    )
     rows: Sequence[Any] = result.all()
-    return {row[0]: StoredCredentials(row[0], row[1], row[2]) for row in rows}
+    return {row[0]: StoredCredentials(*row) for row in rows}
 
 
 async def save_credentials(connection: AsyncConnection, credentials: StoredCredentials) -> None:

@@ -47,6 +47,33 @@ async def test_a_rotated_password_is_used_by_the_next_connection(database: Any) 
     await engine.dispose()
 
 
+async def test_a_password_altered_between_two_attempts_is_tried_once_more(
+    database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New is refused because it isn't there yet, and old because new is there by then."""
+    login = await database.add_bot(4009)
+    new = scram.new_password()
+    tried: list[str] = []
+
+    async def interrupted(login: Any, settings: dict[str, str] | None = None) -> asyncpg.Connection[Any]:
+        tried.append(login.password)
+        try:
+            return await connect(login, settings)
+        except asyncpg.InvalidPasswordError:
+            if len(tried) == 1:
+                control = await connect(database.control)
+                await control.execute("SELECT botctl_admin.set_bot_password(4009, $1)", scram.random_verifier(new))
+                await control.close()
+            raise
+
+    monkeypatch.setattr("botctl.storage.engine.connect", interrupted)
+    engine = bot_engine(login.target, 4009, lambda: (new, login.password), pool_size=1)
+    async with engine.connect() as connection:
+        assert (await connection.exec_driver_sql("SELECT 1")).scalar_one() == 1
+    assert tried == [new, login.password, new]
+    await engine.dispose()
+
+
 async def test_a_session_has_its_settings_even_after_reset_all(database: Any) -> None:
     login = await database.add_bot(4003)
     engine = bot_engine(login.target, 4003, lambda: (login.password,), pool_size=1)

@@ -41,6 +41,10 @@ class VaultDouble:
         self._note("bot", name)
         return CommandBody(message="done")
 
+    async def rotate_credentials(self, name: str) -> CommandBody:
+        self._note("credentials", name)
+        return CommandBody(message="done")
+
     async def rotate_token(self, name: str, token: str) -> CommandBody:
         self._note("token", name, token)
         return CommandBody(message="done")
@@ -64,8 +68,18 @@ async def test_each_route_reaches_control(vault: VaultDouble) -> None:
         assert (await api.post("/v1/secrets/rotate-master", json={"keys": "2:abc"})).json()["version"] == 2
         await api.post("/v1/secrets/rotate-master", json={})
         await api.post("/v1/secrets/rotate-bot", json={"bot": "a"})
+        await api.post("/v1/secrets/rotate-credentials", json={"bot": "a"})
+        await api.post("/v1/secrets/rotate-credentials", json={})
         assert (await api.post("/v1/bots/a/token", json={"token": f" {TOKEN}\n"})).status_code == 202
-    assert vault.asked == [("secrets",), ("master", "2:abc"), ("master", ""), ("bot", "a"), ("token", "a", TOKEN)]
+    assert vault.asked == [
+        ("secrets",),
+        ("master", "2:abc"),
+        ("master", ""),
+        ("bot", "a"),
+        ("credentials", "a"),
+        ("credentials", ""),
+        ("token", "a", TOKEN),
+    ]
 
 
 @pytest.mark.parametrize(
