@@ -84,7 +84,7 @@ def _note(bot: BotView, now: float, usual: str | None) -> str:
     old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
     threat = f"threat score {bot.threat_score:g}" if bot.threat_score >= LEAST_SCORE else ""
-    aside = f"{bot.ignored_users} flooding users set aside" if bot.ignored_users else ""
+    aside = f"flooding users set aside: {bot.ignored_users}" if bot.ignored_users else ""
     return "; ".join(part for part in (alone, old, token, threat, aside, said) if part)
 
 

@@ -108,7 +108,6 @@ class Counters:
 
     def __init__(self) -> None:
         self._before: dict[tuple[int, int], tuple[float, dict[str, float]]] = {}
-        self._minutes: dict[tuple[int, int], float] = {}
 
     def read(self, sight: FleetSight, now: float) -> list[Observation]:
         """What has been counted since the last call, a new process beginning at nothing."""
@@ -124,17 +123,29 @@ class Counters:
                 found.append(SecretsHeldBack(at=now, bot_id=bot.bot_id, count=int(held)))
             if (met := bot.counters.get(_CANARIES, 0.0) - before.get(_CANARIES, 0.0)) > 0:
                 found.append(CanaryMet(at=now, bot_id=bot.bot_id, count=int(met)))
-            found += self._floods(bot, now)
             if at and now > at:
                 for name, flow in _COUNTED.items():
                     grown = max(0.0, bot.counters.get(name, 0.0) - before.get(name, 0.0))
                     found.append(Volume(at=now, bot_id=bot.bot_id, flow=flow, count=grown, span=now - at))
         self._before = seen
-        self._minutes = {key: minute for key, minute in self._minutes.items() if key in seen}
         return found
 
-    def _floods(self, bot: BotSight, now: float) -> list[Observation]:
-        """The most talkative users of the bot's last whole minute, if it was not seen before."""
+
+class Talkative:
+    """The most talkative users of each bot's last whole minute, each minute once."""
+
+    def __init__(self) -> None:
+        self._minutes: dict[tuple[int, int], float] = {}
+
+    def read(self, sight: FleetSight, now: float) -> list[Observation]:
+        """What was not seen at the last call."""
+        running = [bot for bot in sight.bots if bot.pid is not None]
+        found = [one for bot in running for one in self._users(bot, now)]
+        here = {(bot.bot_id, bot.incarnation) for bot in running}
+        self._minutes = {key: minute for key, minute in self._minutes.items() if key in here}
+        return found
+
+    def _users(self, bot: BotSight, now: float) -> list[Observation]:
         minute = bot.gauges.get("user_minute", 0.0)
         key = (bot.bot_id, bot.incarnation)
         if minute == self._minutes.get(key, 0.0):

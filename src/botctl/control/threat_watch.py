@@ -7,6 +7,7 @@ nothing itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from collections import Counter, deque
@@ -23,7 +24,7 @@ from botctl.control.ports import SupervisorPort
 from botctl.control.quarantine import Quarantine
 from botctl.control.server_log import ServerLogFeed
 from botctl.control.session_feed import SessionFeed
-from botctl.control.threat_feeds import AclLog, Counters
+from botctl.control.threat_feeds import AclLog, Counters, Talkative
 from botctl.control.trouble import DATABASE_TROUBLE
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Tuning
@@ -41,7 +42,7 @@ COUNT_EVERY = 60.0
 """Seconds between looks at counters: what a baseline's sample spans."""
 
 SESSIONS_EVERY = 5.0
-"""Seconds between looks at the database's sessions."""
+"""Seconds between looks at the database's sessions, and at users who flood."""
 
 _SEVERITY = {Level.WATCH: "low", Level.BLOCK: "medium", Level.QUARANTINE: "high"}
 _MOST_WAITING = 1000
@@ -73,6 +74,7 @@ class ThreatWatch:
         self._server_log = server_log
         self._sessions = SessionFeed()
         self._counters = Counters()
+        self._talkative = Talkative()
         self._engine = engine
         self._keeper = keeper
         self._supervisor = supervisor
@@ -127,14 +129,19 @@ class ThreatWatch:
             await asyncio.sleep(SESSIONS_EVERY)
 
     async def look_at_sessions(self) -> None:
-        """One look at who has logged in, apart from the others: the database may take its time."""
-        try:
+        """One look at who has logged in, and who talks, apart from the others: the database may take its time."""
+        found: list[logins.Session] | None = None
+        with contextlib.suppress(*DATABASE_TROUBLE, TimeoutError):
             async with asyncio.timeout(3.0), self._engine.connect() as connection:
                 found = await logins.sessions(connection)
+        try:
             sight = await self._supervisor.sight()
-        except (*DATABASE_TROUBLE, TimeoutError):
+        except TimeoutError:
             return
-        self._slow += self._sessions.read(found, sight, self._now())
+        now = self._now()
+        self._slow += self._talkative.read(sight, now)
+        if found is not None:
+            self._slow += self._sessions.read(found, sight, now)
 
     async def look(self) -> None:
         """One round."""

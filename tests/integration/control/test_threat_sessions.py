@@ -127,7 +127,7 @@ async def test_who_logs_in_as_a_bot_that_does_not_run_is_shut_out(enforced: Watc
 
 
 def _flood(minute: int, user: int = 42) -> dict[str, Any]:
-    gauges = {f"user:{user}": 300.0, "user_updates": 310.0, "user_minute": float(minute)}
+    gauges = {f"user:{user}": 200.0, "user_updates": 210.0, "user_minute": float(minute)}
     return {"pid": 5, "incarnation": 1, "gauges": gauges}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.session_feed import SessionFeed
-from botctl.control.threat_feeds import Counters
+from botctl.control.threat_feeds import Counters, Talkative
 from botctl.security.threat.observations import CanaryMet, Flow, LoggedIn, Observation, UserVolume, Volume
 from botctl.storage.logins import Session
 
@@ -17,7 +17,7 @@ def _sight(**more: Any) -> FleetSight:
 
 
 def test_each_minute_of_a_talkative_user_is_seen_once() -> None:
-    feed = Counters()
+    feed = Talkative()
     gauges = {"user:42": 90.0, "user_updates": 100.0, "user_minute": 1.0, "lanes": 3.0}
     seen: list[Observation] = []
     for at in (10.0, 20.0):
@@ -29,7 +29,7 @@ def test_each_minute_of_a_talkative_user_is_seen_once() -> None:
 
 def test_a_bot_that_invents_users_has_few_of_them_judged() -> None:
     gauges = {f"user:{number}": 90.0 for number in range(500)} | {"user:x": 1.0, "user_minute": 1.0}
-    seen = Counters().read(_sight(gauges=gauges), 10.0)
+    seen = Talkative().read(_sight(gauges=gauges), 10.0)
     assert sum(isinstance(one, UserVolume) for one in seen) == 10
 
 
