@@ -1,0 +1,105 @@
+"""The closed schema of what the supervisor and its children say to each other.
+
+Every message is a frozen msgspec struct, tagged by its class name; an unknown tag, a missing field or a wrong type is a
+`ProtocolError` at the border. Secrets travel only in `Configure`, `Desired`, `Rotate` and `Rekey`, and those only
+downwards or from `control`; they are never logged.
+"""
+
+from __future__ import annotations
+
+from botctl.runtime.messages.base import MAX_CONTROL_FRAME, MAX_FRAME, Count, Credentials, Key, Message, passwords
+from botctl.runtime.messages.child import (
+    Adjust,
+    Configure,
+    Failing,
+    GaveUp,
+    Heartbeat,
+    Isolated,
+    Isolation,
+    Ready,
+    Rekey,
+    Rotate,
+    Rotated,
+    SetupDone,
+    Stop,
+)
+from botctl.runtime.messages.codec import (
+    LONGEST_REFUSAL,
+    ControlUpward,
+    Downward,
+    Upward,
+    decode_control,
+    decode_downward,
+    decode_upward,
+    encode,
+)
+from botctl.runtime.messages.control import (
+    Assign,
+    BotChild,
+    BotStatus,
+    Command,
+    CommandResult,
+    Desired,
+    ForkserverStatus,
+    Generation,
+    GetSnapshot,
+    Hearing,
+    Lifecycle,
+    Recorded,
+    Reload,
+    RestartPolicy,
+    ServiceStatus,
+    Snapshot,
+    Source,
+)
+from botctl.supervision.model import Failure, Health
+
+__all__ = [
+    "LONGEST_REFUSAL",
+    "MAX_CONTROL_FRAME",
+    "MAX_FRAME",
+    "Adjust",
+    "Assign",
+    "BotChild",
+    "BotStatus",
+    "Command",
+    "CommandResult",
+    "Configure",
+    "ControlUpward",
+    "Count",
+    "Credentials",
+    "Desired",
+    "Downward",
+    "Failing",
+    "Failure",
+    "ForkserverStatus",
+    "GaveUp",
+    "Generation",
+    "GetSnapshot",
+    "Health",
+    "Hearing",
+    "Heartbeat",
+    "Isolated",
+    "Isolation",
+    "Key",
+    "Lifecycle",
+    "Message",
+    "Ready",
+    "Recorded",
+    "Rekey",
+    "Reload",
+    "RestartPolicy",
+    "Rotate",
+    "Rotated",
+    "ServiceStatus",
+    "SetupDone",
+    "Snapshot",
+    "Source",
+    "Stop",
+    "Upward",
+    "decode_control",
+    "decode_downward",
+    "decode_upward",
+    "encode",
+    "passwords",
+]
