@@ -78,7 +78,7 @@ class _Careful(AbstractConnection):
             else:
                 break
         if self.steadfast:
-            await super().send_packed_command(self.pack_command("CLIENT", "NO-EVICT", "ON"), check_health=False)
+            await self.send_packed_command(self.pack_command("CLIENT", "NO-EVICT", "ON"), check_health=False)
             with contextlib.suppress(ResponseError):  # then it may be closed when others fill the server's buffers
                 await self.read_response()
 
