@@ -45,17 +45,18 @@ RESET ROLE;
 
 -- Sessions that bots have now, and where they come from; `control` sees only its own in pg_stat_activity. The last row is
 -- of the session that asks, with bot 0.
-CREATE FUNCTION botctl_admin.bot_sessions(OUT bot_id bigint, OUT pid integer, OUT address text, OUT age double precision)
+CREATE FUNCTION botctl_admin.bot_sessions(OUT bot_id bigint, OUT pid integer, OUT address text, OUT port integer,
+                                         OUT age double precision)
 RETURNS SETOF record LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-    SELECT split_part(usename, '_', 2)::bigint, a.pid, coalesce(host(client_addr), ''),
+    SELECT split_part(usename, '_', 2)::bigint, a.pid, coalesce(host(client_addr), ''), coalesce(client_port, -1),
            extract(epoch FROM clock_timestamp() - backend_start)::double precision
     FROM pg_stat_activity a
     WHERE usename ~ '^bot_[0-9]{1,18}$' AND backend_start IS NOT NULL
       AND shobj_description(usesysid, 'pg_authid') = 'botctl ' || current_database()
     UNION ALL
-    SELECT 0, pg_backend_pid(), coalesce(host(inet_client_addr()), ''), 0;
+    SELECT 0, pg_backend_pid(), coalesce(host(inet_client_addr()), ''), coalesce(inet_client_port(), -1), 0;
 END;
 REVOKE ALL ON FUNCTION botctl_admin.bot_sessions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION botctl_admin.bot_sessions TO botctl_control;

@@ -102,6 +102,7 @@ class Assembly:
             quarantine=self.quarantine,
             wake=self.relay.wake,
             server_log=ServerLogFeed(home.root / "postgres", home.logs) if config.own_database else None,
+            server_port=config.database.target.port if config.own_database else 0,
         )
         self.canaries = CanaryProbe(
             self._engine, config.database.target, self.threats.not_apart, self.keeper.know_canary

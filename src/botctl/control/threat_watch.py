@@ -24,6 +24,7 @@ from botctl.control.ports import SupervisorPort
 from botctl.control.quarantine import Quarantine
 from botctl.control.server_log import ServerLogFeed
 from botctl.control.session_feed import SessionFeed
+from botctl.control.socket_owners import socket_owners
 from botctl.control.threat_feeds import AclLog, Counters, Talkative
 from botctl.control.trouble import DATABASE_TROUBLE
 from botctl.fleet import BotSpec
@@ -51,7 +52,8 @@ _MOST_WAITING = 1000
 class ThreatWatch:
     """`wake` is called when an event was committed; `now` gives seconds since the epoch.
 
-    Without `server_log` there is no log to look at: the database is the operator's own.
+    Without `server_log` there is no log to look at: the database is the operator's own. `server_port` is that of a
+    server on this machine; 0 for another one.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class ThreatWatch:
         quarantine: Quarantine,
         wake: Callable[[], None],
         server_log: ServerLogFeed | None = None,
+        server_port: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         self.told: Counter[tuple[str, str]] = Counter()
@@ -72,6 +75,7 @@ class ThreatWatch:
         self._detector = detector
         self._acl_log = acl_log
         self._server_log = server_log
+        self._server_port = server_port
         self._sessions = SessionFeed()
         self._counters = Counters()
         self._talkative = Talkative()
@@ -134,6 +138,7 @@ class ThreatWatch:
         with contextlib.suppress(*DATABASE_TROUBLE, TimeoutError):
             async with asyncio.timeout(3.0), self._engine.connect() as connection:
                 found = await logins.sessions(connection)
+        owners = await asyncio.to_thread(socket_owners, self._server_port) if self._server_port else {}
         try:
             sight = await self._supervisor.sight()
         except TimeoutError:
@@ -141,7 +146,7 @@ class ThreatWatch:
         now = self._now()
         self._slow += self._talkative.read(sight, now)
         if found is not None:
-            self._slow += self._sessions.read(found, sight, now)
+            self._slow += self._sessions.read(found, sight, now, owners)
 
     async def look(self) -> None:
         """One round."""

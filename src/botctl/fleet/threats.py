@@ -28,6 +28,7 @@ KNOWN = frozenset(
         "message_rate",
         "secret_in_message",
         "spend_rate",
+        "stolen_login",
         "user_flood",
     }
 )

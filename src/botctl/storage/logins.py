@@ -20,17 +20,21 @@ CONNECTION_LIMIT = 6
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """One that a bot has now; `bot_id` 0 is the one that asked. The address is empty over a socket; `age`: seconds."""
+    """One that a bot has now; `bot_id` 0 is the one that asked. `age` in seconds.
+
+    Over a socket the address is empty and the port is negative.
+    """
 
     bot_id: int
     pid: int
     address: str
+    port: int
     age: float
 
 
 async def sessions(connection: AsyncConnection) -> list[Session]:
     """All that bots have, not those of readers."""
-    result = await connection.exec_driver_sql("SELECT bot_id, pid, address, age FROM botctl_admin.bot_sessions()")
+    result = await connection.exec_driver_sql("SELECT bot_id, pid, address, port, age FROM botctl_admin.bot_sessions()")
     rows: Sequence[Any] = result.all()
     return [Session(*row) for row in rows]
 

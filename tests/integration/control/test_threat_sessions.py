@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import sys
 import time
 from typing import Any
 
@@ -40,6 +43,7 @@ class Watched:
             supervisor=stage.supervisor,
             quarantine=Quarantine(stage.engine, stage.keeper, stage.supervisor, now=lambda: self.at),
             wake=lambda: None,
+            server_port=stage.login.target.port,
             now=lambda: self.at,
         )
 
@@ -124,6 +128,53 @@ async def test_who_logs_in_as_a_bot_that_does_not_run_is_shut_out(enforced: Watc
         await session.fetchval("SELECT 1")
     assert not await enforced.stage.can_log_in(bot_id)
     assert await enforced.told(enforced.b.bot_id) == []
+
+
+_LOG_IN = """
+import asyncio, ctypes, sys
+from botctl.handover import DatabaseLogin, DatabaseTarget
+from botctl.storage.engine import connect
+async def main():
+    host, port, database, user, password, uid = sys.stdin.readline().split()
+    ctypes.CDLL(None).setfsuid(int(uid))  # the sockets that are made from here on are this uid's
+    target = DatabaseTarget(host=host, port=int(port), database=database, sslmode="disable")
+    connection = await connect(DatabaseLogin(target=target, user=user, password=password))
+    ctypes.CDLL(None).setfsuid(0)
+    print("in", flush=True)
+    await asyncio.to_thread(sys.stdin.read)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_a_bot_whose_process_is_logged_in_as_another_is_shut_away_and_not_the_other(watched: Watched) -> None:
+    """The kernel says whose the connection is; the password is the victim's, and right."""
+    uid, thief, victim = 1879099001, watched.a.bot_id, watched.b
+    watched.seen[thief]["uid"], watched.seen[victim.bot_id]["uid"] = uid, uid + 1
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _LOG_IN),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        target = watched.stage.login.target
+        password = watched.stage.supervisor.passwords[victim.bot_id].database
+        words = (target.host, target.port, target.database, f"bot_{victim.bot_id}", password, uid)
+        process.stdin.write(" ".join(map(str, words)).encode() + b"\n")
+        assert (await process.stdout.readline()).strip() == b"in"
+        await watched.look()
+        assert await watched.told(thief) == []
+        await watched.look(after=5.0)
+        ((rule, action, detail),) = await watched.told(thief)
+        assert (rule, action) == ("stolen_login", "quarantine")
+        assert f"as bot {victim.bot_id}" in detail
+        assert watched.stage.keeper.shut.keys() & {thief, victim.bot_id} == {thief}
+        assert await watched.told(victim.bot_id) == []
+    finally:
+        process.kill()
+        await process.wait()
 
 
 def _flood(minute: int, user: int = 42) -> dict[str, Any]:

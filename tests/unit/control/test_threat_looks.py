@@ -6,8 +6,17 @@ from typing import Any
 
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.session_feed import SessionFeed
+from botctl.control.socket_owners import _owners
 from botctl.control.threat_feeds import Counters, Talkative
-from botctl.security.threat.observations import CanaryMet, Flow, LoggedIn, Observation, UserVolume, Volume
+from botctl.security.threat.observations import (
+    CanaryMet,
+    Flow,
+    LoggedIn,
+    Observation,
+    StolenLogin,
+    UserVolume,
+    Volume,
+)
 from botctl.storage.logins import Session
 
 
@@ -42,26 +51,26 @@ def test_tokens_are_what_is_spent_and_canaries_are_counted() -> None:
 
 
 def _read(feed: SessionFeed, sight: FleetSight, now: float, *sessions: Session) -> list[LoggedIn]:
-    seen = feed.read([Session(0, 1, "10.0.0.1", 0.0), *sessions], sight, now)
+    seen = feed.read([Session(0, 1, "10.0.0.1", 1, 0.0), *sessions], sight, now)
     return [one for one in seen if isinstance(one, LoggedIn)]
 
 
 def test_a_session_is_told_once_and_once_more_without_its_process() -> None:
     feed = SessionFeed()
-    (first,) = _read(feed, _sight(), 10.0, Session(7, 50, "10.0.0.9", 2.0))
+    (first,) = _read(feed, _sight(), 10.0, Session(7, 50, "10.0.0.9", 150, 2.0))
     assert (first.address, first.home, first.age, first.without_process) == ("10.0.0.9", "10.0.0.1", 2.0, None)
-    assert _read(feed, _sight(), 15.0, Session(7, 50, "10.0.0.9", 7.0)) == []
-    (second,) = _read(feed, _sight(pid=None), 20.0, Session(7, 50, "10.0.0.9", 12.0))
+    assert _read(feed, _sight(), 15.0, Session(7, 50, "10.0.0.9", 150, 7.0)) == []
+    (second,) = _read(feed, _sight(pid=None), 20.0, Session(7, 50, "10.0.0.9", 150, 12.0))
     assert second.without_process == 0.0
-    assert _read(feed, _sight(pid=None), 25.0, Session(7, 50, "10.0.0.9", 17.0)) == []
-    (other,) = _read(feed, _sight(pid=None), 90.0, Session(7, 51, "", 1.0))
+    assert _read(feed, _sight(pid=None), 25.0, Session(7, 50, "10.0.0.9", 150, 17.0)) == []
+    (other,) = _read(feed, _sight(pid=None), 90.0, Session(7, 51, "", 151, 1.0))
     assert other.without_process == 70.0
 
 
 def test_who_has_a_process_again_is_not_without_one() -> None:
     feed = SessionFeed()
     _read(feed, _sight(pid=None), 10.0)
-    (seen,) = _read(feed, _sight(), 60.0, Session(7, 50, "", 1.0))
+    (seen,) = _read(feed, _sight(), 60.0, Session(7, 50, "", 150, 1.0))
     assert seen.without_process is None
 
 
@@ -69,5 +78,42 @@ def test_who_crashes_again_and_again_is_not_accused_of_his_own_sessions() -> Non
     """Its process came, connected and ended between two looks."""
     feed = SessionFeed()
     _read(feed, _sight(pid=None), 10.0)
-    (seen,) = _read(feed, _sight(pid=None, incarnation=2), 60.0, Session(7, 50, "", 1.0))
+    (seen,) = _read(feed, _sight(pid=None, incarnation=2), 60.0, Session(7, 50, "", 150, 1.0))
     assert seen.without_process == 0.0
+
+
+def _two(**more: Any) -> FleetSight:
+    bots = [BotSight(name=f"bot-{n}", bot_id=n, state="running", pid=n, uid=1000 + n, **more) for n in (7, 8)]
+    return FleetSight(pid=1, state="running", started_at=0.0, generation=1, bots=tuple(bots))
+
+
+def test_who_is_logged_in_as_another_is_told_at_the_second_look_and_once() -> None:
+    feed = SessionFeed()
+    seen = []
+    for at in (10.0, 15.0, 20.0):
+        seen.append(feed.read([Session(7, 50, "127.0.0.1", 4000, at)], _two(), at, {4000: 1008}))
+    told = [[one for one in look if isinstance(one, StolenLogin)] for look in seen]
+    assert told == [[], [StolenLogin(at=15.0, bot_id=8, used=7)], []]
+
+
+def test_ones_own_process_nobodys_and_a_port_that_changed_hands_are_no_theft() -> None:
+    feed = SessionFeed()
+    owners = ({4000: 1007}, {4000: 0}, {}, {4000: 1008}, {4000: 1007}, {4000: 1008})
+    for at, owned in enumerate(owners):
+        seen = feed.read([Session(7, 50, "127.0.0.1", 4000, 1.0)], _two(), float(at), owned)
+        assert not any(isinstance(one, StolenLogin) for one in seen)
+    for pid in (51, 52, 53):
+        seen = feed.read([Session(7, pid, "127.0.0.1", 4000, 1.0)], _two(), 9.0, {4000: 1008})
+        assert not any(isinstance(one, StolenLogin) for one in seen)
+
+
+def test_the_kernels_table_is_read_for_connections_to_the_server_alone() -> None:
+    lines = [
+        "   0: 0100007F:8F71 00000000:0000 0A 00000000:00000000 00:00000000 00000000   77        0 2 1 0 100 0",
+        "   1: 0100007F:A0BE 0100007F:1538 01 00000000:00000000 00:00000000 00000000 1008        0 3 1 0 20 4",
+        "   2: 0100007F:A0BF 0100007F:1538 06 00000000:00000000 00:00000000 00000000 1008        0 4 1 0 20 4",
+        "   3: 0100007F:1538 0100007F:A0BE 01 00000000:00000000 00:00000000 00000000  103        0 5 1 0 20 4",
+        "   4: 0100007F:A0C0 0100007F:1539 01 00000000:00000000 00:00000000 00000000 1009        0 6 1 0 20 4",
+        "nonsense",
+    ]
+    assert _owners(lines, 0x1538) == {0xA0BE: 1008}

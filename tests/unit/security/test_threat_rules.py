@@ -17,6 +17,7 @@ from botctl.security.threat.observations import (
     LoginMended,
     Observation,
     SecretsHeldBack,
+    StolenLogin,
     Target,
     UserVolume,
     Volume,
@@ -67,6 +68,12 @@ SEEN: dict[str, tuple[Observation, float | None, float, str]] = {
         None,
         10,
         "somebody has logged in with its login from 10.1.1.9; bots come from 10.1.1.1",
+    ),
+    "stolen_login": (
+        StolenLogin(at=NOW, bot_id=7, used=8),
+        None,
+        0,
+        "a process of its uid is logged in to the database as bot 8",
     ),
     "failed_logins": (
         FailedLogins(at=NOW, tried=7, address="10.1.1.9", count=5),

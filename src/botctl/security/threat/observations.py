@@ -74,6 +74,15 @@ class LoggedIn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StolenLogin:
+    """A process of the bot, by the kernel's account of its uid, is logged in as the bot `used`."""
+
+    at: float
+    bot_id: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryMet:
     """`count` outgoing messages with a word that stands in canaries only; they were not sent."""
 
@@ -155,6 +164,7 @@ Observation = (
     | DeniedSql
     | FailedLogins
     | LoggedIn
+    | StolenLogin
     | LoginMended
     | CanaryMet
     | CanaryReadable

@@ -21,6 +21,7 @@ from botctl.security.threat.observations import (
     LoginMended,
     Observation,
     SecretsHeldBack,
+    StolenLogin,
     Target,
     UserVolume,
     Volume,
@@ -136,6 +137,13 @@ def foreign_login(sight: Sight) -> tuple[float, str] | None:
     return None
 
 
+def stolen_login(sight: Sight) -> tuple[float, str] | None:
+    """A process of this bot is logged in as another."""
+    if isinstance(sight.observation, StolenLogin):
+        return 1, f"a process of its uid is logged in to the database as bot {sight.observation.used}"
+    return None
+
+
 def failed_logins(sight: Sight) -> tuple[float, str] | None:
     """Somebody tries passwords; it is not known who."""
     match sight.observation:
@@ -214,6 +222,7 @@ _LOG = "PostgreSQL's log"
 RULES: tuple[Rule, ...] = (
     _rule(cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for.", hard=True),
     _rule(cross_bot_sql, _LOG, "A row, a role or a table of others was reached for (42501).", hard=True),
+    _rule(stolen_login, "`bot_sessions`, the kernel", "Its process has logged in as another bot.", hard=True),
     _rule(canary, f"{_LOG}, the bot's counter", "A row that is nobody's was changed, or has come out.", hard=True),
     _rule(canary_readable, "a probe's login", "Bots are not kept apart in the database: told, of no bot.", hard=True),
     _rule(denied_redis, _ACL, "A Redis command that no bot may use.", weight=2, cap=12),
