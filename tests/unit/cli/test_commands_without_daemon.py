@@ -240,6 +240,18 @@ def test_logs_are_read_without_a_daemon(tmp_path: Path) -> None:
     assert "a, daemon" in missing.stderr
 
 
+def test_the_embedded_servers_words_are_shown_with_those_that_nobody_has_passed_on_yet(tmp_path: Path) -> None:
+    """As when it can't start: `control`, which passes them on, isn't there then."""
+    data = tmp_path / "data"
+    for folder in ("logs", "postgres/log", "postgres/data"):
+        (data / folder).mkdir(parents=True)
+    (data / "logs/postgres.log").write_text("it begins\n")
+    (data / "logs/postgres-messages.log").write_text("it runs\n")
+    said = {"timestamp": "now", "pid": 7, "error_severity": "PANIC", "message": "could not locate a checkpoint record"}
+    (data / "postgres/log/server-1.json").write_text(json.dumps(said) + "\n")
+    assert run("logs", "postgres").stdout == "it begins\nit runs\nnow [7] PANIC: could not locate a checkpoint record\n"
+
+
 def test_db_url_is_the_external_servers_or_says_that_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("db", "url").exit_code == 1
     monkeypatch.setenv("BOTCTL_DATABASE_URL", "postgresql://u:p@h/d")
