@@ -14,8 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.topology import Topology
+from botctl.control.applied import FleetSource
 from botctl.control.bus_keeper import BusKeeper
-from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.ports import BotSight, FleetSight, Passwords, WantedFleet
 from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.fleet import BotSpec, Fleet

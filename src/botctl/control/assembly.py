@@ -15,13 +15,14 @@ from botctl.bus.client import connect
 from botctl.bus.relay import Relay
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
+from botctl.control.applied import FleetSource
 from botctl.control.audit_desk import AuditDesk
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.canary_probe import CanaryProbe
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.credential_rotation import CredentialRotation
 from botctl.control.disk import DiskWatch
-from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian

@@ -9,60 +9,33 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from botctl.bus.events import event_id
+from botctl.control.applied import AppliedNote, FleetSource, told
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.credential_keeper import CredentialKeeper
 from botctl.control.ports import SupervisorPort, WantedFleet
+from botctl.control.registering import Also, register
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
 from botctl.control.vault import Vault
 from botctl.control.views import AppliedBody
-from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot
+from botctl.control.wanted import Surroundings, wanted_bot
 from botctl.errors import BotctlError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet, FleetDiff, diff_fleets, load_fleet
-from botctl.storage import quarantines, registry
-from botctl.storage.outbox import Outbox, StoredEvent
+from botctl.storage import quarantines
 from botctl.storage.quarantines import Quarantined
-from botctl.storage.registry import RegisteredBot
 
 _log = structlog.get_logger("botctl.control.fleet")
 
 _REDIS_TIMEOUT = 2.0
 """Seconds that applying waits for Redis; bots start without it and connect when it is back."""
 _FIRST_WAIT, _LONGEST_WAIT = 0.2, 10.0
-
-
-@dataclass(frozen=True)
-class FleetSource:
-    """Where a fleet was read from, so that a reload can read it again."""
-
-    path: str | None = None
-    env: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-
-class AppliedNote(msgspec.Struct, frozen=True, kw_only=True):
-    """What one `control` leaves for the next, in the supervisor's keeping."""
-
-    generation: int
-    fleet: msgspec.Raw
-    path: str | None
-    env: dict[str, str]
-    master_keys: str = ""
-    """Those in use, if they are not from a file that the daemon reads again."""
-    ignored: dict[int, dict[int, float]] = {}
-    """`FleetKeeper.ignored`."""
-
-
-_Also = Callable[[AsyncConnection], Awaitable[None]] | None
 
 
 async def _nothing(fleet: Fleet, names: Collection[str]) -> None:
@@ -103,7 +76,6 @@ class FleetKeeper:
         self._before_start = before_start
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._outbox = Outbox(0)
 
     async def apply(self, fleet: Fleet, source: FleetSource, *, dry_run: bool = False) -> AppliedBody:
         """Make `fleet` the wanted one. Raises DatabaseAwayError; nothing is changed then."""
@@ -111,13 +83,18 @@ class FleetKeeper:
             await self._open_vault()
             fleet = self.vault.effective(fleet)
             if dry_run:
-                return _told(diff_fleets(self.fleet or Fleet(), fleet), dry_run=True)
+                return told(diff_fleets(self.fleet or Fleet(), fleet), dry_run=True)
             return await self._apply(fleet, source)
 
-    async def _apply(self, fleet: Fleet, source: FleetSource, also: _Also = None) -> AppliedBody:
+    async def _apply(self, fleet: Fleet, source: FleetSource, *also: Also) -> AppliedBody:
         """`also` is done in the same transaction."""
         diff = diff_fleets(self.fleet or Fleet(), fleet)
-        await self._register(fleet, diff, also)
+
+        async def load(connection: AsyncConnection) -> None:
+            await self._load_shut(connection)
+            await self.credentials.load(connection, {bot.bot_id for bot in fleet.bots})
+
+        await register(self._engine, fleet, diff, load, *also)
         starting = self._starting(fleet, diff)
         self.fleet, self._source = fleet, source
         await self._provide()
@@ -131,7 +108,7 @@ class FleetKeeper:
             failed=sorted(self.failed),
         )
         self._wake.set()
-        return _told(diff, failed=self.failed)
+        return told(diff, failed=self.failed)
 
     async def reload(self) -> AppliedBody:
         """Read the file again and apply it. Raises InvalidFileError; nothing is changed then."""
@@ -159,9 +136,9 @@ class FleetKeeper:
             async def save(connection: AsyncConnection) -> None:
                 await self.vault.save_token(connection, bot.bot_id, rotated)
 
-            told = await self._apply(self.fleet.model_copy(update={"bots": bots}), self._source, save)
+            applied = await self._apply(self.fleet.model_copy(update={"bots": bots}), self._source, save)
             self.vault.took(bot.bot_id, rotated)
-            return told
+            return applied
 
     async def renew_key(self, name: str) -> int:
         """Make a new data key for a bot and hand it over; its number. Raises as `replace_token` does."""
@@ -337,24 +314,6 @@ class FleetKeeper:
     def _lacks(self, bot_id: int) -> bool:
         return self.credentials.lacks(bot_id) or self.vault.lacks(bot_id)
 
-    async def _register(self, fleet: Fleet, diff: FleetDiff, also: _Also = None) -> None:
-        wanted = {bot.bot_id for bot in fleet.bots}
-        async with self._engine.begin() as connection:
-            known = [bot for bot in await registry.read_bots(connection) if not bot.removed]
-            foreign = {bot.bot_id for bot in known if bot.managed_by != "file"}
-            if clash := [bot.name for bot in fleet.bots if bot.bot_id in foreign]:
-                raise UsageError(
-                    f"managed through the API already: {', '.join(clash)}", hint="Take them from the file."
-                )
-            await registry.save_bots(connection, [_row(bot) for bot in fleet.bots])
-            await registry.mark_removed(connection, {bot.bot_id for bot in known} - wanted - foreign)
-            if not diff.empty:
-                await self._outbox.add(connection, [_config_updated(diff)])
-            await self._load_shut(connection)
-            await self.credentials.load(connection, wanted)
-            if also is not None:
-                await also(connection)
-
     def _starting(self, fleet: Fleet, diff: FleetDiff) -> set[str]:
         """Names of the bots that will be started or restarted; some changes need no restart."""
         found = set(diff.added)
@@ -414,41 +373,3 @@ class FleetKeeper:
         """Whether it has, or is about to get, all it needs. One that asks for sealed messages never runs without."""
         sealed = self.vault.masters is not None or not bot.encrypt_messages
         return sealed and self.credentials.has(bot.bot_id) and self.vault.ready(bot.bot_id)
-
-
-def _row(bot: BotSpec) -> RegisteredBot:
-    return RegisteredBot(
-        bot_id=bot.bot_id,
-        name=bot.name,
-        enabled=bot.enabled,
-        token_fingerprint=fingerprint(bot.token.get_secret_value()),
-        config=public_config(bot),
-    )
-
-
-def _told(diff: FleetDiff, *, dry_run: bool = False, failed: Mapping[str, str] | None = None) -> AppliedBody:
-    return AppliedBody(
-        dry_run=dry_run,
-        added=list(diff.added),
-        removed=list(diff.removed),
-        changed=list(diff.changed),
-        unchanged=list(diff.unchanged),
-        failed=dict(failed or {}),
-    )
-
-
-def _config_updated(diff: FleetDiff) -> StoredEvent:
-    return StoredEvent(
-        event_id=event_id(0, f"apply:{uuid.uuid4()}", 0),
-        type="config.updated",
-        version=1,
-        occurred_at=time.time(),
-        correlation_id="",
-        causation_id="",
-        data={
-            "added": list(diff.added),
-            "removed": list(diff.removed),
-            "changed": list(diff.changed),
-            "actor": "operator",
-        },
-    )

@@ -18,7 +18,8 @@ from botctl.bus.reader import read_logs
 from botctl.bus.router import RouterStats
 from botctl.bus.topology import Topology
 from botctl.control import views
-from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.applied import FleetSource
+from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.control.quarantine import Quarantine

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
-from botctl.control.fleet_keeper import FleetSource
 from botctl.control.trouble import DatabaseAwayError
 from botctl.errors import InvalidFileError
 from botctl.fleet import Fleet

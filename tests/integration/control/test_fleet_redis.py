@@ -11,9 +11,9 @@ from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Log, decode_event
 from botctl.bus.topology import Topology
+from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
 from botctl.control.bus_keeper import BusKeeper
-from botctl.control.fleet_keeper import FleetSource
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig
 from botctl.storage.engine import connect

@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from botctl.control.fleet_keeper import FleetKeeper, FleetSource
+from botctl.control.applied import FleetSource
+from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.vault import Vault
 from botctl.errors import RefusedError, UsageError, VaultError
