@@ -10,6 +10,7 @@ import typer
 
 from botctl.cli.client import ApiClient
 from botctl.cli.shared import Commands, DataDir, console, data_folder, say
+from botctl.errors import NoSuchBotError
 
 if TYPE_CHECKING:
     from botctl.control.views import SecretsBody
@@ -57,6 +58,22 @@ def rotate_master(data_dir: DataDir = None) -> None:
 def rotate_bot(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
     """Make a new data key for one bot; what it has sealed before stays readable."""
     say(ApiClient.of(data_folder(data_dir)).post("/v1/secrets/rotate-bot", {"bot": name})["message"])
+
+
+@app.command()
+def reseal(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
+    """Seal anew, with a bot's newest data key, what older ones have sealed; then forget those. May be interrupted.
+
+    For a key that may have leaked: rotate-bot first. It works with the administrator's login, and with the master key.
+    """
+    from botctl.cli.resealing import reseal as work
+
+    folder = data_folder(data_dir)
+    bots = ApiClient.of(folder).get("/v1/secrets")["bots"]
+    found = next((bot for bot in bots if bot["name"] == name), None)
+    if found is None:
+        raise NoSuchBotError(f"no bot is called {name!r}", hint=f"There are: {', '.join(bot['name'] for bot in bots)}.")
+    work(name, found["bot_id"], folder.root, data_dir)
 
 
 @app.command("rotate-credentials")

@@ -101,5 +101,19 @@ def _base64(sealed: bytes) -> str:
     return binascii.b2a_base64(sealed, newline=False).decode("ascii")
 
 
+def sealed_bytes(stored: str | None) -> bytes | None:
+    """The ciphertext in a text or a JSON text as it stands in a column; None when it is clear, or marked and none."""
+    if not stored:
+        return None
+    match = _SEALED_JSON.fullmatch(stored)
+    marked = stored.removeprefix("/")
+    if match is None and not marked.startswith(SEALED):
+        return None
+    try:
+        return msgspec.convert(match[1] if match is not None else marked.removeprefix(SEALED), bytes)
+    except msgspec.ValidationError:
+        return None
+
+
 UNSEALED = Sealing()
 """For whoever stores and reads clear text only."""

@@ -84,6 +84,16 @@ async def retire_keys(connection: AsyncConnection, bot_id: int, newest: int) -> 
     )
 
 
+async def drop_keys(connection: AsyncConnection, bot_id: int, older_than: int, retired_for: float) -> list[int]:
+    """Forget the keys of a bot before this one that have sealed nothing for so many seconds; which. Needs the owner."""
+    result = await connection.exec_driver_sql(
+        "DELETE FROM bot_keys WHERE bot_id = $1 AND key_id < $2 AND retired_at < now() - make_interval(secs => $3)"
+        " RETURNING key_id",
+        (bot_id, older_than, retired_for),
+    )
+    return sorted(int(key_id) for key_id in result.scalars())
+
+
 async def read_secrets(connection: AsyncConnection, bot_id: int | None = None) -> list[SealedSecret]:
     """Sealed secrets of one bot, or of all."""
     result = await connection.exec_driver_sql(
