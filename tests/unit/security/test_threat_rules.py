@@ -150,6 +150,7 @@ def test_every_rule_is_tried_here() -> None:
         (UserVolume(at=NOW, bot_id=7, user_id=42, count=59, others=0, span=60), None),  # no faster than a person
         (UserVolume(at=NOW, bot_id=7, user_id=42, count=500, others=500, span=60), None),  # no more than the others
         (UserVolume(at=NOW, bot_id=7, user_id=42, count=500, others=0, span=0), None),
+        (UserVolume(at=NOW, bot_id=7, user_id=777000, count=500, others=0, span=60), None),  # posts of channels
         (LoggedIn(at=NOW, bot_id=7, address="10.1.1.1", home="10.1.1.1", age=1.0, without_process=None), None),
         (LoggedIn(at=NOW, bot_id=7, address="::1", home="127.0.0.1", age=1.0, without_process=None), None),
         (LoggedIn(at=NOW, bot_id=7, address="", home="127.0.0.2", age=1.0, without_process=None), None),

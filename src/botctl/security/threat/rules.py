@@ -38,6 +38,9 @@ FLOOD = 60.0
 Twice as many count twice: who hurries once is let go, who floods is known within a minute or two.
 """
 
+NOBODYS = frozenset({777000, 1087968824, 136817688})
+"""Telegram's own ids, under which posts of channels and anonymous administrators come: none is one person's."""
+
 ORPHAN = 5.0
 """Seconds that a session must be younger than the absence of its bot's process: looks are seconds apart."""
 
@@ -157,7 +160,7 @@ def user_flood(sight: Sight) -> tuple[float, str] | None:
     match sight.observation:
         case UserVolume(user_id=user, count=count, others=others, span=span) if span > 0:
             rate, rest = count * 60 / span, others * 60 / span
-            if rate >= FLOOD and count > others:
+            if rate >= FLOOD and count > others and user not in NOBODYS:
                 return rate / FLOOD, f"user {user} sent {rate:.0f} updates a minute, all others together {rest:.0f}"
     return None
 
