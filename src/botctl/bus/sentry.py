@@ -33,9 +33,10 @@ _FORGIVEN_AFTER = 600.0
 _SLOW = 0.1
 """Seconds for an answer of the server from which on somebody keeps it busy."""
 
-_EXPECTED, _EXPECTED_A_BOT = 64, 6
+_EXPECTED, _EXPECTED_A_BOT = 32, 6
 """Connections of ours, and of each bot, that are nothing to look at."""
 
+_KILL_EVERY = 10.0
 _BUFFERS = 32 * 1024 * 1024
 _MOST_STRANGERS = 2_000
 _SERVERS_LOGS: tuple[Command, ...] = (
@@ -83,6 +84,7 @@ class Sentry:
         self._until: dict[int, float] = {}
         self._pauses: dict[int, tuple[float, float]] = {}
         """By bot: its last pause in seconds, and when it began."""
+        self._killed_at = -_KILL_EVERY
         self._accused: dict[int, str] = {}
         self._awake = asyncio.Event()
 
@@ -127,7 +129,7 @@ class Sentry:
         full = 0 < SCARCE * info.get("maxmemory", 0) <= info.get("used_memory", 0)
         if full:
             await execute(self._redis, list(_SERVERS_LOGS), timeout=60)
-        if crowded and full:
+        if crowded and full and time.monotonic() - self._killed_at > _KILL_EVERY:
             await self._count_by_killing()
         elif crowded or full or slow or info.get("mem_clients_normal", 0) > _BUFFERS:
             await self._look_at_clients(strangers=crowded)
@@ -136,7 +138,12 @@ class Sentry:
         await self._readmit()
 
     async def _look_at_clients(self, *, strangers: bool) -> None:
-        (reply,) = await execute(self._redis, [("CLIENT", "LIST")], timeout=60)
+        try:
+            (reply,) = await execute(self._redis, [("CLIENT", "LIST")], timeout=60)
+        except AWAY:
+            if time.monotonic() - self._killed_at > _KILL_EVERY:
+                await self._count_by_killing()  # names may have made the list larger than a reply may be
+            return
         if isinstance(reply, BaseException):
             return
         users = self._crowd.look(_text(reply))
@@ -153,6 +160,7 @@ class Sentry:
 
         All bots connect anew at once; the one with too many doesn't.
         """
+        self._killed_at = time.monotonic()
         bots = [bot_id for bot_id in self._bots() if bot_id]
         kills: list[Command] = [("CLIENT", "KILL", "USER", self._topology.user(bot_id)) for bot_id in bots]
         for bot_id, killed in zip(bots, await execute(self._redis, kills, timeout=60), strict=True):

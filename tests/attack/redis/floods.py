@@ -29,6 +29,8 @@ class Flood:
     furnish: bool
     sent_off: bool
     """Whether A is kept off Redis for it."""
+    settings: tuple[str, ...]
+    """A smaller server, so that its limits are reached."""
     weak: tuple[str, ...]
     """What an administrator would have to set so that B suffers; without the sentry besides."""
 
@@ -44,6 +46,7 @@ def flood(
     memory: int = 500,
     furnish: bool = False,
     sent_off: bool = False,
+    settings: tuple[str, ...] = (),
     weak: tuple[str, ...] = (),
     must: str = OTHERS_GO_ON,
 ) -> Callable[[Callable[[Me, float], None]], Callable[[Me, float], None]]:
@@ -55,7 +58,7 @@ def flood(
         async def case(ground: Ground) -> str:
             raise NotImplementedError("see test_floods.py")
 
-        FLOODS[name] = Flood(function, seconds, waits, memory, furnish, sent_off, weak)
+        FLOODS[name] = Flood(function, seconds, waits, memory, furnish, sent_off, settings, weak)
         attack(name, ends, area=AREA)(case)
         return function
 
@@ -146,12 +149,18 @@ def brick_again(me: Me, until: float) -> None:
     _each(me, until, lambda raw, _: raw.send(data) or raw.read())  # type: ignore[func-returns-value]
 
 
-@flood("take every connection", sent_off=True, weak=("CONFIG SET maxclients 300",))
+@flood("take every connection", sent_off=True, waits=3.0, settings=("CONFIG SET maxclients 300",), weak=("PING",))
 def connections(me: Me, until: float) -> None:
     _hold(me, until, 3_000)
 
 
-@flood("take every connection without logging in", weak=("CONFIG SET maxclients 300",), waits=8.0)
+@flood(
+    "take every connection without logging in",
+    seconds=10.0,
+    waits=6.0,
+    settings=("CONFIG SET maxclients 300",),
+    weak=("PING",),
+)
 def strangers(me: Me, until: float) -> None:
     _hold(me, until, 3_000, login=False)
 
@@ -168,11 +177,17 @@ def half_commands(me: Me, until: float) -> None:
     _hold(me, until, 400, lambda raw: _shovel(raw, head))
 
 
-@flood("ask for much and never read it", furnish=True, sent_off=True, memory=2500, waits=8.0,
-       weak=("CONFIG SET client-output-buffer-limit normal_0_0_0", "CONFIG SET maxmemory-clients 0"))  # fmt: skip
+@flood(
+    "ask for much and never read it",
+    furnish=True,
+    seconds=2.0,
+    memory=300,
+    waits=8.0,
+    weak=("CONFIG SET client-output-buffer-limit normal_0_0_0", "CONFIG SET maxmemory-clients 0"),
+)
 def never_read(me: Me, until: float) -> None:
-    data = packed("XREADGROUP", "GROUP", "bot", "bot", "COUNT", "999999999", "STREAMS", me.names["a_in"], "0") * 200
-    _each(me, until, lambda raw, _: _shovel(raw, data), 8)
+    data = packed("XREADGROUP", "GROUP", "bot", "bot", "COUNT", "999999999", "STREAMS", me.names["a_in"], "0")
+    _hold(me, until, 20, lambda raw: raw.send(data * 6))
 
 
 @flood("ask for all it has been sent again and again, and read it", furnish=True, waits=8.0, memory=800)

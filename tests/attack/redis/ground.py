@@ -312,7 +312,7 @@ class Ground:
     async def _weigh(self, suffered: Suffered) -> None:
         while True:
             with contextlib.suppress(*AWAY):
-                used = int((await self.redis.info("memory"))["used_memory"]) >> 20
+                used = int((await self.redis.info("memory"))["used_memory_peak"]) >> 20
                 suffered.memory = max(suffered.memory, used)
             await asyncio.sleep(0.05)
 

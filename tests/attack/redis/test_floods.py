@@ -26,6 +26,8 @@ async def fresh(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
 async def _suffer(ground: Ground, name: str) -> list[str]:
     """What B had to bear that it must not, in words."""
     flood = FLOODS[name]
+    for command in flood.settings:
+        await ground.redis.execute_command(*command.split())
     if flood.furnish:
         for _ in range(100):
             async with ground.redis.pipeline(transaction=False) as pipe:
