@@ -247,7 +247,7 @@ async def test_a_database_that_keeps_bots_apart_shows_the_probe_nothing(stage: S
     assert len(probed.words[0]) == 64
     admin = await connect(database.admin)
     try:
-        for table in ("users", "conversations", "messages", "completions"):
+        for table in ("users", "completions"):
             assert await admin.fetchval(f"SELECT count(*) FROM {table} WHERE bot_id = {canaries.CANARY_ID}") == 1
         # It is made once, and stays.
         made = f"SELECT count(*) FROM audit_log WHERE action = 'login.created' AND bot_id = {PROBE_ID}"
@@ -260,9 +260,9 @@ async def test_a_database_that_keeps_bots_apart_shows_the_probe_nothing(stage: S
     ("weaken", "mend", "words"),
     [
         (
-            "CREATE POLICY open ON messages USING (true)",
-            "DROP POLICY open ON messages",
-            "a bot's login reads rows of others in messages",
+            "CREATE POLICY open ON completions USING (true)",
+            "DROP POLICY open ON completions",
+            "a bot's login reads rows of others in completions",
         ),
         (
             "ALTER TABLE users DISABLE ROW LEVEL SECURITY",
@@ -312,9 +312,11 @@ async def test_canaries_that_are_gone_are_missed_and_a_probe_whose_password_was_
         await admin.execute(f"ALTER ROLE bot_{PROBE_ID} PASSWORD 'other'")
         await probed.probe.look()
         assert probed.probe.problem is None
+        await admin.execute("ALTER TABLE users DISABLE TRIGGER canary")
         await admin.execute(f"UPDATE users SET username = NULL WHERE bot_id = {canaries.CANARY_ID}")
         await probed.probe.look()
         assert probed.probe.problem == "the canaries are gone"
     finally:
         await admin.execute(f"UPDATE users SET username = 'x' WHERE bot_id = {canaries.CANARY_ID}")
+        await admin.execute("ALTER TABLE users ENABLE TRIGGER canary")
         await admin.close()

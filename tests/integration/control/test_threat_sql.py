@@ -330,12 +330,12 @@ async def test_canaries_stay_alone(watched: Watched, database: Database) -> None
     """Were row security gone, a change of a canary would be refused and told as what it is."""
     admin = await connect(database.admin)
     try:
-        await admin.execute("ALTER TABLE messages DISABLE ROW LEVEL SECURITY")
-        ends = await watched.attempt("UPDATE messages SET telegram_message_id = 1", by=watched.attacker)
+        await admin.execute("ALTER TABLE users DISABLE ROW LEVEL SECURITY")
+        ends = await watched.attempt("UPDATE users SET first_name = ''", by=watched.attacker)
     finally:
-        await admin.execute("ALTER TABLE messages ENABLE ROW LEVEL SECURITY")
+        await admin.execute("ALTER TABLE users ENABLE ROW LEVEL SECURITY")
         await admin.close()
     assert ends == ["42501"]
     ((rule, action, detail),) = await watched.looked()
     assert (rule, action) == ("canary", "quarantine")
-    assert "a canary row was touched in messages" in detail
+    assert "a canary row was touched in users" in detail
