@@ -83,9 +83,10 @@ def guards(asked: dict[str, float]) -> list[str]:
         ("the check's part of it", micro(asked["shown"] - asked["no check"]), "≤ 1000"),
         ("request refused", micro(asked["refused"]), "≤ 1000"),
         ("an observation judged by all threat rules", micro(rules["observation"]), ""),
+        ("an update counted by its user", micro(rules["update"]), ""),
+        ("the same, of a user beyond 2,000 in a minute", micro(rules["update in a crowd"]), ""),
         ("a message of 190 characters looked through for secrets", micro(rules["message"]), ""),
         ("one of 4,096 characters", micro(rules["long message"]), ""),
-        ("threat rules in the path of an event", "0", ""),
     ]
     return [table(("", "µs", "to reach"), rows)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import secrets
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from rounds import Work, in_turns
 
 from botctl.api.app import create_app
 from botctl.api.token import TokenDemanded
+from botctl.bot.talkers import MOST_USERS, Talkers
 from botctl.control.serve import make_server, unix_socket, user_of
 from botctl.control.views import HealthBody
 from botctl.security.threat.detection import Detector
@@ -105,7 +107,8 @@ async def _nothing(*_: object) -> None:
 
 
 def threats() -> dict[str, float]:
-    """Seconds for each: an observation judged on an ordinary day of 20 bots, a message looked through for secrets."""
+    """Seconds for each: an observation judged on an ordinary day of 20 bots, an update counted by its user, a message
+    looked through for secrets."""
     day = list(traffic(1, 1))
     detector = Detector()
     begun = time.perf_counter()
@@ -114,8 +117,14 @@ def threats() -> dict[str, float]:
     judged = (time.perf_counter() - begun) / sum(len(seen) for _, seen in day)
     finder = LeakFinder({"its token": f"7500000001:{secrets.token_urlsafe(26)[:35]}", "its key": secrets.token_hex(24)})
     long = (TEXT * 30)[:4096]
+    many, crowd = itertools.count(), Talkers()
+    for user in range(MOST_USERS):
+        crowd.saw(-user - 1, 0.0)
+    few, talkers = itertools.cycle(range(100)), Talkers()
     return {
         "observation": judged,
+        "update": _each(lambda: talkers.saw(next(few), 0.0)),
+        "update in a crowd": _each(lambda: crowd.saw(next(many), 0.0), 2000),
         "message": _each(lambda: finder.find([TEXT])),
         "long message": _each(lambda: finder.find([long]), 2000),
     }

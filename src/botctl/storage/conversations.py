@@ -181,10 +181,10 @@ class Conversations:
             return turns
         result = await connection.exec_driver_sql(self._history, (conversation_id, cause, limit))
         rows: Any = result.all()
-        known = self._recent.get
+        known = self._recent.get if self._recent else None
         for role, text in reversed(rows):
             try:
-                turns.append(Turn(role, (known(text) if text.startswith(SEALED) else None) or self._opened(text)))
+                turns.append(Turn(role, (known is not None and known(text)) or self._opened(text)))
             except VaultError as error:
                 unreadable.append(error.message)
         turns.unreadable = tuple(unreadable)
