@@ -19,6 +19,7 @@ from botctl.cli.findings import Finding, Verdict
 from botctl.cli.isolation_checks import isolation
 from botctl.cli.key_checks import master_key
 from botctl.cli.note import live_note
+from botctl.cli.redis_checks import redis_findings
 from botctl.errors import BotctlError
 from botctl.settings.places import DataFolder
 
@@ -65,7 +66,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from _limits(bots)
     yield from isolation(settings, fleet)
     yield from _database(settings, bots)
-    yield from _redis(settings)
+    yield from _redis(settings, bots)
     if tokens and fleet is not None:
         yield from _tokens(settings, fleet)
 
@@ -237,7 +238,7 @@ async def _ask_database(address: str, bots: int, *, embedded: bool) -> list[Find
     return findings
 
 
-def _redis(settings: Settings) -> Iterator[Finding]:
+def _redis(settings: Settings, bots: int) -> Iterator[Finding]:
     from botctl.embedded.address import valkey_admin_url
     from botctl.embedded.binaries import find_valkey
 
@@ -253,14 +254,12 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             return
         address = valkey_admin_url(settings.data_dir / "valkey")
     try:
-        version = asyncio.run(_ask_redis(address, settings.namespace))
+        yield from asyncio.run(_ask_redis(address, settings.namespace, bots))
     except BotctlError as error:
         yield _failure("redis", error)
-    else:
-        yield Finding(Verdict.OK, "redis", version)
 
 
-async def _ask_redis(address: str, namespace: str) -> str:
+async def _ask_redis(address: str, namespace: str, bots: int) -> list[Finding]:
     from botctl.bus.admin import BusAdmin
     from botctl.bus.client import AWAY, connect, reason
     from botctl.bus.topology import Topology
@@ -268,7 +267,8 @@ async def _ask_redis(address: str, namespace: str) -> str:
     client = connect(address)
     try:
         async with asyncio.timeout(_TIMEOUT):
-            return str(await BusAdmin(client, Topology(namespace)).check_version())
+            version = await BusAdmin(client, Topology(namespace)).check_version()
+            return [Finding(Verdict.OK, "redis", str(version)), *await redis_findings(client, bots)]
     except AWAY as error:
         raise BotctlError(reason(error), hint="Is the server running? Check BOTCTL_REDIS_URL.") from error
     finally:
