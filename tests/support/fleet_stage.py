@@ -35,6 +35,7 @@ class SupervisorDouble:
         self.acknowledged: list[int] = []
         self.commands: list[tuple[str, str]] = []
         self.lingering: set[int] = set()
+        self.shut_away: dict[int, str] = {}
 
     def desire(self, fleet: WantedFleet) -> None:
         self.desired.append(fleet)
@@ -52,6 +53,10 @@ class SupervisorDouble:
         bots = {bot.bot_id: bot.name for bot in self.desired[-1].bots} if self.desired else {}
         bots |= dict.fromkeys(self.lingering, "leaving")
         seen = tuple(BotSight(name=name, bot_id=bot_id, state="running") for bot_id, name in bots.items())
+        seen += tuple(
+            BotSight(name=name, bot_id=bot_id, state="quarantined", reason="seen", shut_away=True)
+            for bot_id, name in self.shut_away.items()
+        )
         return FleetSight(pid=1, state="running", started_at=time.time(), generation=0, bots=seen)
 
     async def command(self, verb: str, name: str = "", reason: str = "") -> tuple[bool, str]:

@@ -29,6 +29,7 @@ from botctl.control.historian import Historian
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import GenerationsPort
 from botctl.control.quarantine import Quarantine
+from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
 from botctl.control.resolver_watch import ResolverWatch
@@ -86,7 +87,9 @@ class Assembly:
         source = master_keys.Source(config.master_source)
         vault = Vault(masters, source, {int(bot_id): key for bot_id, key in config.data_keys.items()})
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change, vault)
-        self.quarantine = Quarantine(self._engine, self.keeper, supervisor)
+        self.quarantine = Quarantine(
+            self._engine, self.keeper, supervisor, file=Path(config.data_dir) / QUARANTINE_FILE
+        )
         self.credentials = CredentialRotation(self.keeper)
         self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
@@ -155,7 +158,7 @@ class Assembly:
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
-        found += [self.threats.problem, self.canaries.problem and f"database: {self.canaries.problem}"]
+        found += [self.quarantine.problem, self.threats.problem, self.canaries.problem and f"database: {self.canaries.problem}"]
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]
@@ -214,6 +217,7 @@ class Assembly:
                 await self._engine.dispose()
 
     async def _begin(self) -> None:
+        await self.quarantine.adopt()
         if bytes(self._config.applied) != b"null":
             held = {int(bot_id): generation for bot_id, generation in self._config.credentials.items()}
             try:

@@ -67,6 +67,8 @@ class FleetKeeper:
         self.ignored: dict[int, dict[int, float]] = {}
         """Users that a bot sets aside for a time, and until when (epoch), by bot_id."""
         self.credentials.barred = self.shut
+        self._presumed: set[int] = set()
+        """Of these, whose reason the registry may know better."""
         self._knows_shut = False
         self._source = FleetSource()
         self._engine = engine
@@ -202,6 +204,11 @@ class FleetKeeper:
         """The wanted bot of this id."""
         return next((bot for bot in self.fleet.bots if bot.bot_id == bot_id), None) if self.fleet is not None else None
 
+    def presume_shut(self, bot_id: int, told: Quarantined) -> None:
+        """A bot is shut away; why, the registry may know better."""
+        self.shut[bot_id] = told
+        self._presumed.add(bot_id)
+
     async def bar(self, bot_id: int) -> None:
         """Drop the Redis user of a bot that is in `shut`. Raises what Redis raises when it is away."""
         await self._bus.bar(bot_id)
@@ -308,6 +315,8 @@ class FleetKeeper:
         """Once: from then on it is known here first."""
         if not self._knows_shut:
             for bot_id, told in (await quarantines.read(connection)).items():
+                if bot_id in self._presumed:
+                    self.shut[bot_id] = told
                 self.shut.setdefault(bot_id, told)
             self._knows_shut = True
 

@@ -1,7 +1,8 @@
 """Shuts a bot away and lets it back: process, database login and sessions, Redis user. Each within a second.
 
 The three are done side by side, so that one server that is away delays nothing else; what could not be done is tried
-again until it is done. A bot that is shut away has no valid credentials, so a release makes new ones.
+again until it is done, by the next `control` too: what the database doesn't have stands in a file and is in the
+supervisor's sight. A bot that is shut away has no valid credentials, so a release makes new ones.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -17,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.bus.client import AWAY
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.ports import SupervisorPort
+from botctl.control.quarantine_file import Pending, read_pending, write_pending
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.errors import BotctlError
 from botctl.storage import logins, quarantines
@@ -28,7 +31,10 @@ _AGAIN_AFTER = 0.5
 
 
 class Quarantine:
-    """`keeper.shut` says who is shut away. `now` gives seconds since the epoch."""
+    """`keeper.shut` says who is shut away; `file` has those that the database doesn't know yet, None keeps none.
+
+    `now` gives seconds since the epoch. `problem` is None while nothing can be forgotten.
+    """
 
     def __init__(
         self,
@@ -36,7 +42,15 @@ class Quarantine:
         keeper: FleetKeeper,
         supervisor: SupervisorPort,
         now: Callable[[], float] = time.time,
+        *,
+        file: Path | None = None,
     ) -> None:
+        self.problem: str | None = None
+        self._file = file
+        self._pending: dict[int, Pending] = {}
+        self._filing = asyncio.Lock()
+        self._unregistered: set[int] = set()
+        """Bots that this database has no row for; the file keeps them until it has."""
         self._engine = engine
         self._keeper = keeper
         self._supervisor = supervisor
@@ -65,6 +79,30 @@ class Quarantine:
         self._wake.set()
         return bot_id not in self._open
 
+    async def adopt(self) -> None:
+        """Take over whom an earlier `control` has shut away, and the database may not know of. Before anything else."""
+        if self._file is not None:
+            try:
+                self._pending = await asyncio.to_thread(read_pending, self._file)
+            except (OSError, ValueError) as error:
+                self.problem = f"quarantine: {self._file} can't be read: {error}"
+                _log.error("quarantines that the database doesn't have can't be read", file=str(self._file))
+        for bot_id, one in self._pending.items():
+            self._keeper.shut[bot_id] = one.told
+            self._open[bot_id] = one.name
+            _log.warning("a bot stays shut away; the database did not know yet", bot=one.name, reason=one.told.reason)
+        while True:
+            try:
+                sight = await self._supervisor.sight()
+            except TimeoutError:
+                _log.warning("the supervisor does not answer; it may hold bots that are shut away")
+                continue
+            break
+        for bot in sight.bots:
+            if bot.shut_away and bot.bot_id not in self._keeper.shut:
+                told = Quarantined(bot.since or self._now(), "operator", bot.reason[:500])
+                self._keeper.presume_shut(bot.bot_id, told)  # completed as soon as the registry was read
+
     async def run(self) -> None:
         """Complete what could not be completed, and let those back whose time is over; until cancelled."""
         while True:
@@ -86,6 +124,7 @@ class Quarantine:
             self._open.pop(bot_id, None)
             self._unconfirmed.discard(bot_id)
             await self._keeper.readmit(bot_id)
+            await self._forget(bot_id)
         _log.info("a bot is let back", bot=name)
 
     async def _take_over(self) -> None:
@@ -131,9 +170,15 @@ class Quarantine:
         if told is None:
             self._open.pop(bot_id, None)
             return
-        done = await asyncio.gather(
-            self._end_process(name, told.reason), self._shut_database(bot_id, told), self._shut_redis(bot_id)
+        # In a file too, before anybody is answered, side by side with the rest: the database may be what is away.
+        *done, _ = await asyncio.gather(
+            self._end_process(name, told.reason),
+            self._shut_database(bot_id, told),
+            self._shut_redis(bot_id),
+            self._note(bot_id, Pending(name, told)),
         )
+        if done[1] and bot_id not in self._unregistered:
+            await self._forget(bot_id)
         if all(done):
             self._open.pop(bot_id, None)
             self._unconfirmed.add(bot_id)
@@ -150,14 +195,39 @@ class Quarantine:
         try:
             async with asyncio.timeout(3.0):
                 async with self._engine.begin() as connection:
-                    await quarantines.save(connection, bot_id, told)
+                    known = await quarantines.save(connection, bot_id, told)
                     await quarantines.shut_out(connection, bot_id)
                 async with self._engine.begin() as connection:
                     await logins.end_sessions(connection, bot_id)
         except (*DATABASE_TROUBLE, TimeoutError) as error:
             _log.error("a bot's login can't be shut yet", bot_id=bot_id, reason=database_reason(error))
             return False
+        if not known:
+            self._unregistered.add(bot_id)
+            _log.warning("a bot that is shut away is not in the registry", bot_id=bot_id)
         return True
+
+    async def _note(self, bot_id: int, pending: Pending) -> None:
+        if self._pending.get(bot_id) != pending:
+            self._pending[bot_id] = pending
+            await self._write()
+
+    async def _forget(self, bot_id: int) -> None:
+        """The database has it, or nobody has to."""
+        if self._pending.pop(bot_id, None) is not None:
+            await self._write()
+
+    async def _write(self) -> None:
+        if self._file is None:
+            return
+        async with self._filing:
+            try:
+                await asyncio.to_thread(write_pending, self._file, dict(self._pending))
+            except OSError as error:
+                self.problem = f"quarantine: {self._file} can't be written: {error.strerror or error}"
+                _log.error("a quarantine that the database lacks would be lost with control", reason=self.problem)
+            else:
+                self.problem = None
 
     async def _shut_redis(self, bot_id: int) -> bool:
         try:

@@ -27,12 +27,13 @@ async def read(connection: AsyncConnection) -> dict[int, Quarantined]:
     return {bot_id: msgspec.json.decode(told, type=Quarantined) for bot_id, told in rows}
 
 
-async def save(connection: AsyncConnection, bot_id: int, quarantined: Quarantined | None) -> None:
-    """Remember it; None forgets it. The audit log has both, by the table's trigger."""
+async def save(connection: AsyncConnection, bot_id: int, quarantined: Quarantined | None) -> bool:
+    """Remember it; None forgets it. The audit log has both, by the table's trigger. False for an unknown bot."""
     told = None if quarantined is None else msgspec.json.encode(asdict(quarantined)).decode()
-    await connection.exec_driver_sql(
+    result = await connection.exec_driver_sql(
         "UPDATE bots SET quarantine = $2::text::jsonb, updated_at = now() WHERE bot_id = $1", (bot_id, told)
     )
+    return bool(result.rowcount)
 
 
 async def can_log_in(connection: AsyncConnection, bot_id: int) -> bool:

@@ -6,17 +6,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from botctl.bus.client import connect as connect_redis
 from botctl.control.quarantine import Quarantine
+from botctl.control.quarantine_file import NAME
 from botctl.control.wanted import without_userinfo
 from botctl.handover import DatabaseLogin
 from botctl.storage import quarantines
-from botctl.storage.engine import connect
-from support.fleet_stage import Stage, bot, eventually
+from botctl.storage.engine import connect, login_engine
+from support.fleet_stage import NOWHERE, Stage, bot, eventually
 
 
 @asynccontextmanager
@@ -120,3 +122,76 @@ async def test_a_block_ends_by_itself_but_never_shortens_a_quarantine(stage: Sta
         assert await stage.can_log_in(one.bot_id)
         assert one.bot_id not in stage.keeper.shut
         assert stage.keeper.shut[two.bot_id].reason == "for good"
+
+
+def away(stage: Stage, file: Path | None = None) -> Quarantine:
+    """A quarantine whose database does not answer."""
+    engine = login_engine(DatabaseLogin(target=NOWHERE, user="x", password="x"))
+    return Quarantine(engine, stage.keeper, stage.supervisor, file=file)
+
+
+async def test_one_that_the_database_missed_is_completed_by_the_next_control_of_any_daemon(
+    stage: Stage, database: Any, valkey_admin_url: str, tmp_path: Path
+) -> None:
+    one, file = bot("one"), tmp_path / NAME
+    await stage.apply(one)
+    assert not await away(stage, file).shut(one.bot_id, "one", by="operator", reason="a test")
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert await stage.can_log_in(one.bot_id)
+    later = Stage(database.control, valkey_admin_url, stage.topology.namespace)
+    quarantine = Quarantine(later.engine, later.keeper, later.supervisor, file=file)
+    try:
+        await quarantine.adopt()
+        async with kept(later, quarantine):
+            await later.apply(one)
+            assert later.supervisor.desired[-1].bots == ()
+
+            async def known() -> bool:
+                async with later.engine.connect() as connection:
+                    told = (await quarantines.read(connection)).get(one.bot_id)
+                return told is not None and told.reason == "a test" and not file.exists()
+
+            await eventually(known)
+            assert not await stage.can_log_in(one.bot_id)
+            assert not await stage.has_redis_user(one.bot_id)
+            await quarantine.release(one.bot_id, "one")
+            assert await later.can_log_in(one.bot_id)
+    finally:
+        await later.close()
+
+
+async def test_one_that_only_the_supervisor_knows_of_is_adopted(
+    stage: Stage, database: Any, valkey_admin_url: str, tmp_path: Path
+) -> None:
+    one, two = bot("one"), bot("two")
+    await stage.apply(one, two)
+    await Quarantine(stage.engine, stage.keeper, stage.supervisor).shut(
+        two.bot_id, "two", by="threat detection", reason="known", seconds=60
+    )
+    later = Stage(database.control, valkey_admin_url, stage.topology.namespace)
+    later.supervisor.shut_away = {one.bot_id: "one", two.bot_id: "two"}
+    quarantine = Quarantine(later.engine, later.keeper, later.supervisor, file=tmp_path / NAME)
+    try:
+        await quarantine.adopt()
+        async with kept(later, quarantine):
+            await later.apply(one, two)
+
+            async def shut() -> bool:
+                return not await stage.can_log_in(one.bot_id) and not await stage.has_redis_user(one.bot_id)
+
+            await eventually(shut)
+            async with later.engine.connect() as connection:
+                told = await quarantines.read(connection)
+            assert told[one.bot_id].reason == "seen"
+            assert told[two.bot_id].reason == "known", "the registry knows better why"
+            assert told[two.bot_id].until is not None
+    finally:
+        await later.close()
+
+
+async def test_a_quarantine_that_can_be_noted_nowhere_is_told(stage: Stage, tmp_path: Path) -> None:
+    one = bot("one")
+    await stage.apply(one)
+    quarantine = away(stage, tmp_path / "missing" / NAME)
+    await quarantine.shut(one.bot_id, "one", by="operator", reason="a test")
+    assert "can't be written" in (quarantine.problem or "")

@@ -25,7 +25,10 @@ class Rule(NamedTuple):
     access: Access
 
 
-OURS = ("api.token", "audit.head", "bots", "code", "logs", "master.key", "postgres", "run", "valkey")
+OURS = (
+    *("api.token", "audit.head", "bots", "code", "logs", "master.key", "postgres", "quarantine.pending"),
+    *("run", "valkey"),
+)
 """What stands in a data folder; named one by one for the case that handlers stand in it too."""
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
