@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from attack.redis import areas
-from attack.redis.ground import A, Ground, running
+from attack.redis.ground import A, Ground
 from botctl.bus.sentry import Sentry
 
 FLOODS = areas.floods.FLOODS
-
-
-@pytest.fixture
-async def fresh(request: pytest.FixtureRequest) -> AsyncIterator[Ground]:
-    """A server of the test's own: what one flood has piled up is no other's."""
-    with running(request.param) as url:
-        made = Ground(url)
-        async with made.entered():
-            yield made
 
 
 async def _suffer(ground: Ground, name: str) -> list[str]:
@@ -51,13 +41,11 @@ async def _suffer(ground: Ground, name: str) -> list[str]:
     return bad
 
 
-@pytest.mark.parametrize("fresh", ["valkey"], indirect=True)
 @pytest.mark.parametrize("name", list(FLOODS))
 async def test_a_flood_leaves_the_others_alone(fresh: Ground, name: str) -> None:
     assert await _suffer(fresh, name) == []
 
 
-@pytest.mark.parametrize("fresh", ["valkey"], indirect=True)
 @pytest.mark.parametrize("name", [name for name, flood in FLOODS.items() if flood.weak])
 async def test_a_flood_of_an_unguarded_server_does_not(
     fresh: Ground, name: str, monkeypatch: pytest.MonkeyPatch
