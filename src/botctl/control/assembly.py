@@ -158,7 +158,8 @@ class Assembly:
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
-        found += [self.quarantine.problem, self.threats.problem, self.canaries.problem and f"database: {self.canaries.problem}"]
+        found += [self.quarantine.problem, self.threats.problem]
+        found.append(self.canaries.problem and f"database: {self.canaries.problem}")
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]

@@ -1,7 +1,7 @@
 """Quarantines that the database doesn't know yet, in `DATA/quarantine.pending`, so that none is lost with `control`.
 
-Written as a whole and on the disk before a command is answered; read by the next `control` of whatever daemon, until the
-database has them. Readable for the daemon's user alone, and never for a bot.
+Written as a whole and on the disk before a command is answered; read by the next `control` of whatever daemon, until
+the database has them. Readable for the daemon's user alone, and never for a bot.
 """
 
 from __future__ import annotations
