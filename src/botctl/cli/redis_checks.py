@@ -25,10 +25,8 @@ async def redis_findings(redis: Redis, bots: int) -> list[Finding]:
         reply: Any = await redis.config_get("*")
     except ResponseError:
         hint = "Give the administrator +config|get, or look at the server yourself."
-        return [
-            Finding(Verdict.WARN, "redis limits", "can't be read: CONFIG GET is refused", hint),
-            *await _open(redis),
-        ]
+        unread = Finding(Verdict.WARN, "redis limits", "can't be read: CONFIG GET is refused", hint)
+        return [unread, *await _open(redis), *await _rights(redis)]
     settings = {_text(name): _text(value) for name, value in reply.items()}
     return [*_limits(settings, bots), *await _open(redis), *await _rights(redis)]
 
