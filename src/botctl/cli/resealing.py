@@ -74,7 +74,7 @@ async def _reseal(engine: AsyncEngine, name: str, bot_id: int, masters: MasterKe
             await connection.exec_driver_sql("SET LOCAL ROLE botctl_owner")
             dropped = await secrets.drop_keys(connection, bot_id, newest, RETIRED_FOR)
             await connection.exec_driver_sql("RESET ROLE")
-        told = {"key": newest, "rows": total, "left": left, "dropped": dropped}
+        told = {"number": newest, "rows": total, "left": left, "dropped": dropped}
         await audit.record(connection, bot_id, "secrets.resealed", "bot_keys", after=told)
     say(f"{name}: {total} rows sealed anew with data key {newest}")
     if faults:

@@ -9,17 +9,25 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from botctl.security.vault import Cipher, DataKey, key_id_of
+from botctl.cli import resealing
+from botctl.handover import DatabaseLogin
+from botctl.security import master_keys
+from botctl.security.vault import Cipher, DataKey, key_id_of, wrap
+from botctl.storage import secrets
+from botctl.storage.bootstrap import prepare
 from botctl.storage.completions import Completions, StoredCompletion
 from botctl.storage.conversations import Conversations, StoredMessage
-from botctl.storage.engine import bot_engine, login_engine
+from botctl.storage.engine import bot_engine, connect, login_engine, parse_database_url
 from botctl.storage.inbox import Inbox, NewRow
 from botctl.storage.outbox import Outbox, StoredEvent
 from botctl.storage.resealing import TABLES, Resealer
 from botctl.storage.sealing import Sealing, sealed_bytes
+from botctl.storage.secrets import WrappedKey
 from botctl.storage.sends import SendRow, Sends
+from botctl.storage.url import format_database_url
 
 ALICE, BOB = 4201, 4202
 KEYS = {bot: [DataKey.new(bot, 1), DataKey.new(bot, 2)] for bot in (ALICE, BOB)}
@@ -94,6 +102,12 @@ async def _keys_anywhere(admin: AsyncEngine, bot: int) -> set[int]:
             for row in rows.scalars():
                 found |= {key_id_of(base64.b64decode(one)) for one in LOOKS_SEALED.findall(row)}
     return found
+
+
+@pytest.fixture
+def database_of(database: Any) -> Any:
+    """Makes what the fixture `database` is, of other logins."""
+    return type(database)
 
 
 @pytest.fixture
@@ -217,6 +231,47 @@ async def test_the_bot_works_on_meanwhile(admin: AsyncEngine, bots: AsyncEngine)
     assert _keys(after) == {2}
     assert len(after["messages.text"]) == len(CAUSES) + 1 + worked
     _opened(after, _sealing(ALICE, 2))
+
+
+async def test_an_administrator_who_is_no_superuser_may_do_it_too(new_postgres: Any, database_of: Any) -> None:
+    """And older keys go as soon as they have been retired for long enough, which is written down."""
+    root = parse_database_url(new_postgres.admin_url)
+    superuser = await connect(replace(root, target=replace(root.target, database="postgres")))
+    await superuser.execute("CREATE ROLE manager LOGIN CREATEROLE CREATEDB PASSWORD 'manager'")
+    await superuser.close()
+    manager = DatabaseLogin(target=root.target, user="manager", password="manager")
+    managed = database_of(manager, (await prepare(format_database_url(manager))).control)
+    login = await managed.add_bot(ALICE)
+    masters = master_keys.new_keys()
+    control, admin = login_engine(managed.control), login_engine(manager)
+    own = bot_engine(login.target, ALICE, lambda: (login.password,))
+    rows = [
+        WrappedKey(ALICE, key.key_id, masters.current.version, masters.current.check, wrap(masters.current, key))
+        for key in KEYS[ALICE]
+    ]
+    async with control.begin() as connection:
+        await secrets.add_keys(connection, rows)
+        await secrets.retire_keys(connection, ALICE, 2)
+    async with own.begin() as connection:
+        await _fill(connection, ALICE, _sealing(ALICE, 1), *CAUSES)
+    await resealing._reseal(admin, "alice", ALICE, masters)
+    async with control.connect() as connection:
+        assert [key.key_id for key in await secrets.read_keys(connection)] == [1, 2], "retired a moment ago"
+        entries = await connection.exec_driver_sql(
+            "SELECT actor, after FROM audit_log WHERE action = 'secrets.resealed'"
+        )
+        told = {"number": 2, "rows": 5 * len(CAUSES), "left": 0, "dropped": []}
+        assert [tuple(entry) for entry in entries] == [("manager", told)]
+        sealed = await connection.exec_driver_sql("SELECT text FROM messages")
+        assert {key_id_of(sealed_bytes(text) or b"") for text in sealed.scalars()} == {2}
+    async with admin.begin() as connection:
+        await connection.exec_driver_sql("SET LOCAL ROLE botctl_owner")
+        await connection.exec_driver_sql("UPDATE bot_keys SET retired_at = now() - interval '11 min' WHERE key_id = 1")
+    await resealing._reseal(admin, "alice", ALICE, masters)
+    async with control.connect() as connection:
+        assert [key.key_id for key in await secrets.read_keys(connection)] == [2]
+    for engine in (control, admin, own):
+        await engine.dispose()
 
 
 async def test_what_can_not_be_opened_is_told_and_left_as_it_is(admin: AsyncEngine, bots: AsyncEngine) -> None:
