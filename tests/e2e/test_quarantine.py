@@ -22,7 +22,8 @@ async def test_a_bot_stays_shut_away_over_a_restart_until_it_is_released(stack: 
 
         await eventually(lambda: stack.bot("nora")["pid"] is None, "its process is gone", timeout=5)
         assert (stack.bot("nora")["state"], stack.bot("nora")["shut_away"]) == ("quarantined", True)
-        assert stack.cli("start", "nora", check=False).returncode != 0
+        assert "quarantined by operator, until it is released" in stack.cli("status").stdout
+        assert "stays so when a daemon is started anew" in stack.cli("why", "nora").stdout
         stack.cli("stop")
         stack.start()
         await stack.until_running("max")
@@ -32,6 +33,7 @@ async def test_a_bot_stays_shut_away_over_a_restart_until_it_is_released(stack: 
             None,
         )
         assert stack.cli("restart", "nora", check=False).returncode == 5
+        assert "nora is shut away already" in stack.cli("stop", "nora").stderr
         stack.cli("release", "nora")
         await stack.until_running("nora", "max")
         await telegram.say(NORA, 1, "My name is Ada.", {"id": 1, "first_name": "A"})

@@ -39,7 +39,7 @@ def main(channel: Channel) -> int:
     own_memory.begin()
     config = _decoder.decode(bytes(channel.configure.config))
     spec = BotSpec.model_validate_json(bytes(config.spec))
-    redactor = Redactor()
+    redactor = Redactor(disguised=True)
     passwords = Passwords(redactor)
     redactor.add(spec.token.get_secret_value(), config.openai_api_key)
     if spec.assistant is not None and spec.assistant.api_key is not None:

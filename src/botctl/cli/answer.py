@@ -124,7 +124,7 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
             yield f"{name} is quarantined{since}{because}. It is not started again by itself."
             yield from _to_do(bot, body, f"botctl release {name}")
             if bot.shut_away:
-                yield _NEXT_DAEMON
+                yield "It was shut away on purpose, and stays so when a daemon is started anew."
         case "stopped" if not bot.enabled:
             yield f"{name} is stopped{since}: the fleet file says enabled: false."
         case "stopped":

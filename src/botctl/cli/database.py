@@ -33,7 +33,7 @@ def migrate(data_dir: DataDir = None) -> None:
     except OSError as error:
         raise BotctlError(
             f"the database can't be reached: {error.strerror or error}",
-            hint="The embedded one runs only while the daemon does.",
+            hint="The embedded one runs only while the daemon does; another is where BOTCTL_DATABASE_URL says.",
         ) from error
     print(f"the schema is at {after}" if before == after else f"migrated from {before or 'empty'} to {after}")
 

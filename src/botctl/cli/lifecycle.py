@@ -69,7 +69,10 @@ def stop(
     note = require_note(folder)
     client = ApiClient(note)
     if name is not None:
-        client.post(bot_path(name, "stop"))
+        answer = client.post(bot_path(name, "stop"))
+        if _bot(client, name).get("shut_away"):
+            say(answer["message"])
+            return
         _await_bot(client, name, lambda bot: bot["pid"] is None, timeout, "stopped", wanted=False)
         return
     try:

@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from botctl.errors import BotctlError, RefusedError
+from botctl.observability.redaction import Redactor
 from botctl.settings.places import DataFolder, find_data_dir
 
 if TYPE_CHECKING:
@@ -72,10 +73,11 @@ class Commands(TyperGroup):
 
 def fail(error: BotctlError) -> NoReturn:
     """Say what happened and what to do, and end with the error's exit code."""
+    redact = Redactor().redact  # a token in the place of a path, a password in an address
     sys.stdout.flush()
-    sys.stderr.write(f"botctl: error: {error.message}\n")
+    sys.stderr.write(f"botctl: error: {redact(error.message)}\n")
     if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
+        sys.stderr.write(f"hint: {redact(error.hint)}\n")
     raise typer.Exit(int(error.exit_code)) from None
 
 

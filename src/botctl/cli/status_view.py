@@ -79,8 +79,11 @@ def _usual_isolation(body: StatusBody) -> str | None:
 def _note(bot: BotView, now: float, usual: str | None) -> str:
     alone = f"isolation {bot.isolation}" if bot.isolation not in (None, usual) else ""
     said = with_signals_named(bot.reason or _last_failure(bot, now))
-    if (bot.state == "stopped" and bot.enabled) or (bot.state == "quarantined" and bot.shut_away):
+    if bot.state == "stopped" and bot.enabled:
+        said = "stopped before it was released" if said == "released" else said
         said = f"{said}, while this daemon lives".removeprefix(", ")
+    if bot.state == "quarantined" and bot.shut_away:
+        said = f"{said}, until it is released".removeprefix(", ")
     old = f"old code ({bot.code[:8]})" if bot.code else ""
     token = "rotated token" if bot.token == "rotated" else ""
     threat = f"threat score {bot.threat_score:g}" if bot.threat_score >= LEAST_SCORE else ""

@@ -121,7 +121,7 @@ class Service:
 
     async def command(self, verb: str, name: str) -> views.CommandBody:
         """Pass a command to the supervisor; an empty name means every bot."""
-        if verb == "quarantine" or (name and verb != "stop" and self._bot_id(name) in self._keeper.shut):
+        if verb == "quarantine" or (name and self._bot_id(name) in self._keeper.shut):
             return await self._shut_away(verb, name)
         if name:
             self._bot_id(name)
@@ -142,6 +142,8 @@ class Service:
             done = await self._quarantine.shut(bot_id, name, by="operator", reason="quarantined by operator")
             rest = "" if done else ", as far as could be done at once; the rest follows"
             return views.CommandBody(message=f"{name} is shut away{rest}")
+        if verb == "stop":
+            return views.CommandBody(message=f"{name} is shut away already; it starts again when it is released")
         if verb != "release":
             raise RefusedError(f"{name} is quarantined ({self._keeper.shut[bot_id].reason}); release it instead")
         await self._quarantine.release(bot_id, name)

@@ -109,9 +109,14 @@ class VaultDesk:
             raise RefusedError(f"Telegram says that this token is of bot {owner}, and {name} is bot {bot.bot_id}")
         await self._keeper.replace_token(name, token)
         return CommandBody(
-            message=f"{name} is restarted with the new token, which is kept sealed in the database; the fleet file's is"
-            " not used as long as it is the one that was replaced"
+            message=f"{name} {self._goes_on(bot)} the new token, which is kept sealed in the database; the fleet file's"
+            " is not used as long as it is the one that was replaced"
         )
+
+    def _goes_on(self, bot: BotSpec) -> str:
+        if bot.bot_id in self._keeper.shut:
+            return "is shut away; when it is released, it starts with"
+        return "is restarted with" if bot.enabled else "is not enabled; when it is, it starts with"
 
     def _view(self, bot: BotSpec, keys: list[WrappedKey]) -> BotSecretsView:
         rotated = self._keeper.vault.token(bot.bot_id)

@@ -69,7 +69,7 @@ def wanted_bot(
         redis_url=around.redis_url,
         namespace=around.namespace,
         telegram_base_url=around.telegram_base_url,
-        openai_api_key=around.openai_api_key,
+        openai_api_key=around.openai_api_key if _needs_the_fleets_key(spec) else "",
         openai_base_url=around.openai_base_url,
         log_format=around.log_format,
         ignored=aside,
@@ -174,8 +174,14 @@ def public_url(url: str) -> str:
     return urlsplit(without_userinfo(url))._replace(query="", fragment="").geturl()
 
 
+def _needs_the_fleets_key(spec: BotSpec) -> bool:
+    """Nobody is given a completion key that it has no use for."""
+    return spec.assistant is not None and spec.assistant.api_key is None
+
+
 def _secrets(spec: BotSpec, around: Surroundings) -> tuple[str, ...]:
-    return tuple(secret for secret in (*_own_secrets(spec), around.openai_api_key) if secret)
+    fleets = around.openai_api_key if _needs_the_fleets_key(spec) else ""
+    return tuple(secret for secret in (*_own_secrets(spec), fleets) if secret)
 
 
 def _own_secrets(spec: BotSpec) -> list[str]:

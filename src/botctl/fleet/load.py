@@ -14,7 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from botctl.errors import InvalidFileError, Problem
-from botctl.fleet.model import BotSpec, Fleet
+from botctl.fleet.model import TOKEN_FORMAT, BotSpec, Fleet
 from botctl.fleet.units import size_text
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -247,6 +247,9 @@ def _token_files(defaults: dict[str, Any], entries: list[Any], folder: Path) -> 
 def _read_token(folder: Path, value: Any, path: KeyPath, problem: Any) -> str | None:
     if not isinstance(value, str) or not value:
         problem(path, "must be the path of a file")
+        return None
+    if TOKEN_FORMAT.fullmatch(value):
+        problem(path, "must be the path of a file, and this is a token; write it into a file, or give it as token")
         return None
     file = folder / Path(value).expanduser()
     try:

@@ -13,6 +13,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import quote, quote_plus
 
+from botctl.disguises import encodings, parts
+
 MASK = "***"
 MIN_LENGTH = 6
 """Registered secrets shorter than this are ignored: replacing `abc` everywhere would hide the log, not the secret."""
@@ -49,10 +51,12 @@ class Redactor:
     """Replaces secrets by `***`. Adding secrets and redacting may happen in different threads.
 
     A line costs a few microseconds; each registered secret adds about 50 ns. A process that writes the lines of many
-    bots should have one for each (`redactors`). Secrets of the one `beside` it count as well.
+    bots should have one for each (`redactors`). Secrets of the one `beside` it count as well. With `disguised` they are
+    found encoded and reversed, too, which makes about ten of each.
     """
 
-    def __init__(self, secrets: Iterable[str] = (), *, beside: Redactor | None = None) -> None:
+    def __init__(self, secrets: Iterable[str] = (), *, beside: Redactor | None = None, disguised: bool = False) -> None:
+        self._disguised = disguised
         self._beside = beside
         self._secrets: frozenset[str] = frozenset()
         self._text: tuple[str, ...] = ()
@@ -61,10 +65,13 @@ class Redactor:
 
     def add(self, *secrets: str) -> None:
         """From now on these are replaced wherever they appear, also percent-encoded or escaped as in JSON."""
-        new = {secret for secret in secrets if len(secret) >= MIN_LENGTH} - self._secrets
+        every = {part for secret in secrets for part in parts(secret)}
+        new = {secret for secret in every if len(secret) >= MIN_LENGTH} - self._secrets
         if not new:
             return
         spellings = set(self._text).union(*map(_spellings, new))
+        if self._disguised:
+            spellings.update(*map(encodings, new))
         # The longest first: a secret that contains another is replaced as a whole.
         self._text = tuple(sorted(spellings, key=len, reverse=True))
         self._bytes = tuple(form.encode("utf-8", "surrogatepass") for form in self._text)

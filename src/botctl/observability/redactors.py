@@ -33,7 +33,7 @@ class Redactors:
                 kept = self._kept[name] = dict.fromkeys(list(kept)[-MOST // 2 :])
             elif len(kept) == before and name in self._own:
                 return
-            self._own[name] = Redactor(kept, beside=self.common)
+            self._own[name] = Redactor(kept, beside=self.common, disguised=True)
 
     def forget_all_but(self, names: Collection[str]) -> None:
         """The others are gone, with their logs."""

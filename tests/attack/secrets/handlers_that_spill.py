@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import logging
 import os
 import sys
+import urllib.parse
 import warnings
 from pathlib import Path
 
@@ -20,12 +22,26 @@ def known(bot):
     """What a bot that is taken over finds in its own memory, by what it is."""
     passwords = next(one for one in gc.get_objects() if isinstance(one, Passwords))
     config = next(one for one in gc.get_objects() if isinstance(one, BotConfig))
-    return {
+    found = {
         "token": bot.token,
         "database": passwords.database()[0],
         "redis": passwords.redis()[0],
         "completion key": config.openai_api_key,
     }
+    return {name: value for name, value in found.items() if value}
+
+
+def forms(value):
+    """As careless programs write a secret: for a header, for a URL, for a dump, in part."""
+    return (
+        value,
+        value.partition(":")[2] or value,
+        base64.b64encode(value.encode()).decode(),
+        base64.b64encode(b"x:" + value.encode()).decode(),
+        base64.urlsafe_b64encode(f"bot:{value}".encode()).decode(),
+        value.encode().hex(),
+        urllib.parse.quote(value, safe=""),
+    )
 
 
 class SpilledError(Exception):
@@ -40,7 +56,7 @@ async def secrets(update, context):
 
 async def spill(update, context):
     held = known(context.bot)
-    for name, value in held.items():
+    for name, value in ((name, form) for name, secret in held.items() for form in forms(secret)):
         print(f"printed {name} {value}", flush=True)
         print(f"to stderr {name}={value}", file=sys.stderr, flush=True)
         os.write(1, f"raw {name} {value}\n".encode())
@@ -52,12 +68,12 @@ async def spill(update, context):
 
 
 async def fail(update, context):
-    held = known(context.bot)
-    raise SpilledError(f"with {held}") from ValueError(*held.values())
+    held = {name: forms(value) for name, value in known(context.bot).items()}
+    raise SpilledError(f"with {held}") from ValueError(*(form for every in held.values() for form in every))
 
 
 async def die(update, context):
-    held = known(context.bot)
+    held = {name: forms(value) for name, value in known(context.bot).items()}
     print(f"last words {held}", file=sys.stderr, flush=True)
     os.abort()
 

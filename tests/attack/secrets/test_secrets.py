@@ -55,6 +55,8 @@ class Spilled:
             secret = value.partition(":")[2] if name == "token" else value
             self.secrets[f"alice's {name}"] = secret.encode()
         told.unlink()
+        assert "alice's completion key" not in self.secrets, "she has no use for it"
+        self.secrets["the fleet's completion key"] = COMPLETION_KEY.encode()
         data = self.stack.data
         self.secrets["bob's token"] = token(BOB).partition(":")[2].encode()
         self.secrets["the API's token"] = (data / "api.token").read_bytes().strip()
@@ -86,8 +88,8 @@ async def spilled() -> AsyncIterator[Spilled]:
         stack.environment["OPENAI_API_KEY"] = COMPLETION_KEY
         shutil.copy(Path(theirs.__file__), stack.folder / "spill.py")
         stack.write_fleet(
-            {"name": "alice", "token": token(ALICE), "handlers": "spill:register"},
-            {"name": "bob", "token": token(BOB)},
+            {"name": "alice", "token": token(ALICE), "handlers": "spill:register", "assistant": None},
+            {"name": "bob", "token": token(BOB), "assistant": {"instructions": "Be short."}},
         )
         stack.start()
         await stack.until_running("alice", "bob")

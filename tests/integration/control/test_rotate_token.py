@@ -36,6 +36,7 @@ class KeeperDouble:
 
     def __init__(self, number: int) -> None:
         self.vault = Vault()
+        self.shut: dict[int, object] = {}
         self.fleet = Fleet(bots=(bot("nora", number),))
         self.given: list[tuple[str, str]] = []
 

@@ -60,7 +60,9 @@ def test_what_was_commanded_holds_while_the_daemon_lives() -> None:
     stopped = BotView(name="a", bot_id=1, state="stopped", reason="by operator")
     assert shown(stopped)[-1].endswith("by operator, while this daemon lives")
     shut_away = BotView(name="a", bot_id=1, state="quarantined", reason="by operator", shut_away=True)
-    assert shown(shut_away)[-1].endswith("by operator, while this daemon lives")
+    assert shown(shut_away)[-1].endswith("by operator, until it is released")
+    released = BotView(name="a", bot_id=1, state="stopped", reason="released")
+    assert shown(released)[-1].endswith("stopped before it was released, while this daemon lives")
     for lasting in ({"state": "stopped", "enabled": False}, {"state": "quarantined"}):
         assert "daemon" not in shown(BotView(name="a", bot_id=1, reason="why", **lasting))[-1]
 

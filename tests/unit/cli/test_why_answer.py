@@ -58,7 +58,7 @@ def tell(now: BotView | None = None, *deaths: DeathBody, width: int = 4000, **mo
         (bot("quarantined", pid=None), "botctl release support"),
         (bot("stopped", pid=None, reason="by operator"), "by operator. To start it: botctl restart support"),
         (bot("stopped", pid=None, reason="by operator"), "A daemon that is started anew starts it again. For good:"),
-        (bot("quarantined", pid=None, shut_away=True), "A daemon that is started anew starts it again. For good:"),
+        (bot("quarantined", pid=None, shut_away=True), "and stays so when a daemon is started anew."),
         (bot("stopped", pid=None, enabled=False), "the fleet file says enabled: false."),
         (bot("configured", pid=None, reason="being prepared"), "support has not been started yet: being prepared."),
         (None, "support is not in the fleet any more."),

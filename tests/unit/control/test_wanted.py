@@ -97,8 +97,18 @@ def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it(
 def test_secrets_are_named_for_the_logs_and_hidden_from_the_repr() -> None:
     bot = spec(assistant={"api_key": "sk-own-secret"}, proxy="http://u:proxy-secret@proxy:1")
     wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
-    assert set(wanted.secrets) == {"7:token-secret", "sk-own-secret", "sk-shared-secret", "proxy-secret"}
+    assert set(wanted.secrets) == {"7:token-secret", "sk-own-secret", "proxy-secret"}
     assert "secret" not in repr(wanted)
+
+
+@pytest.mark.parametrize(
+    ("assistant", "given"), [({}, "sk-shared-secret"), ({"api_key": "sk-own-secret"}, ""), (None, "")]
+)
+def test_the_fleets_completion_key_is_given_to_whom_it_serves(assistant: dict[str, str] | None, given: str) -> None:
+    bot = spec(assistant=assistant)
+    wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)
+    assert json.loads(wanted.config)["openai_api_key"] == given
+    assert ("sk-shared-secret" in wanted.secrets) == bool(given)
 
 
 def test_the_registry_gets_no_secret() -> None:

@@ -105,6 +105,12 @@ def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "gone") in found.message
 
 
+def test_a_token_in_the_place_of_its_file_is_not_repeated(tmp_path: Path) -> None:
+    (found,) = problems("bots:\n  - name: a\n    token_file: '7700000001:AAE-of-the-bot'\n", tmp_path)
+    assert (found.line, found.key) == (3, "bots[0].token_file")
+    assert "AAE" not in found.message
+
+
 def test_a_bots_own_token_wins_over_a_token_file_of_the_defaults(tmp_path: Path) -> None:
     fleet = parse(f'bots: [{{name: a, token: "{TOKEN}"}}]', tmp_path)
     assert fleet.bots[0].bot_id == 123456

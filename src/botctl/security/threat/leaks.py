@@ -8,12 +8,13 @@ it doesn't hold a program that wants to talk.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
+
+from botctl.disguises import SHORTEST, encodings, parts
 
 TOKEN = re.compile(r"(?<![0-9A-Za-z_-])[0-9]{6,12}:[A-Za-z0-9_-]{35}(?![0-9A-Za-z_-])")
 """As @BotFather gives them; telling one from a longer word is what the edges are for."""
@@ -23,9 +24,6 @@ _HARMLESS = frozenset({"123456:ABC-DEF1234ghIkl-zyx57W2v1u123ew11", "110201543:A
 
 CANARY = "the word of a canary"
 """What `find` says of it: who has it has read rows that are nobody's."""
-
-_SHORTEST = 12
-"""A shorter secret would be found in ordinary words."""
 
 _MOST_TOKENS = 20
 """In one text that are compared with the canary."""
@@ -45,9 +43,9 @@ class LeakFinder:
         self._needles: dict[str, str] = {}
         self._bare: dict[str, str] = {}
         for name, secret in (secrets or {}).items():
-            for part in {secret, secret.rpartition(":")[2]}:
-                if len(part) >= _SHORTEST:
-                    self._needles |= dict.fromkeys(_forms(part), name)
+            for part in parts(secret):
+                if len(part) >= SHORTEST:
+                    self._needles |= dict.fromkeys({part} | encodings(part), name)
                     self._bare[_bare(part)] = name
 
     def find(self, texts: Iterable[str]) -> str | None:
@@ -58,7 +56,7 @@ class LeakFinder:
         return None
 
     def _find(self, text: str) -> str | None:
-        if len(text) < _SHORTEST:
+        if len(text) < SHORTEST:
             return None
         tokens = [match[0] for match in TOKEN.finditer(text) if match[0] not in _HARMLESS]
         if tokens:
@@ -70,18 +68,7 @@ class LeakFinder:
                 if needle in seen:
                     return name
         bare = _bare(plain)
-        return next((name for needle, name in self._bare.items() if len(needle) >= _SHORTEST and needle in bare), None)
-
-
-def _forms(secret: str) -> set[str]:
-    raw = secret.encode()
-    forms = {secret, secret[::-1], quote(secret, safe=""), raw.hex(), raw.hex().upper()}
-    for shift in range(3):
-        # The characters that hang together with neighbours are left out at both ends.
-        encoded = base64.b64encode(b"\0" * shift + raw).decode().rstrip("=")
-        inner = encoded[(0, 2, 3)[shift] : len(encoded) - (1 if (len(raw) + shift) % 3 else 0)]
-        forms |= {inner, inner.replace("+", "-").replace("/", "_")}
-    return forms
+        return next((name for needle, name in self._bare.items() if len(needle) >= SHORTEST and needle in bare), None)
 
 
 def _bare(text: str) -> str:
