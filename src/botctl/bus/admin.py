@@ -139,7 +139,10 @@ class BusAdmin:
         return replies
 
     async def _groups(self, wanted: Sequence[tuple[str, str]]) -> None:
-        commands: list[Command] = [("XGROUP", "CREATE", key, group, "0", "MKSTREAM") for key, group in wanted]
+        # Counted from the beginning, so that it shows when entries are cut off before they are read.
+        commands: list[Command] = [
+            ("XGROUP", "CREATE", key, group, "0", "MKSTREAM", "ENTRIESREAD", "0") for key, group in wanted
+        ]
         for reply in await execute(self.redis, commands):
             if isinstance(reply, BaseException) and not is_busy_group(reply):
                 raise reply

@@ -172,7 +172,7 @@ class Janitor:
                     return
                 pipe.multi()  # type: ignore[no-untyped-call]
                 pipe.delete(stream)
-                pipe.xgroup_create(stream, ROUTER_GROUP, "0", mkstream=True)
+                pipe.xgroup_create(stream, ROUTER_GROUP, "0", mkstream=True, entries_read=0)
                 await pipe.execute()
             except WatchError:
                 ring(bot)

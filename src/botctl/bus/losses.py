@@ -32,6 +32,10 @@ class Losses:
             self._sound[bot_id] = now
         self._gaps[bot_id] = gap
 
+    def knows(self, bot_id: int) -> bool:
+        """Whether there is something to compare with."""
+        return bot_id in self._gaps
+
     def missing(self, bot_id: int, entries: int) -> None:
         """So many, at least, are gone."""
         self._missing[bot_id] = self._missing.get(bot_id, 0) + entries

@@ -283,7 +283,8 @@ class Router:
 
     async def _look_for_losses(self) -> None:
         """At the streams of which less could be read than was added, and at those to be replaced without delay."""
-        suspects = [bot for bot, added in self._doorbell.added.items() if added > 0 and bot in self._caught_up]
+        less = {bot for bot, added in self._doorbell.added.items() if added > 0}
+        suspects = [bot for bot in self._caught_up if bot in less or not self.janitor.losses.knows(bot)]
         self._doorbell.added.clear()
         if suspects:
             await self.janitor.check_outs(suspects, self._doorbell.ring)
@@ -330,7 +331,9 @@ class Router:
             self._known.discard(bot_id)  # Dropped together with its bot.
             return
         stream = self._topology.out(bot_id)
-        for reply in await execute(self._redis, [("XGROUP", "CREATE", stream, ROUTER_GROUP, "0", "MKSTREAM")]):
+        for reply in await execute(
+            self._redis, [("XGROUP", "CREATE", stream, ROUTER_GROUP, "0", "MKSTREAM", "ENTRIESREAD", 0)]
+        ):
             if isinstance(reply, BaseException) and not is_busy_group(reply):
                 raise reply
         self._doorbell.ring(bot_id)

@@ -7,9 +7,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
-from botctl.bus.events import Log, decode_event
+from botctl.bus.events import Event, Log, decode_event, encode_event
 from botctl.bus.topology import Topology
 from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
@@ -114,6 +116,75 @@ async def test_what_an_emptied_redis_has_lost_is_relayed_again(
         await assembly.bus.drop(one.bot_id)
         await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
         await redis.acl_deluser(topology.user(one.bot_id))
+        await redis.aclose()
+        await admin.close()
+
+
+@pytest.mark.parametrize("how", ["trimmed", "unusable", "deleted"])
+async def test_what_a_bot_has_cut_off_its_own_stream_is_relayed_again(
+    database: Any, valkey_admin_url: str, tmp_path: Path, how: str
+) -> None:
+    """Its stream serves again, its rows go back to its relay, another bot's don't; metric, log and rules hear of it."""
+    config = ControlConfig(
+        database=database.control,
+        redis_url=valkey_admin_url,
+        namespace=f"t{uuid.uuid4().hex[:8]}",
+        data_dir=str(tmp_path),
+        socket=str(tmp_path / "api.sock"),
+        version="0",
+    )
+    one, other = bot("cutter"), bot("bystander")
+    topology = Topology(config.namespace)
+    redis, admin = connect_redis(valkey_admin_url), await connect(database.admin)
+    assembly = Assembly(config, SupervisorDouble())
+    stats, out = assembly.router.stats, topology.out(one.bot_id)
+    told: list[str] = []
+    assembly.router._on_rejected = lambda rejected: told.append(rejected.reason)
+    assembly.start()
+    body = encode_event(Event(id="x", type="custom.tick", occurred_at=1.0))
+
+    async def pending() -> set[int]:
+        rows = await admin.fetch(
+            "SELECT DISTINCT bot_id FROM outbox WHERE bot_id = ANY ($1::bigint[]) AND relayed_at IS NULL",
+            [one.bot_id, other.bot_id],
+        )
+        return {row["bot_id"] for row in rows}
+
+    async def known() -> bool:
+        return assembly.router.janitor.losses.knows(one.bot_id)
+
+    async def flowing() -> bool:
+        return stats.routed == routed + 1
+
+    async def again() -> bool:
+        return await pending() == {one.bot_id}
+
+    try:
+        await assembly.keeper.apply(Fleet(bots=(one, other)), FleetSource())
+        await eventually(known)
+        for each in (one, other):
+            await admin.execute(
+                "INSERT INTO outbox (bot_id, event_id, type, relayed_at) VALUES ($1, 'e', 'custom.tick', now())",
+                each.bot_id,
+            )
+        if how == "deleted":
+            await redis.delete(out)
+        else:
+            brick = "18446744073709551615-18446744073709551615" if how == "unusable" else "*"
+            await redis.execute_command("XADD", out, "MAXLEN", "0", brick, "e", body)
+        await eventually(again)
+        routed = stats.routed
+        await redis.xadd(out, {"e": body})
+        await eventually(flowing)
+        assert (stats.vanished, stats.replaced_streams) == {
+            "trimmed": (1, 0), "unusable": (1, 1), "deleted": (0, 0)
+        }[how]  # fmt: skip
+        assert any("cut before it was routed" in reason for reason in told)
+    finally:
+        await assembly.close(1.0)
+        for each in (one, other):
+            await assembly.bus.drop(each.bot_id)
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
         await redis.aclose()
         await admin.close()
 
