@@ -36,6 +36,13 @@ async def isolation_of(connection: asyncpg.Connection[Any]) -> AsyncIterator[Fin
             "none: a bot's query can fill the server's disk",
             "Set it in the server's configuration, for example to 1GB.",
         )
+    if await connection.fetchval("SELECT current_setting('authentication_timeout')::interval > interval '10 s'"):
+        yield Finding(
+            Verdict.WARN,
+            "authentication_timeout",
+            "long: connections that never log in, and are counted for no login, can take every slot until then",
+            "Set it to some seconds, and give max_connections a hundred more than the fleet needs.",
+        )
     if await connection.fetchval("SELECT current_setting('max_prepared_transactions')::int > 0"):
         yield Finding(
             Verdict.WARN,

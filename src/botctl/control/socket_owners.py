@@ -1,8 +1,12 @@
-"""Whose this machine's TCP connections are: by port the uid that has opened it, as the kernel tells. Only reads."""
+"""Whose this machine's TCP connections are, and how many: by the uid that has opened them, as the kernel tells.
+
+Only reads. A connection is there from its beginning, before anybody has logged in on it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
@@ -11,22 +15,29 @@ _ESTABLISHED = "01"
 
 def socket_owners(server_port: int) -> dict[int, int]:
     """Uids by local port, of connections to `server_port`. Empty where the kernel doesn't tell."""
-    found: dict[int, int] = {}
+    return dict(_all(server_port))
+
+
+def socket_counts(server_port: int) -> Counter[int]:
+    """How many connections to `server_port` there are, by uid. Addresses of this machine may share a local port."""
+    return Counter(uid for _, uid in _all(server_port))
+
+
+def _all(server_port: int) -> Iterator[tuple[int, int]]:
     for table in _TABLES:
         try:
             lines = table.read_text("ascii").splitlines()[1:]
         except OSError:
             continue
-        found |= _owners(lines, server_port)
-    return found
+        yield from _owners(lines, server_port)
 
 
-def _owners(lines: Iterable[str], server_port: int) -> dict[int, int]:
-    """Columns: number, local address, remote address, state, queues, timer, retransmits, uid, …"""
+def _owners(lines: Iterable[str], server_port: int) -> Iterator[tuple[int, int]]:
+    """Local port and uid. Columns: number, local address, remote address, state, queues, timer, retransmits, uid, …"""
     wanted = f":{server_port:04X}"
-    found: dict[int, int] = {}
     for line in lines:
+        if wanted not in line:
+            continue  # most lines; splitting them is what costs
         fields = line.split()
         if len(fields) > 7 and fields[3] == _ESTABLISHED and fields[2].endswith(wanted):
-            found[int(fields[1].rpartition(":")[2], 16)] = int(fields[7])
-    return found
+            yield int(fields[1].rpartition(":")[2], 16), int(fields[7])

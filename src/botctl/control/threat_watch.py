@@ -20,11 +20,12 @@ from botctl.bus.batch import Rejected
 from botctl.bus.client import AWAY
 from botctl.bus.events import event_id
 from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.hog_feed import HogFeed
 from botctl.control.ports import SupervisorPort
 from botctl.control.quarantine import Quarantine
 from botctl.control.server_log import ServerLogFeed
 from botctl.control.session_feed import SessionFeed
-from botctl.control.socket_owners import socket_owners
+from botctl.control.socket_owners import socket_counts, socket_owners
 from botctl.control.threat_feeds import AclLog, Counters, Talkative
 from botctl.control.trouble import DATABASE_TROUBLE
 from botctl.fleet import BotSpec
@@ -41,6 +42,9 @@ LOOK_EVERY = 0.25
 
 COUNT_EVERY = 60.0
 """Seconds between looks at counters: what a baseline's sample spans."""
+
+SOCKETS_EVERY = 1.0
+"""Seconds between looks at who holds the database's connections."""
 
 SESSIONS_EVERY = 5.0
 """Seconds between looks at the database's sessions, and at users who flood."""
@@ -77,6 +81,7 @@ class ThreatWatch:
         self._server_log = server_log
         self._server_port = server_port
         self._sessions = SessionFeed()
+        self._hogs = HogFeed()
         self._counters = Counters()
         self._talkative = Talkative()
         self._engine = engine
@@ -119,18 +124,33 @@ class ThreatWatch:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        slow = asyncio.create_task(self._run_sessions(), name="sessions")
+        others = [asyncio.create_task(self._run_sessions(), name="sessions")]
+        if self._server_port:
+            others.append(asyncio.create_task(self._run_sockets(), name="sockets"))
         try:
             while True:
                 await self.look()
                 await asyncio.sleep(LOOK_EVERY)
         finally:
-            slow.cancel()
+            for task in others:
+                task.cancel()
 
     async def _run_sessions(self) -> None:
         while True:
             await self.look_at_sessions()
             await asyncio.sleep(SESSIONS_EVERY)
+
+    async def _run_sockets(self) -> None:
+        while True:
+            await self.look_at_sockets()
+            await asyncio.sleep(SOCKETS_EVERY)
+
+    async def look_at_sockets(self) -> None:
+        """One look at who holds the database's connections; the database isn't asked, it may be what is held."""
+        counts = await asyncio.to_thread(socket_counts, self._server_port)
+        if self._hogs.suspicious(counts):
+            with contextlib.suppress(TimeoutError):
+                self._slow += self._hogs.read(counts, await self._supervisor.sight(), self._now())
 
     async def look_at_sessions(self) -> None:
         """One look at who has logged in, and who talks, apart from the others: the database may take its time."""

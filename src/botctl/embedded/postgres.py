@@ -35,6 +35,13 @@ DATA_LIMIT = 1 << 30
 """RLIMIT_DATA of each server process: one greedy query gets an error instead of the machine's memory (design §4)."""
 
 TEMP_FILE_LIMIT_KB = 1 << 20
+HEADROOM = 100
+"""Connections beyond those that are asked for. One that has not logged in yet takes a slot too, whosever it is;
+`control` shuts away who holds more than 32 (`connection_hog`), and so much is left for the others meanwhile."""
+
+LOGIN_SECONDS = 5
+"""Within which a connection must have logged in; then the slot is free again."""
+
 SOCKET_PATH_LIMIT = 80
 """Longest socket folder; the socket's own name follows and all must fit into the 108 bytes of sun_path."""
 
@@ -204,7 +211,8 @@ def _settings(folder: Path, account: Account, port: int, max_connections: int, a
         "port": str(port),
         "unix_socket_directories": _socket_folder(folder, account),
         "unix_socket_permissions": "0700",
-        "max_connections": str(max_connections),
+        "max_connections": str(max_connections + HEADROOM),
+        "authentication_timeout": f"{LOGIN_SECONDS}s",
         "shared_buffers": f"{_shared_buffers_mb()}MB",
         "temp_file_limit": str(TEMP_FILE_LIMIT_KB),
         "fsync": "on",

@@ -18,6 +18,7 @@ KNOWN = frozenset(
         "bad_events",
         "canary",
         "canary_readable",
+        "connection_hog",
         "cross_bot_redis",
         "cross_bot_sql",
         "denied_redis",

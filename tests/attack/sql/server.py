@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import struct
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
@@ -11,10 +15,17 @@ import asyncpg
 
 from attack.sql.ground import MARK, NO_ROW, NOTHING, Ground, declare, run, several, statement
 from attack.sql.rights import others_work
+from botctl.control.hog_feed import HogFeed
+from botctl.control.ports import BotSight, FleetSight
+from botctl.control.socket_owners import socket_counts
 from botctl.control.watch import DatabaseWatch
+from botctl.security.threat.detection import Detector
 from botctl.storage.engine import login_engine
 
 SHORT = timedelta(seconds=1)
+HOGGED = 60
+NOT_ZERO = 1
+"""In the place of root's uid, which no bot has."""
 
 
 async def watched(ground: Ground, is_over: Callable[[], Awaitable[bool]], limit: float = 10.0) -> bool:
@@ -345,6 +356,34 @@ async def connections(ground: Ground) -> str:
         assert await others_work(ground) == NOTHING
         raise
     return "20 connections"
+
+
+@declare(
+    "take every connection of the server, never logging in",
+    "quarantine; within 3 s, from a uid of its own (embedded server); else others wait for as long as it goes on",
+    managed="succeeds; for as long as it goes on: connections to another server are not counted",
+)
+async def unauthenticated(ground: Ground) -> str:
+    """This process is the bot, by its uid. The slots are freed when its process is killed, as a quarantine does."""
+    address = ground.alice.target.host, ground.alice.target.port
+    held = [socket.create_connection(address, 5.0) for _ in range(HOGGED)]
+    try:
+        words = f"user\0{ground.alice.user}\0database\0{ground.alice.target.database}\0\0".encode()
+        for one in held:
+            one.sendall(struct.pack(">ii", len(words) + 8, 196608) + words)
+        bot = BotSight(name="alice", bot_id=ground.a, state="running", pid=os.getpid(), uid=os.geteuid() or NOT_ZERO)
+        sight = FleetSight(pid=1, state="running", started_at=0.0, generation=1, bots=(bot,))
+        feed, detector = HogFeed(), Detector()
+        for at in (1.0, 2.0):
+            counts = socket_counts(address[1])
+            counts = Counter({uid or NOT_ZERO: count for uid, count in counts.items()})
+            seen = feed.read(counts, sight, at) if feed.suspicious(counts) else []
+            for verdict in detector.tick(seen, at):
+                return verdict.level.name.lower()
+        return f"{HOGGED} connections"
+    finally:
+        for one in held:
+            one.close()
 
 
 @declare(

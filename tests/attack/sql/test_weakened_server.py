@@ -15,6 +15,7 @@ from attack.cases import ATTACKS, CASES
 from attack.sql import rights, server
 from attack.sql.ground import AREA, WEAKENED, Ground
 from attack.sql.test_sql import ends_as
+from botctl.control import hog_feed
 from botctl.control.watch import DatabaseWatch
 from botctl.storage.engine import connect
 
@@ -43,6 +44,10 @@ def no_watchdog(patch: Patch) -> None:
 
 def all_modes(patch: Patch) -> None:
     patch.setattr(rights, "WEAK", (*rights.WEAK, *rights.STRONG))
+
+
+def no_limit(patch: Patch) -> None:
+    patch.setattr(hog_feed, "MOST", 10 * server.HOGGED)
 
 
 SUPERUSER = Weakening(f"ALTER ROLE {A} SUPERUSER", f"ALTER ROLE {A} NOSUPERUSER")
@@ -88,6 +93,7 @@ WEAKENINGS = {
     "take every connection of the server": Weakening(
         f"ALTER ROLE {A} CONNECTION LIMIT 30", f"ALTER ROLE {A} CONNECTION LIMIT 6"
     ),
+    "take every connection of the server, never logging in": Weakening(patch=no_limit),
     "a query that fills the disk with temporary files": Weakening(
         f"ALTER ROLE {A} SET temp_file_limit = -1", f"ALTER ROLE {A} RESET temp_file_limit"
     ),

@@ -177,6 +177,48 @@ async def test_a_bot_whose_process_is_logged_in_as_another_is_shut_away_and_not_
         await process.wait()
 
 
+_HOG = """
+import ctypes, socket, struct, sys
+host, port, user, uid = sys.stdin.readline().split()
+"x".encode("idna")  # its module can't be read afterwards
+ctypes.CDLL(None).setfsuid(int(uid))
+words = f"user\\0{user}\\0database\\0botctl\\0\\0".encode()
+held = []
+for _ in range(60):
+    one = socket.create_connection((host, int(port)))
+    one.sendall(struct.pack(">ii", len(words) + 8, 196608) + words)
+    held.append(one)
+print("in", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+async def test_a_bot_that_takes_the_databases_connections_without_logging_in_is_shut_away(watched: Watched) -> None:
+    uid, hog = 1879099003, watched.a.bot_id
+    watched.seen[hog]["uid"], watched.seen[watched.b.bot_id]["uid"] = uid, uid + 1
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", _HOG), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        target = watched.stage.login.target
+        process.stdin.write(f"{target.host} {target.port} bot_{hog} {uid}\n".encode())
+        assert (await process.stdout.readline()).strip() == b"in"
+        for _ in range(2):
+            assert await watched.told(hog) == []
+            await watched.watch.look_at_sockets()
+            await watched.watch.look()
+        ((rule, action, detail),) = await watched.told(hog)
+        assert (rule, action) == ("connection_hog", "quarantine")
+        assert "holds 60 connections" in detail
+        assert watched.stage.keeper.shut.keys() & {hog, watched.b.bot_id} == {hog}
+    finally:
+        process.kill()
+        await process.wait()
+
+
 def _flood(minute: int, user: int = 42) -> dict[str, Any]:
     gauges = {f"user:{user}": 200.0, "user_updates": 210.0, "user_minute": float(minute)}
     return {"pid": 5, "incarnation": 1, "gauges": gauges}

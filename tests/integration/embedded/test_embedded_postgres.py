@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from botctl.embedded import accounts, binaries
-from botctl.embedded.postgres import prepare_postgres
+from botctl.embedded.postgres import HEADROOM, prepare_postgres
 from botctl.embedded.probes import ping_postgres
 from botctl.errors import DataFolderError
 from botctl.handover import DatabaseLogin, DatabaseTarget
@@ -47,7 +47,8 @@ async def test_a_new_server_asks_for_its_password_and_listens_to_this_machine_on
         "fsync": "on",
         "data_checksums": "on",
         "server_encoding": "UTF8",
-        "max_connections": "30",
+        "max_connections": str(30 + HEADROOM),
+        "authentication_timeout": "5s",
         "temp_file_limit": "1GB",
     }
     assert await _ask(new_postgres.admin_url, *(f"SHOW {name}" for name in settings)) == list(settings.values())

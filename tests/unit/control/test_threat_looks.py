@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from botctl.control.hog_feed import MOST, OURS, HogFeed
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.session_feed import SessionFeed
 from botctl.control.socket_owners import _owners
 from botctl.control.threat_feeds import Counters, Talkative
 from botctl.security.threat.observations import (
     CanaryMet,
+    ConnectionHog,
     Flow,
     LoggedIn,
     Observation,
@@ -17,7 +20,7 @@ from botctl.security.threat.observations import (
     UserVolume,
     Volume,
 )
-from botctl.storage.logins import Session
+from botctl.storage.logins import CONNECTION_LIMIT, Session
 
 
 def _sight(**more: Any) -> FleetSight:
@@ -116,4 +119,33 @@ def test_the_kernels_table_is_read_for_connections_to_the_server_alone() -> None
         "   4: 0100007F:A0C0 0100007F:1539 01 00000000:00000000 00:00000000 00000000 1009        0 6 1 0 20 4",
         "nonsense",
     ]
-    assert _owners(lines, 0x1538) == {0xA0BE: 1008}
+    assert list(_owners(lines, 0x1538)) == [(0xA0BE, 1008)]
+
+
+def _hogs(feed: HogFeed, sight: FleetSight, *looks: dict[int, int]) -> list[list[tuple[int, int]]]:
+    told = []
+    for at, counts in enumerate(looks):
+        seen = feed.read(counts, sight, float(at)) if feed.suspicious(counts) else []
+        told.append([(one.bot_id, one.count) for one in seen if isinstance(one, ConnectionHog)])
+    return told
+
+
+def test_who_holds_many_connections_is_told_at_the_second_look_on_end() -> None:
+    most, more = {1007: MOST, 1008: 6}, {1007: MOST + 1, 1008: 6}
+    assert _hogs(HogFeed(), _two(), most, most, more, more) == [[], [], [], [(7, MOST + 1)]]
+    assert _hogs(HogFeed(), _two(), more, {1007: 4}, more, most, more) == [[]] * 5
+    assert _hogs(HogFeed(), _two(), {5: 999}, {5: 999}) == [[], []], "of no bot"
+
+
+def test_bots_without_uids_are_told_of_together() -> None:
+    nobody = FleetSight(
+        pid=1,
+        state="running",
+        started_at=0.0,
+        generation=1,
+        bots=tuple(BotSight(name=f"{n}", bot_id=n, state="running", pid=n) for n in (7, 8)),
+    )
+    most = 2 * CONNECTION_LIMIT + OURS + MOST
+    here = os.geteuid()
+    assert _hogs(HogFeed(), nobody, {here: most}, {here: most}) == [[], []]
+    assert _hogs(HogFeed(), nobody, {here: most + 1}, {here: most + 1}) == [[], [(0, most + 1)]]

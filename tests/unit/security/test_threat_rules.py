@@ -9,6 +9,7 @@ from botctl.security.threat.observations import (
     BadEvents,
     CanaryMet,
     CanaryReadable,
+    ConnectionHog,
     DeniedRedis,
     DeniedSql,
     FailedLogins,
@@ -74,6 +75,12 @@ SEEN: dict[str, tuple[Observation, float | None, float, str]] = {
         None,
         0,
         "a process of its uid is logged in to the database as bot 8",
+    ),
+    "connection_hog": (
+        ConnectionHog(at=NOW, bot_id=7, count=110, most=32),
+        None,
+        0,
+        "a process of its uid holds 110 connections to the database, where at most 32 are of use",
     ),
     "failed_logins": (
         FailedLogins(at=NOW, tried=7, address="10.1.1.9", count=5),

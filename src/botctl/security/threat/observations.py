@@ -83,6 +83,19 @@ class StolenLogin:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionHog:
+    """`count` connections to the database's port in two looks on end, logged in or not; it may have `most`.
+
+    `bot_id` 0: bots without uids of their own, together.
+    """
+
+    at: float
+    bot_id: int
+    count: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryMet:
     """`count` outgoing messages with a word that stands in canaries only; they were not sent."""
 
@@ -165,6 +178,7 @@ Observation = (
     | FailedLogins
     | LoggedIn
     | StolenLogin
+    | ConnectionHog
     | LoginMended
     | CanaryMet
     | CanaryReadable

@@ -13,6 +13,7 @@ from botctl.security.threat.observations import (
     BadEvents,
     CanaryMet,
     CanaryReadable,
+    ConnectionHog,
     DeniedRedis,
     DeniedSql,
     FailedLogins,
@@ -147,6 +148,15 @@ def stolen_login(sight: Sight) -> tuple[float, str] | None:
     return None
 
 
+def connection_hog(sight: Sight) -> tuple[float, str] | None:
+    """Takes the database's connections from everybody, logged in or not."""
+    match sight.observation:
+        case ConnectionHog(bot_id=bot_id, count=count, most=most):
+            whose = "a process of its uid holds" if bot_id else "bots, which have no uids of their own, hold"
+            return 1, f"{whose} {count} connections to the database, where at most {most} are of use"
+    return None
+
+
 def failed_logins(sight: Sight) -> tuple[float, str] | None:
     """Somebody tries passwords; it is not known who."""
     match sight.observation:
@@ -226,6 +236,7 @@ RULES: tuple[Rule, ...] = (
     _rule(cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for.", hard=True),
     _rule(cross_bot_sql, _LOG, "A row, a role or a table of others was reached for (42501).", hard=True),
     _rule(stolen_login, "`bot_sessions`, the kernel", "Its process has logged in as another bot.", hard=True),
+    _rule(connection_hog, "the kernel", "It holds the database's connections, logged in or not.", hard=True),
     _rule(canary, f"{_LOG}, the bot's counter", "A row that is nobody's was changed, or has come out.", hard=True),
     _rule(canary_readable, "a probe's login", "Bots are not kept apart in the database: told, of no bot.", hard=True),
     _rule(denied_redis, _ACL, "A Redis command that no bot may use.", weight=2, cap=12),
