@@ -27,6 +27,7 @@ MODULES = {
         "attack.os.test_full_stack",
     ),
     "database": ("attack.sql.test_sql",),
+    "bus": ("attack.redis.test_redis", "attack.redis.test_floods"),
     "secrets": ("attack.secrets.test_secrets",),
     "vault": ("attack.vault.ciphertexts",),
 }
@@ -41,6 +42,8 @@ def table(area: str) -> str:
         importlib.import_module(name)
     if area == "database":
         return _of_database()
+    if area == "bus":
+        return _of_bus()
     if area in ("secrets", "vault"):
         return _at_every_level(area)
     lines = ["| attack | must be | " + " | ".join(f"`{level}`" for level in Level) + " |", "|---|---|---|---|---|"]
@@ -75,6 +78,14 @@ def _of_database() -> str:
         if case.area == "database":
             cells = [f"**{words}**" if words.startswith("succeeds") else words for words in (case.must, case.managed)]
             lines.append(f"| {case.name} | {cells[0]} | {cells[1] or 'the same'} |")
+    return "\n".join(lines) + "\n"
+
+
+def _of_bus() -> str:
+    """A bot's Redis user has the same rights at every level, and so far on both servers."""
+    lines = ["| attack | ends with |", "|---|---|"]
+    for case in (case for case in CASES.values() if case.area == "bus"):
+        lines.append(f"| {case.name} | {f'**{case.must}**' if case.must.startswith('succeeds') else case.must} |")
     return "\n".join(lines) + "\n"
 
 
