@@ -68,7 +68,10 @@ class Sealer:
                 _log.info("old entries of the audit log were forgotten", before=_day(cutoff), days=self._days)
                 problem = await self._publish()
         async with self._engine.connect() as connection:
-            waiting = await audit.oldest_unsealed(connection)
+            waiting, unborn = await audit.unsealed(connection)
+        if problem is None and unborn:
+            many = "1 entry was" if unborn == 1 else f"{unborn} entries were"
+            return f"audit: {many} put in by hand: look with `botctl audit verify`"
         if problem is None and waiting is not None and time.time() - waiting > PATIENCE:
             since = time.strftime("%Y-%m-%d %H:%M", time.gmtime(waiting))
             return f"audit: entries since {since} UTC can't be sealed: a transaction in this PostgreSQL is left open"

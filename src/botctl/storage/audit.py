@@ -142,14 +142,27 @@ async def seal_digest(connection: AsyncConnection, seal: int) -> str | None:
     return None if value is None else str(value)
 
 
-async def oldest_unsealed(connection: AsyncConnection) -> float | None:
-    """When the oldest entry was written that has no seal; None if all have one."""
+UNBORN_FROM = """(
+    SELECT CASE WHEN told.ceiling < told.sealed THEN 9223372036854775807 ELSE told.ceiling END FROM (
+        SELECT greatest(pg_snapshot_xmax(pg_current_snapshot())::text::bigint,
+                        coalesce(pg_current_xact_id_if_assigned()::text::bigint + 1, 0))
+               + botctl_internal.audit_offset() AS ceiling,
+               (SELECT coalesce(max(next_tx), 0) FROM audit_seals WHERE bot_id = 0) AS sealed
+    ) told)"""
+"""SQL: from this number on there has been no transaction yet. In a database restored into another server, where numbers
+are lower until the next start lifts them, there is no saying."""
+
+
+async def unsealed(connection: AsyncConnection) -> tuple[float | None, int]:
+    """When the oldest entry was written that waits for its seal, None if none does; and how many never get one, because
+    their transactions have never been: only somebody who forges writes such."""
     result = await connection.exec_driver_sql(
-        "SELECT extract(epoch FROM min(at))::float8 FROM audit_log"
+        "SELECT extract(epoch FROM min(at) FILTER (WHERE tx < unborn))::float8, count(*) FILTER (WHERE tx >= unborn)"
+        f" FROM audit_log, {UNBORN_FROM} AS of (unborn)"
         " WHERE tx >= (SELECT coalesce(max(to_tx), 0) FROM audit_seals WHERE bot_id = 0)"
     )
-    value = result.scalar_one()
-    return None if value is None else float(value)
+    oldest, unborn = result.one()
+    return None if oldest is None else float(oldest), int(unborn)
 
 
 async def ensure_partitions(connection: AsyncConnection, months: int = 2) -> int:

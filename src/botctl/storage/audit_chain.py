@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from botctl.storage.audit import UNBORN_FROM
 from botctl.storage.audit_digest import GENESIS, EntryText, Seal, digests_of
 from botctl.storage.audit_head import Head
 
@@ -40,6 +41,17 @@ _ENTRIES = """
     SELECT bot_id, extract(epoch FROM at)::text, audit_id, tx, actor, action, entity, before::text, after::text
     FROM audit_log WHERE tx >= $1 AND tx < $2 ORDER BY audit_id, bot_id, at
 """
+
+
+_UNSEALED_STRAYS = f"""
+    SELECT bot_id, extract(epoch FROM at)::text, audit_id, tx, actor, action, entity, before::text, after::text
+    FROM audit_log, {UNBORN_FROM} AS of (unborn)
+    WHERE tx >= $1 AND (tx >= unborn OR at > clock_timestamp() + make_interval(secs => $4)
+                        OR tx >= $2 AND at < to_timestamp($3::text::float8) - make_interval(secs => $4))
+    ORDER BY audit_id, bot_id, at LIMIT $5
+"""
+"""Entries without a seal that somebody has put in: of transactions that have never been, or dated otherwise than they
+can have been written."""
 
 
 class Fault(StrEnum):
@@ -113,6 +125,7 @@ async def verify(connection: AsyncConnection) -> tuple[Report, dict[int, bytes]]
     report.first_seal = first.seal if first is not None else 0
     report.last_seal = last.seal if last is not None else 0
     report.cutoff = max((seal.cutoff for seal in retentions.values() if seal.cutoff), key=float, default=None)
+    await _strays(connection, last, report)
     report.unsealed = int(
         (
             await connection.exec_driver_sql(
@@ -191,6 +204,14 @@ async def _before_the_first(connection: AsyncConnection, first: Seal, report: Re
     _name(report, [_inserted(entry, first.seal) for entry in strays], first.seal)
 
 
+async def _strays(connection: AsyncConnection, last: Seal | None, report: Report) -> None:
+    """What was put in behind the last seal, and does not look as if it had just been written."""
+    parameters = (last.to_tx, last.next_tx, last.sealed_at) if last is not None else (0, 2**63 - 1, "0")
+    result = await connection.exec_driver_sql(_UNSEALED_STRAYS, (*parameters, SLACK, NAMED_IN_ALL))
+    rows: Sequence[Any] = result.all()
+    _name(report, [_inserted(EntryText(*row), None) for row in rows], None)
+
+
 def _beginning(first: Seal | None, retentions: dict[int, Seal], known: dict[int, bytes], report: Report) -> None:
     if first is None or (first.seal == 1 and first.previous == GENESIS):
         return
@@ -255,12 +276,12 @@ def _untimely(entry: EntryText, seal: Seal, last: Seal | None) -> str | None:
     return None
 
 
-def _inserted(entry: EntryText, seal: int) -> Finding:
+def _inserted(entry: EntryText, seal: int | None) -> Finding:
     text = f"entry {entry.audit_id} ({entry.action} of {entry.entity}, bot {entry.bot_id}) was put in"
     return Finding(Fault.INSERTED, text, seal, entry.audit_id)
 
 
-def _name(report: Report, found: list[Finding], seal: int) -> None:
+def _name(report: Report, found: list[Finding], seal: int | None) -> None:
     room = min(NAMED, NAMED_IN_ALL - len(report.findings))
     named, others = found[: max(room, 0)], found[max(room, 0) :]
     report.findings += named
@@ -269,6 +290,7 @@ def _name(report: Report, found: list[Finding], seal: int) -> None:
     if room > 0:
         for fault in sorted({one.fault for one in others}):
             more = sum(one.fault is fault for one in others)
-            report.findings.append(Finding(fault, f"… and {more} entries more of batch {seal} are {fault.value}", seal))
+            where = f"of batch {seal}" if seal is not None else "without a seal"
+            report.findings.append(Finding(fault, f"… and {more} entries more {where} are {fault.value}", seal))
     else:
         report.unnamed += len(others)

@@ -134,6 +134,20 @@ async def test_an_entry_that_waits_too_long_for_its_seal_is_a_problem(
         assert "left open" in problem
 
 
+async def test_an_entry_of_a_transaction_that_has_never_been_is_no_open_transaction(
+    desk: AuditDesk, control: AsyncEngine, superuser: AsyncEngine
+) -> None:
+    await write(control)
+    await published(desk)
+    async with superuser.begin() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO audit_log (bot_id, at, actor, action, entity, tx)"
+            " VALUES (0, now() - interval '2 hours', 'operator:ann', 'command.release', 'x', 9223372036854775806)"
+        )
+    problem = await desk.sealer.tick()
+    assert problem == "audit: 1 entry was put in by hand: look with `botctl audit verify`"
+
+
 async def test_retention_runs_and_is_published(desk: AuditDesk, control: AsyncEngine, superuser: AsyncEngine) -> None:
     async with superuser.begin() as connection:
         await connection.exec_driver_sql(

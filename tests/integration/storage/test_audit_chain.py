@@ -138,6 +138,35 @@ async def test_an_entry_that_is_put_in_between_is_named(superuser: AsyncEngine, 
     assert [(one.fault, one.audit_id) for one in report.findings] == [(Fault.INSERTED, expected)]
 
 
+FORGED = "INSERT INTO audit_log (bot_id, at, actor, action, entity{columns}) VALUES (0, {at}, 'ann', 'x', 'y'{values})"
+
+
+@pytest.mark.parametrize(
+    ("at", "tx"),
+    [
+        ("now() - interval '2 hours'", "9223372036854775806"),
+        ("now()", "9223372036854775806"),
+        ("now()", "pg_current_xact_id()::text::bigint + 1000"),
+        ("now() - interval '2 hours'", None),
+        ("now() + interval '2 hours'", None),
+    ],
+)
+async def test_a_forged_entry_is_named_before_it_has_a_seal(
+    engine: AsyncEngine, superuser: AsyncEngine, log: Head, at: str, tx: str | None
+) -> None:
+    forged = FORGED.format(at=at, columns=", tx" if tx else "", values=f", {tx}" if tx else "")
+    async with tampered(superuser, forged) as (connection, _):
+        report = await check(connection, log)
+        assert [one.fault for one in report.findings] == [Fault.INSERTED]
+        _, unborn = await audit.unsealed(connection)
+        assert unborn == (1 if tx else 0)
+
+
+async def test_honest_entries_without_a_seal_are_no_forgeries(superuser: AsyncEngine, log: Head) -> None:
+    async with tampered(superuser, "INSERT INTO audit_log (bot_id, action, entity) VALUES (0, 'x', 'y')") as (told, _):
+        assert (await check(told, log)).findings == []
+
+
 @pytest.mark.parametrize("shift", ["-1 hour", "1 hour"])
 async def test_an_entry_that_is_dated_otherwise_than_its_batch_is_named(new_database: Any, shift: str) -> None:
     control, superuser = login_engine(new_database.control), login_engine(new_database.admin)
