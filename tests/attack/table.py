@@ -22,6 +22,7 @@ MODULES = {
         "attack.os.against_processes",
         "attack.os.against_files",
         "attack.os.against_sockets",
+        "attack.os.against_kernel",
         "attack.os.against_limits",
         "attack.os.test_intruder",
         "attack.os.test_full_stack",

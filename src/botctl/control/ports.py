@@ -32,6 +32,7 @@ class Confines:
     private: tuple[str, ...]
     read: tuple[str, ...]
     write: tuple[str, ...]
+    listen: bool
     uid_base: int
     uid_count: int
 

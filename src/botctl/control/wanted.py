@@ -116,6 +116,7 @@ def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:
         private=(*fleet.private, *around.private),
         read=tuple(str(folder / path) for path in spec.files.read),
         write=tuple(str(folder / path) for path in spec.files.write),
+        listen=spec.files.listen,
         uid_base=around.uid_base,
         uid_count=around.uid_count,
     )

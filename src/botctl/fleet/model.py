@@ -161,13 +161,16 @@ class IsolationLevel(StrEnum):
 
 
 class Files(_Model):
-    """Paths that a bot may use besides what it needs; relative ones count from the fleet file's folder."""
+    """What a bot may use besides what it needs; relative paths count from the fleet file's folder."""
 
     read: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="Files and folders it may read, and run what stands there."
     )
     write: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         default=(), description="Folders it may keep files in, and files it may change, besides its own folder."
+    )
+    listen: bool = Field(
+        default=False, description="Whether it may listen on sockets, as managers of `multiprocessing` do on Unix ones."
     )
 
 

@@ -11,6 +11,9 @@ import botctl
 from attack.cases import attack
 from attack.os.terrain import AREA, OPEN, Ground, RefusedError, any_of, checked, libc, read_file
 
+COPIES = ("prod.env", "fleet.yaml.bak", "fleet.yaml~", "old-fleet.orig", "server.key", "server.pem", "link-to-env")
+"""Secrets by their name."""
+
 
 @attack("read the master key", area=AREA, none=OPEN)
 def master_key(ground: Ground) -> str:
@@ -36,6 +39,17 @@ def servers(ground: Ground) -> str:
 @attack("read the fleet file, token files and hidden files beside the handlers", area=AREA, none=OPEN)
 def fleet_file(ground: Ground) -> str:
     names = ("fleet.yaml", "secrets/a.token", ".env", "link-to-fleet")
+    return any_of([lambda name=name: read_file(ground.folder, name) for name in names])
+
+
+@attack("read copies of the fleet file, settings and keys beside the handlers", area=AREA, none=OPEN)
+def copies(ground: Ground) -> str:
+    return any_of([lambda name=name: read_file(ground.folder, name) for name in COPIES])
+
+
+@attack("read what its mode keeps for the daemon's user, beside the handlers", area=AREA, landlock=OPEN, none=OPEN)
+def closed_by_mode(ground: Ground) -> str:
+    names = ("shop/accounts.json", "shop/closed/readme", "link-to-accounts")
     return any_of([lambda name=name: read_file(ground.folder, name) for name in names])
 
 

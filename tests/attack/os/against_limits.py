@@ -82,7 +82,7 @@ def kernel(_: Ground) -> str:
     raise RefusedError("not permitted")
 
 
-@attack("keep memory that can be written and run from a file of one's own", area=AREA, none=OPEN)
+@attack("run a program that one has written into one's own folder", area=AREA, none=OPEN)
 def run_own_file(ground: Ground) -> str:
     program = Path(ground.home, "program")
     program.write_bytes(Path("/bin/true").read_bytes())
@@ -100,6 +100,7 @@ for what in (
     lambda: os.kill(victim, 0),
     lambda: open(f"/proc/{victim}/cmdline").read(),
     lambda: socket.create_server(("127.0.0.1", 0)),
+    lambda: socket.socket().listen(),
     lambda: os.setpriority(os.PRIO_PROCESS, victim, 19),
 ):
     try:

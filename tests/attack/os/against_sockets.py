@@ -6,7 +6,7 @@ import os
 import socket
 
 from attack.cases import attack
-from attack.os.terrain import AREA, OPEN, Ground
+from attack.os.terrain import AREA, OPEN, Ground, any_of
 
 
 @attack(
@@ -34,6 +34,28 @@ def abstract_socket(ground: Ground) -> str:
         ours.settimeout(5)
         ours.connect("\0" + ground.abstract)
     return "connected"
+
+
+@attack("listen on a TCP port that the kernel chooses, without bind", area=AREA, none=OPEN)
+def listen(_: Ground) -> str:
+    with socket.socket() as ours:
+        ours.listen(5)
+        return str(ours.getsockname())
+
+
+@attack("listen by other protocols than TCP (MPTCP, vsock)", area=AREA, none=OPEN)
+def listen_otherwise(_: Ground) -> str:
+    def multipath() -> str:
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262) as ours:
+            ours.bind(("127.0.0.1", 0))
+            return str(ours.getsockname())
+
+    def virtual() -> str:
+        with socket.socket(socket.AF_VSOCK) as ours:
+            ours.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+            return str(ours.getsockname())
+
+    return any_of([multipath, virtual])
 
 
 @attack("listen on a TCP port", area=AREA, none=OPEN)

@@ -143,7 +143,13 @@ class Place:
             self._file(self.data / name, "a secret", 0o600)
         for name in ("secrets/a.token", ".env", "fleet.yaml", "bot.py", "shop/prices.py"):
             self._file(self.folder / name, "a = 'secret'", 0o644)
-        (self.folder / "link-to-fleet").symlink_to("fleet.yaml")
+        for name in ("fleet.yaml.bak", "fleet.yaml~", "prod.env", "old-fleet.orig", "server.key", "server.pem"):
+            self._file(self.folder / name, "a = 'secret'", 0o644)
+        (self.folder / "shop/closed").mkdir(mode=0o700)
+        self._file(self.folder / "shop/closed/readme", "a secret", 0o644)
+        self._file(self.folder / "shop/accounts.json", "a secret", 0o600)
+        for name, target in {"fleet": "fleet.yaml", "env": "prod.env", "accounts": "shop/accounts.json"}.items():
+            (self.folder / f"link-to-{name}").symlink_to(target)
         self.shared = Path(f"/dev/shm/botctl-attack-{secrets.token_hex(8)}")
         self._file(self.shared, "shared", 0o600)
         self.set_uid = self.folder / "shop/set-uid"

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
+import contextlib
+import ctypes
 import http.client
 import json
+import mmap
+import multiprocessing
 import os
+import shutil
 import socket
 import sqlite3
 import ssl
@@ -76,7 +83,82 @@ def zone():
     return str(zoneinfo.ZoneInfo("Europe/Paris"))
 
 
+def threads():
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        return sum(pool.map(len, ["a"] * 20))
+
+
+def processes(method):
+    context = multiprocessing.get_context(method)
+    mine, theirs = context.Pipe()
+    process = context.Process(target=tell_of_oneself, args=(theirs,))
+    process.start()
+    assert mine.poll(60), f"nothing from {process}"
+    told = mine.recv()
+    process.join(30)
+    assert process.exitcode == 0, process.exitcode
+    return told
+
+
+def tell_of_oneself(pipe):
+    pipe.send(os.getpid())
+
+
+def another_loop():
+    """As a thread of its own has it: a subprocess of asyncio's, a pair of sockets, a pipe."""
+
+    async def run_one():
+        process = await asyncio.create_subprocess_exec("/bin/echo", "one", stdout=asyncio.subprocess.PIPE)
+        said, _ = await process.communicate()
+        return said.decode()
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, run_one()).result(60)
+
+
+def spawn():
+    pid = os.posix_spawn("/bin/true", ["true"], os.environ)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def call_back():
+    """Machine code made as it runs, as ctypes, cffi and compilers do."""
+    numbers = (ctypes.c_int * 3)(3, 1, 2)
+    order = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+    ctypes.CDLL(None).qsort(numbers, 3, ctypes.sizeof(ctypes.c_int), order(lambda one, other: one[0] - other[0]))
+    assert list(numbers) == [1, 2, 3]
+
+
+def copy_with_modes():
+    shutil.copy2(HERE / "shop/menu.txt", "copy.txt")
+    os.chmod("copy.txt", 0o600)
+
+
+def connect_over_everything():
+    """A connection to nobody is refused by nobody's being there, not by us."""
+    found = []
+    for family, address in ((socket.AF_INET, ("127.0.0.1", 1)), (socket.AF_INET6, ("::1", 1))):
+        with contextlib.suppress(ConnectionRefusedError), socket.socket(family) as ours:
+            ours.connect(address)
+        found.append(family.name)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ours:
+        ours.bind(("127.0.0.1", 0))
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW) as ours:
+        ours.bind((0, 0))
+    return found
+
+
 WORK = {
+    "work in threads": threads,
+    "fork processes": lambda: processes("fork"),
+    "spawn processes": lambda: processes("spawn"),
+    "start programs with asyncio": another_loop,
+    "start programs with posix_spawn": spawn,
+    "be called back from C": call_back,
+    "share memory with what it forks": lambda: len(mmap.mmap(-1, 1 << 20)),
+    "keep memory in a descriptor": lambda: os.close(os.memfd_create("kept")),
+    "copy a file with its mode": copy_with_modes,
+    "connect": connect_over_everything,
     "import a module late": import_late,
     "read a file beside the handlers": lambda: (HERE / "shop/menu.txt").read_text(),
     "keep a database in the working directory": keep_a_database,

@@ -10,7 +10,7 @@ import json
 import os
 
 from attack.cases import ATTACKS
-from attack.os import against_files, against_limits, against_processes, against_sockets
+from attack.os import against_files, against_kernel, against_limits, against_processes, against_sockets
 from attack.os.terrain import AREA, OPEN, Ground, attempt
 from botctl.runtime import messages
 from botctl.runtime.channel import Channel, ChannelClosedError
@@ -18,7 +18,7 @@ from botctl.runtime.frames import frame
 
 __all__ = ["AREA", "NAMES", "OPEN", "main"]
 
-_KINDS = (against_processes, against_files, against_sockets, against_limits)
+_KINDS = (against_processes, against_files, against_sockets, against_kernel, against_limits)
 NAMES = [name for kind in _KINDS for name, function in ATTACKS.items() if function.__module__ == kind.__name__]
 
 

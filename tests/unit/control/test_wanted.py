@@ -94,6 +94,14 @@ def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it(
     assert (wanted.memory, wanted.open_files) == (64 * 1024**2, 99)
 
 
+def test_what_the_fleet_file_allows_besides_reaches_the_supervisor() -> None:
+    bot = spec(files={"read": ["data"], "write": ["/srv"], "listen": True})
+    isolation = wanted_bot(bot, Fleet(bots=(bot,), folder="/x"), AROUND, None).isolation
+    assert isolation is not None
+    assert (isolation.read, isolation.write, isolation.listen) == (("/x/data",), ("/srv",), True)
+    assert digest(bot) != digest(spec())
+
+
 def test_secrets_are_named_for_the_logs_and_hidden_from_the_repr() -> None:
     bot = spec(assistant={"api_key": "sk-own-secret"}, proxy="http://u:proxy-secret@proxy:1")
     wanted = wanted_bot(bot, Fleet(bots=(bot,)), AROUND, None)

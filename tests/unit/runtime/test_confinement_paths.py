@@ -56,6 +56,38 @@ def test_what_is_private_stays_closed(fleet: Path, tmp_path: Path) -> None:
     assert allowed(rules, tmp_path / "elsewhere") == Access(0), "a link to a folder above opens nothing"
 
 
+SECRET = ("fleet.yaml~", "fleet.yaml.2", "fleet.yaml-old", "#bot#", "prod.env", "Old.BAK", "x.orig", "a.key", "ca.pem")
+
+
+def test_what_is_secret_by_its_name_is_closed_right_beside_the_fleet_file(fleet: Path, tmp_path: Path) -> None:
+    ordinary = ("fleet.yaml.py", "environment", "monkey", "bot.pem.txt", "shop/ca.pem")
+    for name in (*SECRET, *ordinary, "a-name-before", "z-name-after"):
+        (fleet / name).write_text("x")
+    for name in ("a-name-before", "z-name-after"):
+        (fleet / name).unlink()
+        (fleet / name).symlink_to("prod.env")
+    rules = rules_of(fleet)
+    for name in SECRET:
+        assert allowed(rules, fleet / name) == LIST, name
+    for name in ordinary:
+        assert allowed(rules, fleet / name) == RUN, name
+    opened = rules_of(fleet, read=[str(fleet / "ca.pem")])
+    assert allowed(opened, fleet / "ca.pem") == RUN, "named by its path"
+    assert allowed(opened, fleet / "a.key") == LIST
+
+
+def test_what_is_closed_besides_is_left_out_of_folders_that_are_allowed(fleet: Path, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        (tmp_path / "models" / name).write_text("x")
+    closed = [str(fleet / "shop/deep"), str(tmp_path / "models/one")]
+    wish = Isolation(folder=str(fleet), private=[str(fleet / "fleet.yaml")], read=[str(tmp_path / "models")])
+    rules = list(paths.rules(wish, "", "", shared_memory=False, closed=closed))
+    for path in (fleet / "shop/deep/prices.json", tmp_path / "models/one"):
+        assert allowed(rules, path) == LIST, path
+    for path in (fleet / "bot.py", tmp_path / "models/other"):
+        assert allowed(rules, path) == RUN, path
+
+
 def test_names_can_be_listed_as_an_import_needs_it(fleet: Path) -> None:
     assert allowed(rules_of(fleet), fleet) == LIST
 

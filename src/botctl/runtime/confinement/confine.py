@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from botctl.runtime import linux
-from botctl.runtime.confinement import capabilities, identity, landlock, paths, syscalls
+from botctl.runtime.confinement import capabilities, identity, landlock, modes, paths, syscalls
 from botctl.runtime.confinement.capabilities import Capability
 from botctl.runtime.messages import Isolated, Isolation
 
@@ -39,6 +39,8 @@ class _State:
     uid: int = 0
     closed: str = ""
     """What this uid can't read by itself, though the bot needs it."""
+    reads_all: bool = False
+    """Whether it has kept CAP_DAC_READ_SEARCH, so that modes of files keep nothing from it."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -56,7 +58,8 @@ def confine(wish: Isolation, code: str, cgroup: str) -> Isolated:
         level = "landlock"
     if level != "none":
         try:
-            syscalls.refuse()
+            # With a uid and no capability, the modes of files say who may watch them.
+            syscalls.refuse(listen=wish.listen, watch=bool(state.uid) and not state.closed)
         except OSError as error:
             state.notes.append(f"no filter of system calls: {error}")
     # A change of uid has cleared both.
@@ -88,11 +91,13 @@ def warm() -> None:
     """Run once through what every child runs through, but for giving anything up: for a forkserver, before it forks."""
     if landlock.abi():
         ruleset = landlock.Ruleset()
+        modes.closed_to(os.geteuid(), "", places=())
         for rule in paths.rules(Isolation(data="/nonexistent"), "", "", shared_memory=False):
             ruleset.allow(*rule)
         ruleset.close()
     if syscalls.is_known(os.uname().machine):
-        syscalls.program(os.uname().machine)
+        for watch in (False, True):
+            syscalls.program(os.uname().machine, listen=False, watch=watch)
     needed(Isolation(), "")
     why_no_uid()
 
@@ -143,7 +148,7 @@ def _take_uid(state: _State) -> bool:
             raise  # neither one thing nor the other
         state.notes.append(f"no uid of its own: {error}")
         return False
-    state.uid, state.closed = uid, closed
+    state.uid, state.closed, state.reads_all = uid, closed, bool(closed)
     if closed:
         state.notes.append(f"reads {closed} by CAP_DAC_READ_SEARCH, as far as Landlock lets it")
     state.notes += [f"{path} can't be written by uid {uid}" for path in unwritable]
@@ -162,7 +167,8 @@ def _enforce_landlock(state: _State) -> bool:
         ruleset = landlock.Ruleset()
         try:
             own_files = bool(state.uid) and not state.closed
-            for rule in paths.rules(state.wish, state.code, state.cgroup, shared_memory=own_files):
+            closed = _closed_by_mode(state)
+            for rule in paths.rules(state.wish, state.code, state.cgroup, shared_memory=own_files, closed=closed):
                 ruleset.allow(*rule)
             ruleset.enforce()
         finally:
@@ -177,6 +183,16 @@ def _enforce_landlock(state: _State) -> bool:
     return True
 
 
+def _closed_by_mode(state: _State) -> list[str]:
+    """What the capability would open, though the uid alone couldn't read it."""
+    if not state.reads_all:
+        return []
+    found = modes.closed_to(os.geteuid(), state.wish.folder, paths.private_paths(state.wish))
+    if found.note:
+        state.notes.append(found.note)
+    return found.paths
+
+
 def _stay_root(state: _State) -> None:
     """The name of root without its power; what a bot needs and root doesn't own stays readable."""
     if state.wish.home:
@@ -187,6 +203,7 @@ def _stay_root(state: _State) -> None:
     kept = [Capability.DAC_READ_SEARCH] if closed else []
     capabilities.drop_bounding(*kept)
     capabilities.keep_only(*kept)
+    state.reads_all = bool(kept)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ private stands is never allowed as a whole: what it holds is allowed entry by en
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import functools
 import os
 import ssl
@@ -30,6 +31,9 @@ OURS = (
     *("run", "valkey"),
 )
 """What stands in a data folder; named one by one for the case that handlers stand in it too."""
+
+SECRET_NAMES = (".*", "#*#", "*~", "*.bak", "*.orig", "*.env", "*.key", "*.pem")
+"""Of what no handler needs, right beside the fleet file. `files: read:` opens one of them by its path."""
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 
@@ -81,24 +85,27 @@ _FILE_VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "TZDIR
 _PATH_VARIABLES = ("LD_LIBRARY_PATH", "SSL_CERT_DIR")
 
 
-def rules(wish: Isolation, code: str, cgroup: str, *, shared_memory: bool) -> Iterator[Rule]:
+def rules(
+    wish: Isolation, code: str, cgroup: str, *, shared_memory: bool, closed: Iterable[str] = ()
+) -> Iterator[Rule]:
     """Everything that one bot is allowed. `code` is the copy of its handlers' code that it is to run, if any.
 
-    `shared_memory` only where files of others there are closed to it by their owner.
+    `shared_memory` only where files of others there are closed to it by their owner. `closed` is private besides.
     """
     private = private_paths(wish)
+    kept = private | set(closed)
     for rule in common():
-        yield from _beneath(*rule, private)
+        yield from _beneath(*rule, kept)
     for path in (*_resolver(), code, cgroup):
         if path:
             yield Rule(path, READ)
     yield Rule(f"/proc/{os.getpid()}", READ)
     if wish.folder:
-        yield from handlers(wish.folder, private)
+        yield from _handlers(wish, private, set(closed))
     for path in wish.read:
-        yield from beneath(path, RUN, private)
+        yield from beneath(path, RUN, kept)
     for path in wish.write:
-        yield from beneath(path, KEEP, private)
+        yield from beneath(path, KEEP, kept)
     if shared_memory:
         yield Rule(_SHARED_MEMORY, KEEP)
     if wish.home:
@@ -134,18 +141,28 @@ def certificates() -> list[str]:
     return [os.path.realpath(path) for path in found if path]
 
 
-def handlers(folder: str, private: Iterable[str]) -> Iterator[Rule]:
-    """The folder of the fleet file: all but what is private or hidden; also what links right in it lead to."""
-    private = set(private)
-    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+def _handlers(wish: Isolation, private: set[str], closed: set[str]) -> Iterator[Rule]:
+    """The folder of the fleet file, but for what is private or closed; also what links right in it lead to."""
+    real = os.path.realpath(wish.folder)
+    originals = tuple(os.path.basename(one) for one in wish.private if os.path.realpath(os.path.dirname(one)) == real)
+    private, links = set(private), []
+    with contextlib.suppress(OSError), os.scandir(real) as entries:
         for entry in entries:
-            if entry.name.startswith("."):
-                private.add(os.path.realpath(entry.path))
+            if _is_secret(entry.name, originals):
+                private |= {entry.path, os.path.realpath(entry.path)}
             elif entry.is_symlink():
-                target = os.path.realpath(entry.path)
-                if not _holds(target, private) and not _is_beneath(target, private):
-                    yield Rule(target, RUN)
-    yield from beneath(folder, RUN, private)
+                links.append(os.path.realpath(entry.path))
+    for target in links:
+        if not _holds(target, private) and not _is_beneath(target, private | closed) and target not in closed:
+            yield from _beneath(target, RUN, closed)
+    yield from _beneath(real, RUN, private | closed)
+
+
+def _is_secret(name: str, originals: tuple[str, ...]) -> bool:
+    """By its name, right beside the fleet file: hidden, settings, keys, or a copy of a private file."""
+    if any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in SECRET_NAMES):
+        return True
+    return name.startswith(originals) and not name.endswith(".py")
 
 
 def private_paths(wish: Isolation) -> set[str]:

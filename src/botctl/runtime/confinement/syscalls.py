@@ -1,7 +1,8 @@
 """A filter of system calls (seccomp): what neither a uid nor Landlock keeps from a bot, or only as long as they stand.
 
-Calls that no bot has a use for are refused with EPERM, and so are those that change limits, priority or processors of
-another process: the daemon's uid alone would allow that. Everything else passes unseen.
+Calls that no bot has a use for are refused with EPERM, and so are new namespaces, sockets of families that no bot
+speaks, and whatever changes limits, priority or processors of another process: the daemon's uid alone would allow that.
+Everything else passes unseen. A filter sees numbers, never what a pointer leads to: so no paths.
 """
 
 from __future__ import annotations
@@ -64,7 +65,58 @@ REFUSED: dict[str, tuple[int, int]] = {
     "acct": (163, 89),
     "settimeofday": (164, 170),
     "clock_settime": (227, 112),
+    "syslog": (103, 116),
+    "open_tree_attr": (467, 467),
+    # what a ring does, no filter sees
+    "io_uring_setup": (425, 425),
+    "io_uring_enter": (426, 426),
+    "io_uring_register": (427, 427),
+    # what is nobody's file: it outlives whoever made it, and is open to others by its mode, whatever their files are
+    "shmget": (29, 194),
+    "shmat": (30, 196),
+    "shmctl": (31, 195),
+    "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
+    "msgctl": (71, 187),
+    "semget": (64, 190),
+    "semop": (65, 193),
+    "semctl": (66, 191),
+    "semtimedop": (220, 192),
+    "mq_open": (240, 180),
+    "mq_unlink": (241, 181),
+    # Landlock doesn't see it: names in folders that are closed
+    "fanotify_init": (300, 262),
+    "fanotify_mark": (301, 263),
 }
+
+LISTEN = (50, 201)
+"""Landlock keeps TCP ports from `bind` alone; a socket that listens without it gets one of the kernel's choice."""
+
+WATCH = (254, 27)
+"""inotify_add_watch: to be allowed where the modes of files say who may, for Landlock doesn't."""
+
+ABSENT: dict[str, tuple[int, int]] = {
+    # Its flags are behind a pointer. For want of it, libraries take `clone`.
+    "clone3": (435, 435),
+}
+"""Refused with ENOSYS, as by an old kernel."""
+
+_NAMESPACES = 0x00020000 | 0x02000000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000 | 0x40000000
+"""CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET."""
+
+WITHOUT: dict[str, tuple[int, int, int]] = {
+    # name: numbers, and the flags of the first argument that are refused
+    "clone": (56, 220, _NAMESPACES),
+    "unshare": (272, 97, _NAMESPACES | 0x80),  # CLONE_NEWTIME; with `clone` that bit is the signal's
+}
+
+SOCKET = (41, 198)
+FAMILIES = (1, 2, 10, 16)
+"""Unix, IPv4, IPv6, netlink (the resolver asks it for addresses). Others, such as vsock, know nothing of ports kept."""
+
+PROTOCOLS = (33, 132, 256, 262)
+"""DCCP, SCTP, SMC, MPTCP: of the third argument. Listeners that are none of TCP's, so Landlock doesn't keep them."""
 
 OWN_ONLY: dict[str, tuple[int, int, int]] = {
     # name: numbers, and which argument is the process
@@ -81,8 +133,9 @@ OWN_ONLY: dict[str, tuple[int, int, int]] = {
 _WHICH = {"setpriority": 0, "ioprio_set": 1}
 """The value of the first argument that means one process: a group or a user would be more than that."""
 
-_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _RETURN = 0x20, 0x15, 0x35, 0x06
-_ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | errno.EPERM
+_LOAD, _JUMP_EQUAL, _JUMP_AT_LEAST, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _ERROR = 0x7FFF0000, 0x00050000
+_REFUSE = _ERROR | errno.EPERM
 _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -98,9 +151,15 @@ def is_known(machine: str) -> bool:
     return machine in _ARCH
 
 
+_Code = list[tuple[int, int, int, int]]
+
+
 @functools.cache
-def program(machine: str) -> bytes:
-    """The filter, in the kernel's instructions. Raises KeyError for a machine whose numbers we don't know."""
+def program(machine: str, *, listen: bool = False, watch: bool = False) -> bytes:
+    """The filter, in the kernel's instructions. Raises KeyError for a machine whose numbers we don't know.
+
+    `listen` and `watch` leave those calls alone.
+    """
     if not is_known(machine):
         raise KeyError(machine)
     column = list(_ARCH).index(machine)
@@ -112,24 +171,49 @@ def program(machine: str) -> bytes:
         (_JUMP_AT_LEAST, 0, 1, _X32),
         (_RETURN, 0, 0, _REFUSE),
     ]
-    for numbers in REFUSED.values():
-        if numbers[column] >= 0:
-            code += [(_JUMP_EQUAL, 0, 1, numbers[column]), (_RETURN, 0, 0, _REFUSE)]
+    refused = [*REFUSED.values(), *([] if listen else [LISTEN]), *([] if watch else [WATCH])]
+    for numbers in refused:
+        code += _for_call(numbers[column], [(_RETURN, 0, 0, _REFUSE)])
+    for numbers in ABSENT.values():
+        code += _for_call(numbers[column], [(_RETURN, 0, 0, _ERROR | errno.ENOSYS)])
+    for *own, flags in WITHOUT.values():
+        checks = [_argument(0), (_JUMP_ANY_BIT, 0, 1, flags), (_RETURN, 0, 0, _REFUSE)]
+        code += _for_call(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
+    code += _for_call(SOCKET[column], _of_sockets())
     for name, (*own, argument) in OWN_ONLY.items():
-        checks = [(_LOAD, 0, 0, _ARGUMENTS + 8 * argument), (_JUMP_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
+        checks = [_argument(argument), (_JUMP_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
         if name in _WHICH:
-            checks += [(_LOAD, 0, 0, _ARGUMENTS), (_JUMP_EQUAL, 1, 0, _WHICH[name]), (_RETURN, 0, 0, _REFUSE)]
-        checks.append((_RETURN, 0, 0, _ALLOW))
-        code += [(_JUMP_EQUAL, 0, len(checks), own[column]), *checks]
+            checks += [_argument(0), (_JUMP_EQUAL, 1, 0, _WHICH[name]), (_RETURN, 0, 0, _REFUSE)]
+        code += _for_call(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def refuse() -> None:
+def _for_call(number: int, then: _Code) -> _Code:
+    """These for the call of this number; -1 for none. They must end with a return: they may load something else."""
+    return [(_JUMP_EQUAL, 0, len(then), number), *then] if number >= 0 else []
+
+
+def _argument(which: int) -> tuple[int, int, int, int]:
+    """Its lower 32 bits, all that the kernel looks at of those that we ask about."""
+    return (_LOAD, 0, 0, _ARGUMENTS + 8 * which)
+
+
+def _of_sockets() -> _Code:
+    code: _Code = [_argument(0)]
+    for place, family in enumerate(FAMILIES):
+        code.append((_JUMP_EQUAL, len(FAMILIES) - place, 0, family))
+    code += [(_RETURN, 0, 0, _ERROR | errno.EAFNOSUPPORT), _argument(2)]
+    for protocol in PROTOCOLS:
+        code += [(_JUMP_EQUAL, 0, 1, protocol), (_RETURN, 0, 0, _ERROR | errno.EPROTONOSUPPORT)]
+    return [*code, (_RETURN, 0, 0, _ALLOW)]
+
+
+def refuse(*, listen: bool = False, watch: bool = False) -> None:
     """From now on, for us and all that we start. Needs `no_new_privileges`. Raises OSError where it can't be had."""
     machine = os.uname().machine
     try:
-        body = program(machine)
+        body = program(machine, listen=listen, watch=watch)
     except KeyError:
         raise OSError(errno.ENOSYS, f"the system calls of {machine} are not known") from None
     filter_ = _Program(len(body) // 8, body)

@@ -25,6 +25,8 @@ class Isolation(msgspec.Struct, frozen=True, kw_only=True):
     read: list[str] = []
     write: list[str] = []
     """What the fleet file allows besides."""
+    listen: bool = False
+    """Whether it may listen on sockets."""
     uid_base: int = 0
     uid_count: int = 0
     """The range of the bots' own uids."""
