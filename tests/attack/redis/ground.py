@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import hashlib
 import multiprocessing
+import os
 import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -111,6 +113,8 @@ class Suffered:
     """Seconds for which no new connection of B's could be made, at most."""
     memory: int = 0
     """The server's, at most, in megabytes."""
+    router: int = 0
+    """By how many megabytes the router's process grew, at most."""
 
 
 class Ground:
@@ -310,11 +314,18 @@ class Ground:
             await asyncio.sleep(0.1)
 
     async def _weigh(self, suffered: Suffered) -> None:
+        before = _own_memory()
         while True:
+            suffered.router = max(suffered.router, _own_memory() - before)
             with contextlib.suppress(*AWAY):
                 used = int((await self.redis.info("memory"))["used_memory_peak"]) >> 20
                 suffered.memory = max(suffered.memory, used)
             await asyncio.sleep(0.05)
+
+
+def _own_memory() -> int:
+    """Megabytes of this process, in which the router runs and the flood doesn't."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") >> 20
 
 
 def _run(flood: Callable[[Me, float], None], me: Me, seconds: float) -> None:

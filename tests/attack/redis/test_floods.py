@@ -11,6 +11,8 @@ from attack.redis.ground import A, Ground
 from botctl.bus.sentry import Sentry
 
 FLOODS = areas.floods.FLOODS
+_ROUTER_MAY_GROW = 100
+"""Megabytes: the largest entry that a server with its limits takes, as it is read and as it is told apart."""
 
 
 async def _suffer(ground: Ground, name: str) -> list[str]:
@@ -35,6 +37,8 @@ async def _suffer(ground: Ground, name: str) -> list[str]:
         bad.append(f"B could not connect for {suffered.shut_out:.1f} s")
     if suffered.memory > flood.memory:
         bad.append(f"the server took {suffered.memory} MB")
+    if suffered.router > _ROUTER_MAY_GROW:
+        bad.append(f"the router grew by {suffered.router} MB")
     if flood.sent_off and not any("kept off" in one.reason for one in ground.rejected if one.bot_id == A):
         bad.append("A was not sent off")
     await ground.until(lambda: ground.router.stats.healthy, 30)
