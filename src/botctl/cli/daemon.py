@@ -171,10 +171,22 @@ class Daemon:
     # --- what the supervisor asks (runtime.owner.Owner) ------------------------------------------------------------
 
     def setup_done(self, result: bytes) -> None:
-        """The database is at its newest revision: start `control`, unless all is to end already."""
+        """The database is at its newest revision: start `control`, unless all is to end already.
+
+        Whatever keeps that from working ends the start; an error of our own is raised, too, for the log.
+        """
         if self.supervisor.shutting_down:
             return
-        setup = msgspec.json.decode(result, type=SetupResult)
+        try:
+            self._start_control(msgspec.json.decode(result, type=SetupResult))
+        except BotctlError as error:
+            self.boot_failed(_in_full(error))
+        except Exception as error:
+            # Nothing else would end the start: it would go on for ever.
+            self.boot_failed(f"the start can't go on after set-up: {error!r}"[:500])
+            raise
+
+    def _start_control(self, setup: SetupResult) -> None:
         self.log(
             "info",
             "set-up done",
@@ -184,13 +196,9 @@ class Daemon:
             migrated_to=setup.migrated_to,
         )
         payload = self._payload
-        try:
-            masters = master_keys.at_start(
-                payload.master_keys, payload.master_source, setup.master_checks, self._folder.path
-            )
-        except BotctlError as error:
-            self.boot_failed(_in_full(error))
-            return
+        masters = master_keys.at_start(
+            payload.master_keys, payload.master_source, setup.master_checks, self._folder.path
+        )
         self._redactors.common.add(*masters.words())
         self._control_config = ControlConfig(
             database=setup.control,

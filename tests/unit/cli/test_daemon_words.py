@@ -10,8 +10,10 @@ import pytest
 
 from botctl.cli.boot import BootPayload
 from botctl.cli.daemon import Daemon
+from botctl.handover import DatabaseLogin, DatabaseTarget, SetupResult
 from botctl.runtime.folder import DataFolder
 from botctl.runtime.notify import Notifier
+from botctl.security import master_keys
 
 
 @pytest.fixture
@@ -34,3 +36,25 @@ def test_else_it_does(daemon: Daemon, tmp_path: Path, capsys: pytest.CaptureFixt
     daemon.serving()
     assert "serving; `botctl status" in capsys.readouterr().err
     assert DataFolder(tmp_path).note()["state"] == "serving"
+
+
+def test_an_error_after_set_up_ends_the_start_in_words(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("the disk is gone")
+
+    monkeypatch.setattr(master_keys, "at_start", fail)
+    login = DatabaseLogin(target=DatabaseTarget(host="nowhere"), user="control", password="x")
+    done = SetupResult(control=login, postgres_version="18", redis_version="9", migrated_from=None, migrated_to="1")
+    with pytest.raises(OSError, match="the disk"):  # for the log, with its place
+        daemon.setup_done(msgspec.json.encode(done))
+    assert daemon.supervisor.shutting_down
+    assert daemon._failure is not None
+    assert "the disk is gone" in daemon._failure
+
+
+def test_so_does_an_answer_of_set_up_that_nobody_understands(daemon: Daemon) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        daemon.setup_done(b'{"half')
+    assert daemon.supervisor.shutting_down
+    assert daemon._failure is not None
+    assert "set-up" in daemon._failure
