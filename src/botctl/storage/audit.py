@@ -161,8 +161,8 @@ async def unsealed(connection: AsyncConnection) -> tuple[float | None, int]:
         f" FROM audit_log, {UNBORN_FROM} AS of (unborn)"
         " WHERE tx >= (SELECT coalesce(max(to_tx), 0) FROM audit_seals WHERE bot_id = 0)"
     )
-    oldest, unborn = result.one()
-    return None if oldest is None else float(oldest), int(unborn)
+    row: Sequence[Any] = result.one()
+    return None if row[0] is None else float(row[0]), int(row[1])
 
 
 async def ensure_partitions(connection: AsyncConnection, months: int = 2) -> int:

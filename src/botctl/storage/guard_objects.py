@@ -142,6 +142,22 @@ OBJECT_RULES = {
             SELECT FROM pg_trigger t
             WHERE t.tgrelid = to_regclass('public.' || wanted.name) AND t.tgname = wanted.trigger
               AND t.tgenabled IN ('O', 'A') AND t.tgfoid::regproc::text = 'botctl_internal.audit_change')
+        UNION ALL
+        SELECT wanted.name, 'has no trigger canary'
+        FROM unnest(ARRAY['users', 'completions']) wanted (name)
+        WHERE NOT EXISTS (
+            SELECT FROM pg_trigger t WHERE t.tgrelid = to_regclass('public.' || wanted.name) AND t.tgname = 'canary'
+              AND t.tgfoid::regproc::text = 'botctl_internal.canary_touched')
+        UNION ALL
+        SELECT t.tgrelid::regclass || ', trigger ' || t.tgname, CASE t.tgenabled WHEN 'D' THEN 'is disabled'
+                   ELSE 'is passed by when session_replication_role is set: it is not ENABLE ALWAYS' END
+        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('public', 'botctl_internal') AND NOT t.tgisinternal AND t.tgenabled <> 'A'
+        UNION ALL
+        SELECT t.tgrelid::regclass || ', trigger ' || t.tgname, 'is none of botctl''s'
+        FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('public', 'botctl_internal') AND NOT t.tgisinternal
+          AND t.tgfoid::regproc::text NOT IN ('botctl_internal.audit_change', 'botctl_internal.canary_touched')
     """,
     "extensions and rules": """
         SELECT 'extension ' || extname, 'botctl needs none; what it gives to PUBLIC, bots have' FROM pg_extension

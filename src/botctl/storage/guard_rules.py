@@ -50,8 +50,23 @@ TABLE_RULES = {
         FROM pg_policy p JOIN pg_roles role ON role.oid = ANY (p.polroles)
         WHERE role.rolname NOT IN ('botctl_control', 'botctl_owner')
         UNION ALL
+        SELECT p.polrelid::regclass || ', policy ' || p.polname,
+               CASE WHEN p.polpermissive THEN 'is none of botctl''s, or was changed'
+                    ELSE 'is none of botctl''s: it hides rows from whoever it names' END
+        FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('public', 'botctl_internal') AND (
+            p.polpermissive AND p.polcmd = '*' AND NOT c.relispartition AND CASE p.polname
+                WHEN 'tenant' THEN p.polroles = ARRAY[0::oid]
+                    AND pg_get_expr(p.polqual, p.polrelid) = '(bot_id = botctl_bot_id())'
+                    AND pg_get_expr(p.polwithcheck, p.polrelid) = '(bot_id = botctl_bot_id())'
+                ELSE p.polname IN ('control', 'owner')
+                    AND p.polroles = ARRAY[('botctl_' || p.polname)::regrole::oid]
+                    AND pg_get_expr(p.polqual, p.polrelid) = 'true'
+                    AND pg_get_expr(p.polwithcheck, p.polrelid) = 'true' END) IS NOT TRUE
+        UNION ALL
         SELECT c.oid::regclass::text, 'no policy for ' || coalesce(role.rolname, 'PUBLIC')
-        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest(ARRAY[0, 'botctl_owner'::regrole]) wanted
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace,
+             unnest(ARRAY[0, 'botctl_owner'::regrole, 'botctl_control'::regrole]) wanted
         LEFT JOIN pg_roles role ON role.oid = wanted
         WHERE n.nspname IN ('public', 'botctl_internal') AND c.relkind IN ('r', 'p') AND NOT c.relispartition
           AND c.oid IS DISTINCT FROM to_regclass('public.alembic_version') AND (wanted <> 0 OR c.relname = ANY ($1))

@@ -468,6 +468,19 @@ async def test_retention_waits_for_the_seal(aged: tuple[AsyncEngine, AsyncEngine
             await audit.forget(connection, 0)
 
 
+async def test_a_forged_number_does_not_drive_up_those_to_come(aged: tuple[AsyncEngine, AsyncEngine]) -> None:
+    control, superuser = aged
+    async with superuser.begin() as connection:
+        await connection.exec_driver_sql(
+            "INSERT INTO audit_log (bot_id, action, entity, tx) VALUES (0, 'forged', 'thing', 9223372036854775806)"
+        )
+    async with superuser.begin() as connection:
+        assert (await connection.exec_driver_sql("SELECT botctl_internal.rebase_audit()")).scalar_one() is False
+    await write(control, 2)
+    async with control.connect() as connection:
+        assert [one.fault for one in (await check(connection)).findings] == [Fault.INSERTED]
+
+
 async def test_a_database_restored_into_a_younger_cluster_goes_on(aged: tuple[AsyncEngine, AsyncEngine]) -> None:
     control, superuser = aged
     async with superuser.begin() as connection:

@@ -48,6 +48,23 @@ async def test_every_change_of_a_bot_is_recorded_with_before_and_after(control: 
     assert len(await _entries(control, 3002)) == 1
 
 
+@pytest.mark.parametrize("role", ["replica", "local"])
+async def test_no_setting_of_a_session_passes_the_triggers_by(
+    database: Any, control: Connection[Any], role: str
+) -> None:
+    superuser = await connect(database.admin, {"session_replication_role": role})
+    try:
+        bot_id = {"replica": 3021, "local": 3022}[role]
+        await superuser.execute(f"INSERT INTO bots (bot_id, name) VALUES ({bot_id}, '{role}')")
+        await superuser.execute(f"UPDATE bots SET name = 'hidden {role}' WHERE bot_id = {bot_id}")
+        found = await control.fetch("SELECT action FROM audit_log WHERE bot_id = $1 ORDER BY audit_id", bot_id)
+        assert [row["action"] for row in found] == ["insert", "update"]
+        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="canary"):
+            await superuser.execute("UPDATE users SET username = 'x' WHERE bot_id = -1")
+    finally:
+        await superuser.close()
+
+
 async def test_secrets_are_masked(control: Connection[Any]) -> None:
     await control.execute("INSERT INTO bot_credentials VALUES (3003, 1, 'deadbeef')")
     await control.execute(

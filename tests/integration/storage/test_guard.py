@@ -47,6 +47,14 @@ BREACHES = [
         " RETURN split_part(current_user::text, '_', 2)::bigint",
     ),
     ("policies", "ALTER POLICY tenant ON messages TO bots, bots_ro"),
+    ("policies", "CREATE POLICY more ON audit_log AS RESTRICTIVE USING (entity <> 'x')"),
+    ("policies", "CREATE POLICY more ON audit_log AS RESTRICTIVE FOR SELECT TO botctl_control USING (entity <> 'x')"),
+    ("policies", "CREATE POLICY more ON messages AS RESTRICTIVE TO botctl_owner USING (false)"),
+    ("policies", "ALTER POLICY control ON audit_log USING (entity <> 'x')"),
+    ("policies", "ALTER POLICY owner ON audit_seals WITH CHECK (false)"),
+    ("policies", "CREATE POLICY more ON messages TO botctl_control USING (true)"),
+    ("policies", "DROP POLICY control ON audit_log"),
+    ("policies", "CREATE POLICY more ON botctl_internal.messages_03 TO botctl_owner USING (true)"),
     ("statistics", CLOSED),
     ("statistics", "ALTER TABLE messages ALTER COLUMN chat_id SET STATISTICS 100"),
     ("statistics", "ALTER TABLE botctl_internal.users_07 ALTER COLUMN user_id SET STATISTICS -1"),
@@ -127,6 +135,17 @@ BREACHES = [
     ("roles", "GRANT SET ON PARAMETER session_replication_role TO bots"),
     ("audit triggers", "DROP TRIGGER audit_update ON bots"),
     ("audit triggers", "ALTER TABLE bot_keys DISABLE TRIGGER audit_delete"),
+    ("audit triggers", "ALTER TABLE bot_keys ENABLE TRIGGER audit_delete"),
+    ("audit triggers", "ALTER TABLE bots ENABLE REPLICA TRIGGER audit_update"),
+    ("audit triggers", "ALTER TABLE users DISABLE TRIGGER canary"),
+    ("audit triggers", "ALTER TABLE botctl_internal.users_03 DISABLE TRIGGER canary"),
+    ("audit triggers", "DROP TRIGGER canary ON completions"),
+    (
+        "audit triggers",
+        "CREATE FUNCTION botctl_internal.hush() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+        "CREATE TRIGGER hush BEFORE INSERT ON audit_log FOR EACH ROW EXECUTE FUNCTION botctl_internal.hush();"
+        "ALTER TABLE audit_log ENABLE ALWAYS TRIGGER hush",
+    ),
     ("extensions and rules", "CREATE RULE tell AS ON INSERT TO messages DO ALSO SELECT 1"),
     (
         "extensions and rules",
