@@ -20,6 +20,7 @@ class OwnMemory:
     def __init__(self) -> None:
         self._descriptor = -1
         self._anonymous = 0
+        self._shared = 0
         self._data = 0
         self._gauges: dict[str, float] = {}
 
@@ -28,6 +29,7 @@ class OwnMemory:
         # These counters are exact after a fork and cost 0.03 ms; the other file takes a walk through all pages.
         status = _fields(_read(_STATUS))
         self._anonymous = status.get("RssAnon", 0) + status.get("VmSwap", 0)
+        self._shared = status.get("RssShmem", 0)
         self._data = status.get("VmData", 0)
         self._open()
 
@@ -39,7 +41,9 @@ class OwnMemory:
         found = _fields(self._pages())
         if "Pss" in found and "Anonymous" in found:
             anonymous = found["Anonymous"] - found.get("LazyFree", 0) + found.get("Swap", 0)
-            own = max(0, anonymous - self._anonymous) + found.get("Pss_Shmem", 0)
+            # Of shared memory the whole, not the share that its own children leave it.
+            shared = max(0, _fields(_read(_STATUS)).get("RssShmem", 0) - self._shared, found.get("Pss_Shmem", 0))
+            own = max(0, anonymous - self._anonymous) + shared
             self._gauges = {"pss_mb": found["Pss"] / _MB, "own_mb": own / _MB}
         return dict(self._gauges)
 

@@ -100,6 +100,30 @@ def test_memory_that_it_shares_with_its_own_children_is_its_own_as_well() -> Non
     assert 40 <= forked(work) < 45
 
 
+def test_however_many_of_its_children_use_it_too() -> None:
+    def work(memory: OwnMemory) -> float:
+        held = mmap.mmap(-1, 40 * MB)
+        touch(held)
+        begun, begin = os.pipe()
+        children = []
+        for _ in range(3):
+            if (child := os.fork()) == 0:
+                touch(held)
+                os.write(begin, b"!")
+                signal.pause()
+            children.append(child)
+        try:
+            for _ in children:
+                os.read(begun, 1)
+            return memory.gauges()["own_mb"]
+        finally:
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+
+    assert 39 < forked(work) < 45
+
+
 def test_what_it_shared_with_those_who_have_ended_is_not_its_own(inherited: mmap.mmap) -> None:
     """The kernel counts it as the last one's alone: so it was after the forkserver's death."""
     begun, begin = os.pipe()
