@@ -29,8 +29,8 @@ def master_key(data_dir: Path, env: Mapping[str, str] = os.environ) -> Iterator[
         yield Finding(
             Verdict.WARN,
             _SUBJECT,
-            f"versions {held} ({place}): a rotation is under way",
-            "`botctl secrets rotate-master` finishes it.",
+            f"versions {held} ({place}): a rotation is under way, or a data key can't be unwrapped",
+            "`botctl secrets rotate-master` finishes it, or says which data keys need the older version.",
         )
         return
     hint = None

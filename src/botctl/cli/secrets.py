@@ -105,7 +105,7 @@ def _show(body: SecretsBody, now: float) -> None:
     if body.to_rewrap:
         screen.print(
             f"! a rotation is under way: {body.to_rewrap} of {body.data_keys} data keys are wrapped by another version;"
-            " `botctl secrets rotate-master` goes on with it"
+            " `botctl secrets rotate-master` goes on with it, and names those that can't be unwrapped"
         )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("BOT", "ID", "DATA KEY", "SINCE", "KEYS", "MESSAGES", "TOKEN"):

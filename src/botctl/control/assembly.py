@@ -91,7 +91,7 @@ class Assembly:
             self._engine, self.keeper, supervisor, file=Path(config.data_dir) / QUARANTINE_FILE
         )
         self.credentials = CredentialRotation(self.keeper)
-        self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold)
+        self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold, names=self._names)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
@@ -124,7 +124,7 @@ class Assembly:
             self._engine,
             Path(config.data_dir),
             config.options,
-            lambda: {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {},
+            self._names,
         )
         self.hearing = HearingProbe(
             lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
@@ -154,6 +154,9 @@ class Assembly:
         )
         self.api_problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _names(self) -> dict[int, str]:
+        return {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {}
 
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""

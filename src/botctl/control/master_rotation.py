@@ -1,6 +1,7 @@
 """A new master key in the place of the old one, while bots run: data keys are rewrapped in batches.
 
-Both keys are held, here and where they are kept, until all is rewrapped; so a crash at any point leaves every data key
+Both keys are held, here and where they are kept, until all is rewrapped, and an old one for as long as some data key
+can't be unwrapped that names it: such are passed over, and told by name. So a crash at any point leaves every data key
 with a key that opens it, and whoever comes next finishes. Of a key that the operator keeps (environment, credential)
 nothing is written here: the operator puts the new one there, and takes the old one away afterwards.
 """
@@ -8,7 +9,7 @@ nothing is written here: the operator puts the new one there, and takes the old 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +17,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
-from botctl.control.vault import Vault
+from botctl.control.vault import Unwrappable, Vault
 from botctl.errors import RefusedError, UsageError, VaultError
 from botctl.observability.logs import hide
 from botctl.security import master_keys
 from botctl.security.master_keys import MasterKeys, Source
+from botctl.security.vault import DataKey
 from botctl.storage import audit, secrets
 
 _log = structlog.get_logger("botctl.control.master")
@@ -35,17 +37,22 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.5, 30.0
 class Rotated:
     """What came of it: the current version, how many data keys were rewrapped, and what the operator has to do.
 
-    `entry` is a new key that is to be put where the operator keeps it, in front of the one that is there.
+    `entry` is a new key that is to be put where the operator keeps it, in front of the one that is there. `bad` are
+    data keys that can't be unwrapped, in words; they stay as they are.
     """
 
     version: int
     rewrapped: int
     todo: str = ""
     entry: str = ""
+    bad: tuple[str, ...] = ()
 
 
 class MasterRotation:
-    """`hold` has the next `control` know the keys held now; it is called before anything is wrapped by a new one."""
+    """`hold` has the next `control` know the keys held now; it is called before anything is wrapped by a new one.
+
+    `names` are those of the fleet's bots.
+    """
 
     def __init__(
         self,
@@ -55,7 +62,9 @@ class MasterRotation:
         hold: Callable[[], Awaitable[None]],
         *,
         batch: int = BATCH,
+        names: Callable[[], Mapping[int, str]] = dict,
     ) -> None:
+        self._names = names
         self._engine = engine
         self._vault = vault
         self._source = vault.source
@@ -77,7 +86,8 @@ class MasterRotation:
     async def rotate(self, given: str = "") -> Rotated:
         """Begin a rotation, or go on with one. `given` are the keys as the operator keeps them now, if elsewhere.
 
-        Raises VaultError, DatabaseAwayError, UsageError for keys that are none, RefusedError for keys that don't fit.
+        Raises VaultError, also when it is done but for keys that can't be unwrapped, DatabaseAwayError, UsageError for
+        keys that are none, RefusedError for keys that don't fit.
         """
         async with self._lock:
             masters = self._held()
@@ -89,9 +99,12 @@ class MasterRotation:
                     await self._take(offered)
                 elif not await self._under_way():
                     return self._instructions(masters)
-                return await self._finish()
+                done = await self._finish()
             except DATABASE_TROUBLE as error:
                 raise DatabaseAwayError(error) from error
+            if done.bad:
+                raise _not_all(done)
+            return done
 
     async def run(self) -> None:
         """Finish what an earlier process has left half done; returns when nothing is left."""
@@ -103,7 +116,9 @@ class MasterRotation:
                         raise VaultError("not loaded yet")
                     if await self._under_way():
                         _log.warning("a rotation of the master key was left half done; going on with it")
-                        await self._finish()
+                        done = await self._finish()
+                        if done.bad:
+                            _log.error("data keys can't be rewrapped", keys=list(done.bad))
                     return
             except DATABASE_TROUBLE as error:
                 _log.warning("the master key's rotation waits for the database", reason=database_reason(error))
@@ -119,12 +134,19 @@ class MasterRotation:
         return self._vault.masters
 
     async def _under_way(self) -> bool:
-        """Whether a key that is not the current one is still held or needed."""
-        current = self._held().current.version
-        if self._source is Source.FILE and len(self._held().keys) > 1:
-            return True
+        """Whether there is something left to rewrap or to let go of."""
+        left, bad = await self._left_over()
+        return bool(left) or (self._source is Source.FILE and self._needed(bad) != self._held())
+
+    async def _left_over(self) -> tuple[list[tuple[int, DataKey]], list[Unwrappable]]:
         async with self._engine.connect() as connection:
-            return any(key.master_version != current for key in await secrets.read_keys(connection))
+            return self._vault.left_over(await secrets.read_keys(connection))
+
+    def _needed(self, bad: list[Unwrappable]) -> MasterKeys:
+        """Of the keys that are held, the current one and those that an unwrappable data key names."""
+        held = self._held()
+        named = {one.master_version for one in bad}
+        return MasterKeys((held.current, *(key for key in held.keys[1:] if key.version in named)))
 
     def _offered(self, given: str) -> MasterKeys:
         try:
@@ -161,14 +183,19 @@ class MasterRotation:
         total = 0
         while done := await self._vault.rewrap(self._engine, self._batch):
             total += done
-        masters = self._held()
+        _, bad = await self._left_over()
+        masters, needed = self._held(), self._needed(bad)
         version, todo = masters.current.version, ""
         if self._source is Source.FILE:
-            await self._adopt(masters.settled(), "done")
-        elif len(masters.keys) > 1:
-            old = ", ".join(str(one) for one in masters.versions[1:])
-            todo = f"Version {old} is needed no more: take it out of {self.place}."
-        return Rotated(version, total, todo)
+            if needed != masters:
+                await self._adopt(needed, "done")
+        elif free := [str(one) for one in masters.versions if one not in needed.versions]:
+            todo = f"Version {', '.join(free)} is needed no more: take it out of {self.place}."
+        return Rotated(version, total, todo, bad=tuple(map(self._told, bad)))
+
+    def _told(self, one: Unwrappable) -> str:
+        name = self._names().get(one.bot_id)
+        return f"{name}: {one.reason}" if name else one.reason
 
     def _instructions(self, masters: MasterKeys) -> Rotated:
         fresh = masters.renewed()
@@ -180,3 +207,14 @@ class MasterRotation:
             "1), for the service and for this shell. Then run this command again: it rewraps while the bots run.",
             fresh.settled().text(),
         )
+
+
+def _not_all(done: Rotated) -> VaultError:
+    keys = f"{len(done.bad)} data key{'s' if len(done.bad) > 1 else ''}"
+    return VaultError(
+        f"master key version {done.version} is in use, {done.rewrapped} rewrapped; {keys} can't be: "
+        + "; ".join(done.bad),
+        hint="Restore these rows of bot_keys from a backup, and run this again; the master key that they name is kept "
+        "until then. If they are lost for good, delete them: what they have sealed can't be opened by anybody."
+        + (f" {done.todo}" if done.todo else ""),
+    )

@@ -1,13 +1,15 @@
 """The vault of the control process: the bots' data keys, unwrapped, and the secrets sealed with them.
 
-What is in memory here is what the database holds: one `control` writes. A bot that has no key is made one; a bot whose
-newest key can't be unwrapped is refused, never given another in its place: that would hide what is lost.
+What is in memory here is what the database holds: one `control` writes. A bot that has never had a key is made one; a
+bot whose newest key can't be unwrapped or is gone is refused, never given another in its place: that would hide what is
+lost.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import structlog
 from pydantic import SecretStr
@@ -27,6 +29,16 @@ _log = structlog.get_logger("botctl.control.vault")
 
 TABLE = "bot_secrets"
 TOKEN = "token"
+
+
+@dataclass(frozen=True, slots=True)
+class Unwrappable:
+    """A data key that none of the master keys at hand opens; `reason` names bot and key."""
+
+    bot_id: int
+    key_id: int
+    master_version: int
+    reason: str
 
 
 class Vault:
@@ -75,6 +87,11 @@ class Vault:
             else:
                 keys.setdefault(row.bot_id, []).insert(0, key)
                 faults.pop(row.bot_id, None)
+        for bot_id, newest in (await secrets.read_newest(connection)).items():
+            known = keys.get(bot_id)
+            if bot_id not in faults and (known is None or known[0].key_id < newest):
+                faults[bot_id] = f"its data key {newest} is gone from bot_keys: what it has sealed can't be opened"
+                _log.error("a data key is gone", bot_id=bot_id, key=newest)
         self._keys = {bot_id: tuple(found) for bot_id, found in keys.items()}
         self._faults = faults
         self._tokens = await self._open_tokens(connection)
@@ -144,19 +161,33 @@ class Vault:
     async def rewrap(self, engine: AsyncEngine, batch: int) -> int:
         """Wrap with the current master key what is wrapped with another, at most `batch` keys; how many there were.
 
-        Raises VaultError when one of them can't be unwrapped.
+        Those that can't be unwrapped are passed over (`left_over`).
         """
         assert self.masters is not None
-        current = self.masters.current.version
         async with engine.begin() as connection:
-            old = [row for row in await secrets.read_keys(connection) if row.master_version != current][:batch]
+            old, _ = self.left_over(await secrets.read_keys(connection))
             by_version: dict[int, list[WrappedKey]] = {}
-            for row in old:
-                key = unwrap(self.masters, row.bot_id, row.key_id, row.wrapped)
-                by_version.setdefault(row.master_version, []).append(self._wrapped(self.masters, key))
+            for version, key in old[:batch]:
+                by_version.setdefault(version, []).append(self._wrapped(self.masters, key))
             for version, rows in by_version.items():
                 await secrets.rewrap(connection, rows, version)
-        return len(old)
+        return len(old[:batch])
+
+    def left_over(self, rows: Sequence[WrappedKey]) -> tuple[list[tuple[int, DataKey]], list[Unwrappable]]:
+        """Of these, the keys that are not wrapped with the current master key, each with its version; and those that
+        can't be unwrapped.
+        """
+        assert self.masters is not None
+        found: list[tuple[int, DataKey]] = []
+        bad: list[Unwrappable] = []
+        for row in rows:
+            if row.master_version == self.masters.current.version:
+                continue
+            try:
+                found.append((row.master_version, unwrap(self.masters, row.bot_id, row.key_id, row.wrapped)))
+            except VaultError as error:
+                bad.append(Unwrappable(row.bot_id, row.key_id, row.master_version, error.message))
+        return found, bad
 
     # --- tokens ----------------------------------------------------------------------------------------------------
 

@@ -122,7 +122,12 @@ def wrap(master: MasterKey, key: DataKey) -> bytes:
 
 def unwrap(masters: MasterKeys, bot_id: int, key_id: int, wrapped: bytes) -> DataKey:
     """Decrypt a data key. Raises VaultError for a master key that is missing or wrong, and for another bot's key."""
-    version = key_id_of(wrapped)
+    try:
+        version = key_id_of(wrapped)
+    except VaultError as error:
+        raise VaultError(
+            f"data key {key_id} of bot {bot_id} can't be unwrapped: {error.message}", hint=error.hint
+        ) from None
     master = masters.find(version)
     if master is None:
         raise VaultError(f"data key {key_id} of bot {bot_id} needs master key version {version}, which is not here")

@@ -15,6 +15,10 @@ _ADD_KEY = """
     INSERT INTO bot_keys (bot_id, key_id, master_version, master_check, wrapped)
     SELECT * FROM unnest($1::bigint[], $2::int[], $3::int[], $4::text[], $5::bytea[])"""
 
+_NOTE_NEWEST = """
+    UPDATE bots SET newest_key_id = fresh.key_id FROM unnest($1::bigint[], $2::int[]) AS fresh (bot_id, key_id)
+    WHERE bots.bot_id = fresh.bot_id AND bots.newest_key_id < fresh.key_id"""
+
 # A key that another process has rewrapped meanwhile is left alone.
 _REWRAP = """
     UPDATE bot_keys AS key
@@ -66,6 +70,14 @@ async def add_keys(connection: AsyncConnection, keys: Sequence[WrappedKey]) -> N
     """Store new data keys. Raises IntegrityError when one of that id is there already."""
     if keys:
         await connection.exec_driver_sql(_ADD_KEY, _columns(keys))
+        await connection.exec_driver_sql(_NOTE_NEWEST, _columns(keys)[:2])
+
+
+async def read_newest(connection: AsyncConnection) -> dict[int, int]:
+    """Number of the newest data key that each bot was ever given, whether it is still there or not."""
+    result = await connection.exec_driver_sql("SELECT bot_id, newest_key_id FROM bots WHERE newest_key_id > 0")
+    rows: Sequence[Any] = result.all()
+    return {row[0]: row[1] for row in rows}
 
 
 async def rewrap(connection: AsyncConnection, keys: Sequence[WrappedKey], before: int) -> int:

@@ -290,6 +290,51 @@ def elsewhere(stage: Stage, tmp_path: Path, admin: Any) -> Keys:
     return Keys(stage, tmp_path, Source.ENVIRONMENT)
 
 
+async def test_a_key_that_can_not_be_unwrapped_holds_up_no_other_and_is_named(keys: Keys, admin: Any) -> None:
+    specs = [bot(f"bot-{number}") for number in range(4)]
+    await keys.apply(*specs)
+    broken = specs[0].bot_id
+    whole = await admin.fetchval("SELECT wrapped FROM bot_keys WHERE bot_id = $1", broken)
+    await admin.execute("UPDATE bot_keys SET wrapped = '\\x00' WHERE bot_id = $1", broken)
+    keys.rotation._names = lambda: {broken: "bot-0"}
+    for version, moved in ((2, 3), (3, 3)):
+        with pytest.raises(VaultError, match=f"bot-0: data key 1 of bot {broken} can't be unwrapped") as refused:
+            await keys.rotation.rotate()
+        assert f"version {version} is in use, {moved} rewrapped; 1 data key can't be" in refused.value.message
+        assert "backup" in (refused.value.hint or "")
+        kept = master_keys.read_file(keys.folder)
+        assert kept is not None
+        assert kept.versions == (version, 1), "as long as somebody needs it"
+        assert [row[2] for row in await keys.rows()] == [1, version, version, version]
+    keys.again()
+    await keys.load()
+    await asyncio.wait_for(keys.rotation.run(), 10)
+    await admin.execute("UPDATE bot_keys SET wrapped = $2 WHERE bot_id = $1", broken, whole)
+    assert (await keys.rotation.rotate()).rewrapped == 1
+    kept = master_keys.read_file(keys.folder)
+    assert kept is not None
+    assert kept.versions == (3,)
+
+
+@pytest.mark.parametrize("renewed", [False, True])
+async def test_a_bot_whose_key_was_deleted_is_refused_and_gets_no_other_in_its_place(
+    keys: Keys, admin: Any, renewed: bool
+) -> None:
+    one, two = bot("one", encrypt_messages=True), bot("two")
+    await keys.apply(one, two)
+    if renewed:
+        await keys.keeper.renew_key("one")
+    await admin.execute("DELETE FROM bot_keys WHERE bot_id = $1 AND key_id = $2", one.bot_id, 1 + renewed)
+    before = await keys.rows()
+    keys.begin(keys.given)
+    applied = await keys.apply(one, two)
+    assert f"data key {1 + renewed} is gone" in applied.failed["one"]
+    assert [wanted.bot_id for wanted in keys.stage.supervisor.desired[-1].bots] == [two.bot_id]
+    assert await keys.rows() == before
+    with pytest.raises(VaultError, match="is gone"):
+        await keys.keeper.renew_key("one")
+
+
 async def test_a_key_that_the_operator_keeps_is_rotated_in_two_steps(elsewhere: Keys) -> None:
     one = bot("one")
     await elsewhere.apply(one)

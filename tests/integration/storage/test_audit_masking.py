@@ -16,7 +16,7 @@ Connection = asyncpg.Connection
 CLEAR = {
     "bots": {
         *("bot_id", "name", "managed_by", "enabled", "token_fingerprint", "config", "created_at", "updated_at"),
-        *("removed_at", "quarantine"),
+        *("removed_at", "quarantine", "newest_key_id"),
     },
     "bot_credentials": {"bot_id", "generation", "rotated_at"},
     "bot_keys": {"bot_id", "key_id", "master_version", "created_at", "retired_at"},
