@@ -65,6 +65,8 @@ class Watched:
 
     async def begin(self) -> None:
         await self.stage.apply(self.attacker, self.victim)
+        while await self.feed.read(0.0):  # what other tests have tried on this server
+            pass
         await self.watch.look()
 
     @property
@@ -280,18 +282,20 @@ async def test_the_operator_finds_the_servers_words_without_statements(
 
 async def test_somebody_who_tries_passwords_is_told_and_accuses_nobody(watched: Watched) -> None:
     login = watched.login(watched.victim)
-    for _ in range(12):
-        with pytest.raises(asyncpg.InvalidPasswordError):
-            await connect(DatabaseLogin(target=login.target, user=login.user, password="guess"))
+    words = f"as bot {watched.victim.bot_id} failed, from 127.0.0.1"
 
-    async def told() -> bool:
+    async def told() -> list[tuple[Any, ...]]:
+        return [one for one in await watched.told(0) if words in one[2]]
+
+    async def seen() -> bool:
+        for _ in range(12):
+            with pytest.raises(asyncpg.InvalidPasswordError):
+                await connect(DatabaseLogin(target=login.target, user=login.user, password="guess"))
         await watched.watch.look()
-        return bool(await watched.told(0))
+        return bool(await told())
 
-    await eventually(told)
-    ((rule, action, detail),) = await watched.told(0)
-    assert (rule, action) == ("failed_logins", "told")
-    assert f"as bot {watched.victim.bot_id} failed, from 127.0.0.1" in detail
+    await eventually(seen)
+    assert [(rule, action) for rule, action, _ in await told()] == [("failed_logins", "told")]
     assert not watched.shut
     assert await watched.told(watched.victim.bot_id) == []
 
