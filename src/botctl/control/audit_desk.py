@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from botctl.control.pulse import ANSWER, Pulse
 from botctl.control.sealer import Sealer
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
 from botctl.control.views import AuditBody, AuditEntryView, AuditReportBody, AuditSealLine, FindingView, View
@@ -44,6 +45,7 @@ class AuditDesk:
         self.sealer = Sealer(engine, data_dir / NAME, int(options.get("audit_retention", DAYS)))
         self._engine = engine
         self._names = names
+        self._pulse = Pulse(engine)
         self._waiting: deque[tuple[int, str, str, str, dict[str, Any]]] = deque(maxlen=ROOM)
         self._noted = asyncio.Event()
 
@@ -89,6 +91,9 @@ class AuditDesk:
 
     async def search(self, bot: str | None, wanted: dict[str, Any], limit: int) -> AuditBody:
         """The latest entries that match, newest first. Raises NoSuchBotError."""
+        return await self._pulse.within(self._found(bot, wanted, limit))
+
+    async def _found(self, bot: str | None, wanted: dict[str, Any], limit: int) -> AuditBody:
         try:
             async with self._engine.connect() as connection:
                 search = await self._search(connection, bot, wanted)
@@ -100,6 +105,7 @@ class AuditDesk:
 
     async def follow(self, bot: str | None, wanted: dict[str, Any]) -> AsyncIterator[View]:
         """Entries as they come, for ever. Raises NoSuchBotError before the first; ends when the database goes away."""
+        await self._pulse.feel()
         try:
             async with self._engine.connect() as connection:
                 search = await self._search(connection, bot, wanted)
@@ -111,7 +117,7 @@ class AuditDesk:
             at = position
             while True:
                 try:
-                    async with self._engine.connect() as connection:
+                    async with asyncio.timeout(4 * ANSWER), self._engine.connect() as connection:
                         closed = await audit.closed_until(connection)
                         found = await audit.between(connection, search, at, closed) if closed > at else []
                 except DATABASE_TROUBLE as error:
@@ -128,7 +134,7 @@ class AuditDesk:
     async def verify(self) -> AsyncIterator[View]:
         """Recompute the chain: the digest of every seal, to compare with what was published, and last the report."""
         try:
-            report, known = await verify_with(self._engine)
+            report, known = await self._pulse.within(verify_with(self._engine))
         except DATABASE_TROUBLE as error:
             raise DatabaseAwayError(error) from error
 

@@ -76,9 +76,15 @@ class CredentialKeeper:
             return False
         return bot_id in self._due or not self._holds_known(bot_id)
 
-    def rotate(self, bot_ids: Iterable[int]) -> None:
-        """These lack new ones from now on, whatever they have."""
-        self._due |= {bot_id for bot_id in bot_ids if bot_id not in self.barred}
+    def rotate(self, bot_ids: Iterable[int]) -> set[int]:
+        """These lack new ones from now on, whatever they have; who did not before."""
+        fresh = {bot_id for bot_id in bot_ids if bot_id not in self.barred} - self._due
+        self._due |= fresh
+        return fresh
+
+    def rotate_not(self, bot_ids: Iterable[int]) -> None:
+        """Those of them to whom none are on their way keep what they have."""
+        self._due -= set(bot_ids) - self._delivered.keys()
 
     def older_than(self, moment: float) -> list[int]:
         """Bots whose credentials are from before (epoch), the oldest first."""

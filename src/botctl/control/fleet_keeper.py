@@ -162,8 +162,12 @@ class FleetKeeper:
             if self.fleet is None:
                 return {}
             concerned = {bot.bot_id: bot.name for bot in self.fleet.bots if bot.bot_id in bot_ids}
-            self.credentials.rotate(concerned)
-            await self._provide()
+            asked = self.credentials.rotate(concerned)
+            try:
+                await self._provide()
+            except BaseException:
+                self.credentials.rotate_not(asked)  # whoever gave up does not want it done later
+                raise
             await self._desire()
             self._wake.set()
             return {name: self.failed[name] for name in concerned.values() if name in self.failed}

@@ -121,9 +121,9 @@ class Quarantine:
     async def release(self, bot_id: int, name: str) -> None:
         """Let a bot back, with new credentials. Raises DatabaseAwayError: it stays shut away then."""
         async with self._locks[bot_id]:
+            await self._keeper.readmit(bot_id)  # until then it is not given up that it is to be shut away
             self._open.pop(bot_id, None)
             self._unconfirmed.discard(bot_id)
-            await self._keeper.readmit(bot_id)
             await self._forget(bot_id)
         _log.info("a bot is let back", bot=name)
 

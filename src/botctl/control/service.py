@@ -22,6 +22,7 @@ from botctl.control.applied import FleetSource
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.historian import Historian
 from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.pulse import Pulse
 from botctl.control.quarantine import Quarantine
 from botctl.control.releasing import releasable, released_words
 from botctl.control.rollout import WaveSize
@@ -79,6 +80,7 @@ class Service:
         self._keeper = keeper
         self._supervisor = supervisor
         self._engine = engine
+        self._pulse = Pulse(engine)
         self._database = database
         self._historian = historian
         self._topology = topology
@@ -112,12 +114,13 @@ class Service:
         """Make this the wanted fleet."""
         if not dry_run:
             self._rollouts.refuse_beside("a change of the fleet")
-        return await self._keeper.apply(fleet, FleetSource(fleet_path, fleet_env), dry_run=dry_run)
+        source = FleetSource(fleet_path, fleet_env)
+        return await self._pulse.within(self._keeper.apply(fleet, source, dry_run=dry_run))
 
     async def reload(self) -> views.AppliedBody:
         """Read the fleet file again and apply it."""
         self._rollouts.refuse_beside("a reload")
-        return await self._keeper.reload()
+        return await self._pulse.within(self._keeper.reload())
 
     async def command(self, verb: str, name: str) -> views.CommandBody:
         """Pass a command to the supervisor; an empty name means every bot."""
@@ -146,7 +149,7 @@ class Service:
             return views.CommandBody(message=f"{name} is shut away already; it starts again when it is released")
         if verb != "release":
             raise RefusedError(f"{name} is quarantined ({self._keeper.shut[bot_id].reason}); release it instead")
-        await self._quarantine.release(bot_id, name)
+        await self._pulse.within(self._quarantine.release(bot_id, name))
         if not self._rollouts.running:
             await self._starts.by_command(verb, name, await self._sight())
         return await self._command(verb, name)
@@ -202,6 +205,7 @@ class Service:
     async def runs(self, name: str | None, limit: int) -> list[views.RunBody]:
         """The latest incarnations of a bot or of all."""
         bot_id = self._bot_id(name) if name is not None else None
+        await self._pulse.feel()
         try:
             async with self._engine.connect() as connection:
                 found = await runs.recent_runs(connection, bot_id, limit)
@@ -229,6 +233,7 @@ class Service:
     async def psql_login(self, name: str) -> views.LoginBody:
         """Make a read-only login that sees this bot's rows only."""
         bot_id, password = self._bot_id(name), new_password()
+        await self._pulse.feel()
         try:
             async with self._engine.begin() as connection:
                 user, until = await logins.open_reader(connection, bot_id, password, READER_VALID)
@@ -239,23 +244,23 @@ class Service:
 
     async def secrets(self) -> views.SecretsBody:
         """Which keys there are, and of what age."""
-        return await self._vault.status()
+        return await self._pulse.within(self._vault.status())
 
     async def rotate_master(self, given: str) -> views.MasterBody:
         """A new master key, or the end of a rotation that was begun."""
-        return await self._vault.rotate_master(given)
+        return await self._pulse.within(self._vault.rotate_master(given))
 
     async def rotate_bot(self, name: str) -> views.CommandBody:
         """A new data key for one bot."""
-        return await self._vault.rotate_bot(name)
+        return await self._pulse.within(self._vault.rotate_bot(name))
 
     async def rotate_credentials(self, name: str) -> views.CommandBody:
         """New passwords for one bot, or for all."""
-        return await self._vault.rotate_credentials(name)
+        return await self._pulse.within(self._vault.rotate_credentials(name))
 
     async def rotate_token(self, name: str, token: str) -> views.CommandBody:
         """A new token for one bot."""
-        return await self._vault.rotate_token(name, token)
+        return await self._pulse.within(self._vault.rotate_token(name, token))
 
     async def health(self) -> views.HealthBody:
         """Whether `control` and the supervisor can do their work, and restart who fails."""
