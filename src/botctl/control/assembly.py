@@ -99,7 +99,7 @@ class Assembly:
         home = DataFolder(Path(config.data_dir))
         self.threats = ThreatWatch(
             Detector(),
-            acl_log=AclLog(self._redis, topology),
+            acl_log=AclLog(self._redis, topology, own=config.own_redis),
             engine=self._engine,
             keeper=self.keeper,
             supervisor=supervisor,

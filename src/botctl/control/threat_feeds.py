@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 
 from botctl.bus.topology import Topology
-from botctl.bus.wire import execute
+from botctl.bus.wire import transact
 from botctl.control.ports import BotSight, FleetSight
 from botctl.security.threat.observations import (
     CanaryMet,
@@ -31,6 +31,8 @@ from botctl.security.threat.observations import (
 _COUNTED = {"messages_out": Flow.MESSAGES, "tokens": Flow.SPEND}
 _MOST = 128
 """As many entries as a server keeps by default."""
+_FLOOD = 32
+"""Different refusals of one bot between two looks, when the log is full; a program's mistake is one of them."""
 _LOGGED_IN = re.compile(r"(?:^| )user=(\S+)")
 """In the account of a connection; what a client may set there has no blanks."""
 _HELD_BACK = "sends_held_back"
@@ -54,9 +56,14 @@ class AclLog:
     much the sum of equal ones has grown. A failed AUTH names the user that was *tried*, who may be the victim: it is
     taken from the connection who tried, and one that nobody has logged in on is nobody's. What was there before the
     first look is left out: it may be from before a release.
+
+    The log holds few entries: a bot that is refused many different things at once pushes out what it tried before. So
+    who fills it is told of. A server of our `own` has its log emptied at each look, which also keeps answers small.
     """
 
-    def __init__(self, redis: Redis, topology: Topology) -> None:
+    def __init__(self, redis: Redis, topology: Topology, *, own: bool = False) -> None:
+        self._commands = [("ACL", "LOG", str(_MOST)), *([("ACL", "LOG", "RESET")] if own else [])]
+        self._own = own
         self._redis = redis
         self._topology = topology
         self._user = re.compile(re.escape(topology.user(0).removesuffix("0")) + r"([0-9]{1,20})")
@@ -65,17 +72,19 @@ class AclLog:
     async def read(self, now: float) -> list[Observation]:
         """What is new since the last call. Raises what Redis raises when it is away."""
         # Not by `acl_log`: that one can't read the answer when a bot has called its client library `a=b`.
-        (reply,) = await execute(self._redis, [("ACL", "LOG", str(_MOST))])
+        reply, *_ = await transact(self._redis, self._commands)
         if isinstance(reply, BaseException):
             raise reply
         entries = [_fields(entry) for entry in reply]
-        before, self._seen = self._seen, Counter()
+        seen: Counter[_Denial] = Counter()
         for entry in entries:
-            self._seen[_denial(entry)] += int(entry["count"])
+            seen[_denial(entry)] += int(entry["count"])
+        before, self._seen = self._seen, Counter() if self._own else seen
         if before is None:
             return []
-        found = (self._observation(denial, now, count - before[denial]) for denial, count in self._seen.items())
-        return [one for one in found if one is not None and one.count > 0]
+        found = [self._observation(denial, now, count - before[denial]) for denial, count in seen.items()]
+        told = [one for one in found if one is not None and one.count > 0]
+        return [*told, *(_floods(told, now) if len(entries) >= _MOST else [])]
 
     def _observation(self, denial: _Denial, now: float, count: int) -> DeniedRedis | None:
         who = denial.on_connection_of if denial.reason == "auth" else denial.user
@@ -101,6 +110,15 @@ class AclLog:
             case "command" | "channel":
                 return DeniedRedis(at=now, bot_id=bot_id, command=what, target=Target.POWER, count=count)
         return None
+
+
+def _floods(told: Sequence[DeniedRedis], now: float) -> list[DeniedRedis]:
+    """Who has filled the log."""
+    return [
+        DeniedRedis(at=now, bot_id=bot_id, command="", target=Target.FORGOTTEN, count=number)
+        for bot_id, number in Counter(one.bot_id for one in told).items()
+        if number >= _FLOOD
+    ]
 
 
 class Counters:

@@ -21,6 +21,7 @@ from botctl.control.wanted import without_userinfo
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Mode, Tuning
 from botctl.security.threat.detection import Detector
+from botctl.security.threat.observations import DeniedRedis, Target
 from support.fleet_stage import Stage, bot, eventually
 
 
@@ -142,6 +143,34 @@ async def test_no_name_of_a_client_library_blinds_the_watch(watched: Watched) ->
     await redis.aclose()
     await watched.watch.look()
     assert watched.attacker.bot_id in watched.stage.keeper.shut
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_an_attempt_cant_be_pushed_out_of_the_log_unseen(watched: Watched, own: bool) -> None:
+    stage = watched.stage
+    log = AclLog(stage.redis, stage.topology, own=own)
+    await log.read(1.0)
+    redis = watched.client(watched.attacker)
+    with pytest.raises(NoPermissionError):
+        await _write_to_the_victim(redis, watched)
+    for command in await _every_command(stage.redis):
+        with contextlib.suppress(RedisError):
+            await redis.execute_command(*command)
+    await redis.aclose()
+    told = [one for one in await log.read(2.0) if isinstance(one, DeniedRedis)]
+    assert not [one for one in told if one.target is Target.FOREIGN], "it was not pushed out"
+    assert [one.bot_id for one in told if one.target is Target.FORGOTTEN] == [watched.attacker.bot_id]
+    assert await log.read(3.0) == []
+
+
+async def _every_command(redis: Redis) -> list[list[str]]:
+    """Each with as many arguments as it wants; without a bot's own, and those that a connection doesn't survive."""
+    known: dict[str, dict[str, Any]] = await redis.execute_command("COMMAND")
+    return [
+        [name, *["x"] * max(abs(told["arity"]) - 1, 0)]
+        for name, told in known.items()
+        if name.lower() not in ("quit", "reset", "hello", "auth", "xadd", "xreadgroup", "xack")
+    ]
 
 
 async def test_what_no_bot_may_use_is_told_and_nothing_is_done(watched: Watched) -> None:

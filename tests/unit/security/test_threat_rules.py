@@ -189,3 +189,11 @@ def test_a_canary_that_is_touched_in_the_database_is_hard() -> None:
     seen = DeniedSql(at=NOW, bot_id=7, message="a canary row was touched in messages", target=Target.CANARY)
     said = [signal for rule in RULES if (signal := judge(rule, Sight(seen), rule.weight))]
     assert [(one.rule, one.hard) for one in said] == [("canary", True)]
+
+
+def test_who_floods_the_log_of_refusals_may_have_hidden_an_attempt_in_it() -> None:
+    seen = DeniedRedis(at=NOW, bot_id=7, command="", target=Target.FORGOTTEN, count=128)
+    said = {rule.name: signal for rule in RULES if (signal := judge(rule, Sight(seen, None), rule.weight)) is not None}
+    assert list(said) == ["cross_bot_redis"]
+    assert said["cross_bot_redis"].hard
+    assert said["cross_bot_redis"].explanation.endswith("than Redis's log holds, 128 at least")

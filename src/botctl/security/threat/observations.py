@@ -19,6 +19,8 @@ class Target(StrEnum):
     """Something of its own, in a way it may not."""
     POWER = "power"
     """No data, but rights: a command that no bot may use."""
+    FORGOTTEN = "forgotten"
+    """Nobody knows: there was more than the server's log holds, and it was pushed out."""
     CANARY = "canary"
     """A row that is nobody's: whoever meets it has got round row level security."""
 

@@ -80,8 +80,10 @@ class Rule:
 
 
 def cross_bot_redis(sight: Sight) -> tuple[float, str] | None:
-    """A key of another bot or of the fleet."""
+    """A key of another bot or of the fleet; or so much that nobody can say any more that it wasn't."""
     match sight.observation:
+        case DeniedRedis(target=Target.FORGOTTEN) as seen:
+            return 1, f"was refused more different commands at once than Redis's log holds, {seen.count} at least"
         case DeniedRedis(target=Target.FOREIGN) as seen:
             return (
                 seen.count,
@@ -233,7 +235,9 @@ _ACL = "Redis ACL LOG"
 _LOG = "PostgreSQL's log"
 
 RULES: tuple[Rule, ...] = (
-    _rule(cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for.", hard=True),
+    _rule(
+        cross_bot_redis, _ACL, "A key of another bot or of the fleet was reached for, or the log flooded.", hard=True
+    ),
     _rule(cross_bot_sql, _LOG, "A row, a role or a table of others was reached for (42501).", hard=True),
     _rule(stolen_login, "`bot_sessions`, the kernel", "Its process has logged in as another bot.", hard=True),
     _rule(connection_hog, "the kernel", "It holds the database's connections, logged in or not.", hard=True),
