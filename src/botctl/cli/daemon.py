@@ -31,6 +31,7 @@ from botctl.runtime.cgroups import Cgroups
 from botctl.runtime.children import Child, Kind
 from botctl.runtime.fleet_end import lost_fleet
 from botctl.runtime.folder import DataFolder
+from botctl.runtime.folder_modes import FolderModes
 from botctl.runtime.launcher import Launcher
 from botctl.runtime.logs import LogKeeper
 from botctl.runtime.notify import Notifier, fleet_words
@@ -51,6 +52,9 @@ MAX_CONNECTIONS_BASE = 40
 CONNECTIONS_PER_BOT = 6
 """CONNECTION LIMIT of a bot's role: 2 × pool + 2 (design §4.2)."""
 
+TOLD_EVERY = 60.0
+"""Seconds in which rights on the same place are told of once, though they are put back each time."""
+
 
 class Daemon:
     """Owns the supervisor and gives it what it must not know: configuration, servers, words for the operator."""
@@ -58,6 +62,8 @@ class Daemon:
     def __init__(self, payload: BootPayload, folder: DataFolder, notifier: Notifier) -> None:
         self._payload = payload
         self._folder = folder
+        self._modes = FolderModes(folder.path)
+        self._mended: dict[str, float] = {}
         self._notifier = notifier
         self._redactors = Redactors()
         for secret in (payload.openai_api_key, *payload.fleet_env.values()):
@@ -312,11 +318,32 @@ class Daemon:
         if self.supervisor.shutting_down:
             words = f"stopping; {words}"
         self._notifier.pulse(words if self._serving else "")
+        self._mend_modes()
         if self._payload.fail_with_fleet and not self.supervisor.shutting_down:
             bots = {child.name: child.record for child in self.supervisor.children.values() if child.kind is Kind.BOT}
             if lost := lost_fleet(bots):
                 reasons = "\n".join(f"{name}: {reason}" for name, reason in lost.items())
                 self._fail("fleet failed", f"every wanted bot is quarantined\n{reasons}")
+
+    def _mend_modes(self) -> None:
+        """Put back rights on the data folder; who has our uid can change them, and nothing says who did."""
+        for one in self._modes.mend():
+            now = time.monotonic()
+            if self._mended.get(one.path, -TOLD_EVERY) > now - TOLD_EVERY:
+                continue
+            self._mended[one.path] = now
+            bots = (child for child in self.supervisor.children.values() if child.isolated is not None)
+            suspects = sorted(child.name for child in bots if child.isolated is not None and not child.isolated.uid)
+            event = "rights can't be put back" if one.error else "rights were put back"
+            self.log(
+                "warning",
+                event,
+                path=one.path,
+                was=f"{one.was:04o}",
+                now=f"{one.now:04o}",
+                error=one.error,
+                by_one_of=suspects[:10] or ["a process of the daemon's user, which is no bot"],
+            )
 
     def _fail(self, event: str, message: str) -> None:
         if self._failure is None:

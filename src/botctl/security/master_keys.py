@@ -170,7 +170,8 @@ def read_file(data_dir: Path) -> MasterKeys | None:
         if mode := stat.S_IMODE(found.st_mode) & 0o077:
             raise VaultError(
                 f"{path} is open to others (mode {mode:04o} too wide)",
-                hint=f"Was it read by somebody? If not: chmod 600 {path}",
+                hint="A bot of the daemon's user (level landlock or none) may have changed that, if nobody else has. "
+                f"Could anybody on this machine read it meanwhile? If not: chmod 600 {path}",
             )
         body = file.read(_LONGEST)
     return _parse_text(path, body)

@@ -48,6 +48,14 @@ def guessing():
     return ask("/v1/bots/victim/stop", "x" * 43)
 
 
+def lock_out():
+    """Takes the daemon's rights on its own folder, and gives others the master key."""
+    os.chmod(HERE / "data/master.key", 0o644)
+    for name in ("data/logs", "data/run", "data"):
+        os.chmod(HERE / name, 0)
+    return "locked out"
+
+
 def import_late():
     import shop.prices
 
@@ -201,4 +209,5 @@ def answering(what, longest=1000):
 
 def register(app, bot):
     app.add_handler(CommandHandler("work", answering(WORK)))
+    app.add_handler(CommandHandler("lock_out", answering({"lock out": lock_out})))
     app.add_handler(CommandHandler("attack", answering(ATTACKS, 20)))  # a secret would be held back

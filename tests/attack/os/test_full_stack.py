@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -94,6 +96,38 @@ async def test_one_that_is_taken_over_gets_what_is_declared(stack: Stack, name: 
         assert said.startswith("done: ") == expected.startswith(OPEN), (what, said)
     if name != "none":
         assert stack.bot("victim")["state"] == "running"
+
+
+PUT_BACK = f"{OPEN}; put back within seconds, and told"
+
+
+@attack("lock the daemon out of its data folder (chmod)", area=AREA, landlock=PUT_BACK, none=PUT_BACK)
+@pytest.mark.parametrize("name", ["auto", "landlock", "none"])
+async def test_a_daemon_that_is_locked_out_of_its_folder_gets_in_again(stack: Stack, name: str) -> None:
+    await stack.until_running(name)
+    log = stack.data / "logs/daemon.log"
+    told = log.read_text().count("rights were put back")
+    expected = CASES["lock the daemon out of its data folder (chmod)"].at(level_of(name))
+    ended = await ask(stack, name, "/lock_out")
+    assert ended["lock out"].startswith("done: ") == expected.startswith(OPEN), ended
+    places = {"": 0o700, "logs": 0o700, "run": 0o700, "master.key": 0o600}
+
+    def right() -> bool:
+        try:
+            return all((stack.data / place).stat().st_mode & 0o777 & bits == bits for place, bits in places.items())
+        except PermissionError:
+            return False
+
+    deadline = time.monotonic() + 10
+    while not right() or (stack.data / "master.key").stat().st_mode & 0o077:
+        assert time.monotonic() < deadline, "nobody has put it back"
+        await asyncio.sleep(0.1)
+    assert stack.cli("status", check=False).returncode == 0
+    lines = [line for line in log.read_text().splitlines() if "rights were put back" in line]
+    if expected.startswith(OPEN):
+        assert name in json.loads(lines[-1])["by_one_of"]  # told once a minute, of whoever did it first
+    else:
+        assert len(lines) == told
 
 
 def test_a_command_without_the_token_is_refused_with_5(stack: Stack) -> None:
