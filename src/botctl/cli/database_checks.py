@@ -12,6 +12,12 @@ if TYPE_CHECKING:
 
 _SHOWN = 3
 
+_WRITES_STATEMENTS = """
+    SELECT current_setting('log_min_error_statement') NOT IN ('panic', 'fatal', 'log')
+        OR current_setting('log_statement') NOT IN ('none', 'ddl')
+        OR current_setting('log_min_duration_statement') <> '-1'"""
+"""Of settings that everybody may read; a server's default writes those that fail."""
+
 
 async def isolation_of(connection: asyncpg.Connection[Any]) -> AsyncIterator[Finding]:
     """Of the connection's database; nothing of its rules when it has not been set up yet."""
@@ -42,6 +48,13 @@ async def isolation_of(connection: asyncpg.Connection[Any]) -> AsyncIterator[Fin
             "authentication_timeout",
             "long: connections that never log in, and are counted for no login, can take every slot until then",
             "Set it to some seconds, and give max_connections a hundred more than the fleet needs.",
+        )
+    if await connection.fetchval(_WRITES_STATEMENTS):
+        yield Finding(
+            Verdict.WARN,
+            "the server's log",
+            "holds statements of bots, with what people say in those that handlers write themselves",
+            "Set log_min_error_statement to panic, log_statement to none or ddl, log_min_duration_statement to -1.",
         )
     if await connection.fetchval("SELECT current_setting('max_prepared_transactions')::int > 0"):
         yield Finding(

@@ -190,10 +190,12 @@ async def test_doctor_tells_what_breaks_a_rule(admin: Connection[Any]) -> None:
     transaction = admin.transaction()
     await transaction.start()
     await admin.execute("ALTER TABLE messages DISABLE ROW LEVEL SECURITY; SET LOCAL temp_file_limit = -1")
+    await admin.execute("SET LOCAL log_min_error_statement = error")
     found = [one async for one in isolation_of(admin)]
     await transaction.rollback()
     assert [(one.verdict, one.subject) for one in found] == [
         (Verdict.WARN, "row security"),
         (Verdict.WARN, "temp_file_limit"),
+        (Verdict.WARN, "the server's log"),
     ]
     assert "messages: row level security is not enabled" in found[0].text
