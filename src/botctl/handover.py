@@ -117,7 +117,7 @@ class ControlConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Id of the newest data key the supervisor holds, by bot_id."""
     master_keys: str = ""
     """As `security.master_keys` reads them; empty for none: then nothing is sealed."""
-    master_source: str = "file"  # credential | environment | file
+    master_source: str = "file"  # credential | environment | named file | file
     telegram_base_url: str = "https://api.telegram.org"
     openai_api_key: str = ""
     openai_base_url: str = ""

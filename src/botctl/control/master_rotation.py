@@ -72,6 +72,8 @@ class MasterRotation:
         self._hold = hold
         self._batch = batch
         self._lock = asyncio.Lock()
+        self._proposed: MasterKeys | None = None
+        """A new key that the operator was told to put where keys are kept, before those that are there."""
 
     @property
     def source(self) -> Source:
@@ -198,7 +200,10 @@ class MasterRotation:
         return f"{name}: {one.reason}" if name else one.reason
 
     def _instructions(self, masters: MasterKeys) -> Rotated:
-        fresh = masters.renewed()
+        # The same as long as it is not in use: whoever asks twice must not get two keys of one version.
+        if self._proposed is None or self._proposed.keys[1:] != masters.keys:
+            self._proposed = masters.renewed()
+        fresh = self._proposed
         hide(*fresh.words())
         return Rotated(
             masters.current.version,

@@ -44,6 +44,7 @@ class Source(StrEnum):
 
     CREDENTIAL = "credential"
     ENVIRONMENT = "environment"
+    NAMED_FILE = "named file"
     FILE = "file"
 
 
@@ -132,7 +133,8 @@ def parse(text: str) -> MasterKeys:
 def find(env: Mapping[str, str], data_dir: Path) -> Found | None:
     """Keys of the systemd credential, else of the environment, else of the data folder's file; None without any.
 
-    Raises VaultError for keys that can't be read, and for a file that others may read.
+    Raises VaultError for keys that can't be read, and for a file that others may read (the credential's folder is
+    closed to them).
     """
     if folder := env.get("CREDENTIALS_DIRECTORY"):
         credential = Path(folder) / CREDENTIAL_NAME
@@ -147,7 +149,8 @@ def find(env: Mapping[str, str], data_dir: Path) -> Found | None:
         except VaultError as error:
             raise VaultError(f"{VARIABLE}: {error.message}", hint=error.hint) from None
     if file:
-        return Found(_parse_file(Path(file)), Source.ENVIRONMENT, Path(file))
+        path = Path(file)
+        return Found(_parse_text(path, _read_named(path)), Source.NAMED_FILE, path)
     own = read_file(data_dir)
     return None if own is None else Found(own, Source.FILE, data_dir / FILE_NAME)
 
@@ -241,6 +244,7 @@ def verify(keys: MasterKeys | None, in_use: Iterable[tuple[int, str]], where: st
 def at_start(text: str, source: str, in_use: Iterable[tuple[int, str]], data_dir: Path) -> MasterKeys:
     """The keys a daemon goes on with: those it was given, else the file's, if they are the right ones (`verify`); where
     there have never been any, new ones in the data folder's file. Raises VaultError."""
+    _remove_leftovers(data_dir)
     keys = parse(text) if text else read_file(data_dir)
     verify(keys, in_use, place(Source(source), data_dir))
     return keys if keys is not None else create_file(data_dir)
@@ -253,6 +257,8 @@ def place(source: Source, data_dir: Path) -> str:
             return f"the credential {CREDENTIAL_NAME}"
         case Source.ENVIRONMENT:
             return VARIABLE
+        case Source.NAMED_FILE:
+            return f"the file that {VARIABLE}_FILE names"
         case Source.FILE:
             return str(data_dir / FILE_NAME)
 
@@ -282,6 +288,35 @@ def _parse_file(path: Path) -> MasterKeys:
     except OSError as error:
         raise VaultError(f"the master key {path} can't be read: {error.strerror}") from error
     return _parse_text(path, body)
+
+
+def _read_named(path: Path) -> bytes:
+    """A file that the operator has named. Its group may read it: some orchestrators give secrets no other way."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise VaultError(f"{path}, which {VARIABLE}_FILE names, can't be read: {error.strerror}") from error
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if stat.S_ISFIFO(found.st_mode):
+            os.set_blocking(descriptor, True)  # a shell's <(command)
+        elif not stat.S_ISREG(found.st_mode):
+            raise VaultError(f"{path}, which {VARIABLE}_FILE names, is no file")
+        if found.st_uid not in (os.geteuid(), 0):
+            raise VaultError(f"{path}, which {VARIABLE}_FILE names, belongs to user {found.st_uid}")
+        if mode := stat.S_IMODE(found.st_mode) & 0o037:
+            raise VaultError(
+                f"{path}, which {VARIABLE}_FILE names, is open to others (mode {mode:04o} too wide)",
+                hint=f"Was it read by somebody? If not: chmod 600 {path}; for a container's secret, `mode: 0400`.",
+            )
+        return file.read(_LONGEST)
+
+
+def _remove_leftovers(data_dir: Path) -> None:
+    """Half-written files of a rotation that was killed; they have keys in them. The caller holds the data folder."""
+    for leftover in data_dir.glob(f".{FILE_NAME}.*"):
+        with contextlib.suppress(OSError):
+            leftover.unlink()
 
 
 def _parse_text(path: Path, body: bytes) -> MasterKeys:

@@ -343,6 +343,7 @@ async def test_a_key_that_the_operator_keeps_is_rotated_in_two_steps(elsewhere: 
     assert (first.rewrapped, first.version) == (0, 1)
     assert first.entry.startswith("2:")
     assert "BOTCTL_MASTER_KEY" in first.todo
+    assert (await elsewhere.rotation.rotate(elsewhere.given.text())).entry == first.entry, "as long as it is not in use"
     put = f"{first.entry},{elsewhere.given.text()}"
     second = await elsewhere.rotation.rotate(put)
     assert (second.rewrapped, second.version, second.entry) == (1, 2, "")
@@ -354,6 +355,7 @@ async def test_a_key_that_the_operator_keeps_is_rotated_in_two_steps(elsewhere: 
     third = await elsewhere.rotation.rotate(first.entry)
     assert (third.rewrapped, third.todo) == (0, "")
     assert elsewhere.vault.masters == master_keys.parse(first.entry)
+    assert (await elsewhere.rotation.rotate(first.entry)).entry.startswith("3:")
 
 
 async def test_a_daemon_started_with_two_versions_rewraps_by_itself(elsewhere: Keys) -> None:

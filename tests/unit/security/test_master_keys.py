@@ -111,6 +111,7 @@ def test_the_credential_wins_over_the_environment_and_that_over_the_file(tmp_pat
     credentials.mkdir()
     (credentials / "botctl-master-key").write_text(new_keys().text())
     secret.write_text(new_keys().text())
+    secret.chmod(0o640)
     sources = {"CREDENTIALS_DIRECTORY": str(credentials), "BOTCTL_MASTER_KEY": BASE64}
 
     def source(env: dict[str, str]) -> tuple[Source, MasterKeys]:
@@ -120,7 +121,11 @@ def test_the_credential_wins_over_the_environment_and_that_over_the_file(tmp_pat
 
     assert source(sources)[0] is Source.CREDENTIAL
     assert source({"BOTCTL_MASTER_KEY": BASE64}) == (Source.ENVIRONMENT, parse(BASE64))
-    assert source({"BOTCTL_MASTER_KEY_FILE": str(secret)}) == (Source.ENVIRONMENT, parse(secret.read_text()))
+    assert source({"BOTCTL_MASTER_KEY_FILE": str(secret)}) == (Source.NAMED_FILE, parse(secret.read_text()))
+    for mode in (0o644, 0o660, 0o604):
+        secret.chmod(mode)
+        with pytest.raises(VaultError, match="BOTCTL_MASTER_KEY_FILE names, is open to others"):
+            source({"BOTCTL_MASTER_KEY_FILE": str(secret)})
     (credentials / "botctl-master-key").unlink()
     assert source({"CREDENTIALS_DIRECTORY": str(credentials)}) == (Source.FILE, own)
     for wrong in ({"BOTCTL_MASTER_KEY": "x"}, {"BOTCTL_MASTER_KEY_FILE": str(tmp_path / "none")}):
@@ -128,6 +133,36 @@ def test_the_credential_wins_over_the_environment_and_that_over_the_file(tmp_pat
             master_keys.find(wrong, tmp_path)
     with pytest.raises(VaultError, match="both set"):
         master_keys.find({"BOTCTL_MASTER_KEY": BASE64, "BOTCTL_MASTER_KEY_FILE": "x"}, tmp_path)
+
+
+def test_messages_name_the_variable_that_was_set(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(new_keys().text())
+    secret.chmod(0o600)
+    found = master_keys.find({"BOTCTL_MASTER_KEY_FILE": str(secret)}, tmp_path)
+    assert found is not None
+    with pytest.raises(VaultError, match="of the file that BOTCTL_MASTER_KEY_FILE names is not the one"):
+        master_keys.at_start(found.keys.text(), found.source.value, [(1, new_keys().current.check)], tmp_path)
+
+
+def test_a_pipe_may_be_named_too(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, BASE64.encode())
+        os.close(writer)
+        found = master_keys.find({"BOTCTL_MASTER_KEY_FILE": f"/proc/self/fd/{reader}"}, tmp_path)
+    finally:
+        os.close(reader)
+    assert found is not None
+    assert found.keys == parse(BASE64)
+
+
+def test_what_a_killed_rotation_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
+    keys = master_keys.create_file(tmp_path)
+    (tmp_path / ".master.key.0a1b2c3d").write_text(keys.renewed().text())
+    (tmp_path / ".master.keyring").write_text("somebody else's")
+    assert master_keys.at_start("", "file", [(1, keys.current.check)], tmp_path) == keys
+    assert sorted(os.listdir(tmp_path)) == [".master.keyring", "master.key"]
 
 
 def test_a_lost_a_wrong_and_a_missing_key_are_told_apart() -> None:
