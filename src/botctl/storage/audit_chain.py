@@ -6,9 +6,8 @@ new chain, or cut this one off at its end, only the published head tells (`compa
 
 from __future__ import annotations
 
-import asyncio
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.storage.audit import UNBORN_FROM
-from botctl.storage.audit_digest import GENESIS, EntryText, Seal, digests_of
+from botctl.storage.audit_batches import Listed, entries, read_list, seals
+from botctl.storage.audit_digest import GENESIS, EntryText, Seal
 from botctl.storage.audit_head import Head
 
 NAMED = 20
@@ -27,21 +27,6 @@ NAMED_IN_ALL = 200
 
 SLACK = 60.0
 """Seconds by which an entry may seem to be from another time than its batch: the server's clock may be set."""
-
-_SEALS_AT_ONCE = 20
-
-_SEAL = """
-    SELECT seal, kind, from_tx, to_tx, next_tx, entries, root, previous, digest, extract(epoch FROM sealed_at)::text,
-           extract(epoch FROM cutoff)::text, forgotten_seal, forgotten_digest, audit_ids,
-           ARRAY(SELECT extract(epoch FROM one)::text FROM unnest(ats) WITH ORDINALITY AS u (one, n) ORDER BY n),
-           digests
-    FROM audit_seals WHERE bot_id = 0 AND seal > $1 ORDER BY seal LIMIT $2
-"""
-_ENTRIES = """
-    SELECT bot_id, extract(epoch FROM at)::text, audit_id, tx, actor, action, entity, before::text, after::text
-    FROM audit_log WHERE tx >= $1 AND tx < $2 ORDER BY audit_id, bot_id, at
-"""
-
 
 _UNSEALED_STRAYS = f"""
     SELECT bot_id, extract(epoch FROM at)::text, audit_id, tx, actor, action, entity, before::text, after::text
@@ -107,7 +92,7 @@ async def verify(connection: AsyncConnection) -> tuple[Report, dict[int, bytes]]
     cutoff = await _cutoff(connection)
     first: Seal | None = None
     last: Seal | None = None
-    async for seal in _seals(connection):
+    async for seal in seals(connection):
         if first is None:
             first = seal
             await _before_the_first(connection, seal, report)
@@ -169,22 +154,6 @@ def compare_head(head: Head, known: dict[int, bytes]) -> list[Finding]:
     return found
 
 
-async def _seals(connection: AsyncConnection) -> AsyncIterator[Seal]:
-    after = 0
-    while True:
-        result = await connection.exec_driver_sql(_SEAL, (after, _SEALS_AT_ONCE))
-        rows: Sequence[Any] = result.all()
-        for row in rows:
-            ids, ats, digests = row[13:]
-            pieces = [digests[start : start + 32] for start in range(0, len(digests), 32)]
-            fitting = len(digests) == 32 * len(ids) and len(ats) == len(ids)
-            listed = list(zip(ids, ats, pieces, strict=True)) if fitting else []  # then its root doesn't fit
-            yield Seal(*[*row[:13], listed])
-            after = row[0]
-        if len(rows) < _SEALS_AT_ONCE:
-            return
-
-
 async def _cutoff(connection: AsyncConnection) -> float:
     found = await connection.exec_driver_sql(
         "SELECT extract(epoch FROM max(cutoff))::float8 FROM audit_seals WHERE bot_id = 0 AND kind = 'retention'"
@@ -193,15 +162,12 @@ async def _cutoff(connection: AsyncConnection) -> float:
     return float("-inf") if value is None else float(value)
 
 
-async def _entries(connection: AsyncConnection, from_tx: int, to_tx: int) -> list[EntryText]:
-    result = await connection.exec_driver_sql(_ENTRIES, (from_tx, to_tx))
-    rows: Sequence[Any] = result.all()
-    return [EntryText(*row) for row in rows]
-
-
 async def _before_the_first(connection: AsyncConnection, first: Seal, report: Report) -> None:
-    strays = await _entries(connection, -(2**63), first.from_tx)
-    _name(report, [_inserted(entry, first.seal) for entry in strays], first.seal)
+    found = _Finder(report, first.seal)
+    async for group in entries(connection, -(2**63), first.from_tx):
+        for entry, _ in group:
+            found.add(_inserted(entry, first.seal))
+    found.close()
 
 
 async def _strays(connection: AsyncConnection, last: Seal | None, report: Report) -> None:
@@ -209,7 +175,10 @@ async def _strays(connection: AsyncConnection, last: Seal | None, report: Report
     parameters = (last.to_tx, last.next_tx, last.sealed_at) if last is not None else (0, 2**63 - 1, "0")
     result = await connection.exec_driver_sql(_UNSEALED_STRAYS, (*parameters, SLACK, NAMED_IN_ALL))
     rows: Sequence[Any] = result.all()
-    _name(report, [_inserted(EntryText(*row), None) for row in rows], None)
+    found = _Finder(report, None)
+    for row in rows:
+        found.add(_inserted(EntryText(*row), None))
+    found.close()
 
 
 def _beginning(first: Seal | None, retentions: dict[int, Seal], known: dict[int, bytes], report: Report) -> None:
@@ -237,33 +206,56 @@ def _link(last: Seal, seal: Seal, report: Report) -> None:
 def _own(seal: Seal, report: Report) -> None:
     if seal.own_digest() != seal.digest:
         report.findings.append(Finding(Fault.CHAIN, f"seal {seal.seal} was changed", seal=seal.seal))
-    if seal.kind == "batch" and (seal.own_root() != seal.root or len(seal.listed) != seal.entries):
-        report.findings.append(Finding(Fault.CHAIN, f"the list of seal {seal.seal} was changed", seal=seal.seal))
 
 
 async def _batch(connection: AsyncConnection, seal: Seal, last: Seal | None, cutoff: float, report: Report) -> None:
-    entries = await _entries(connection, seal.from_tx, seal.to_tx)
-    digests = await asyncio.to_thread(digests_of, entries)
-    there: dict[int, list[tuple[EntryText, bytes]]] = defaultdict(list)
-    for entry, digest in zip(entries, digests, strict=True):
-        there[entry.audit_id].append((entry, digest))
-    found: list[Finding] = []
-    for audit_id, at, digest in seal.listed:
-        same = there.get(audit_id, [])
-        match = next((one for one in same if one[1] == digest), None) or (same[0] if same else None)
-        if match is None:
-            if float(at) >= cutoff:
-                found.append(Finding(Fault.REMOVED, f"entry {audit_id} is gone", seal.seal, audit_id))
-            continue
-        same.remove(match)
-        entry = match[0]
-        if match[1] != digest:
-            text = f"entry {audit_id} ({entry.action} of {entry.entity}, bot {entry.bot_id}) was changed"
-            found.append(Finding(Fault.CHANGED, text, seal.seal, audit_id))
-        elif (untimely := _untimely(entry, seal, last)) is not None:
-            found.append(Finding(Fault.INSERTED, untimely, seal.seal, audit_id))
-    found += [_inserted(entry, seal.seal) for rest in there.values() for entry, _ in rest]
-    _name(report, found, seal.seal)
+    """Go through list and entries side by side, both in the order of ids."""
+    listed = await read_list(connection, seal.seal)
+    if seal.kind == "batch" and (listed.root != seal.root or len(listed) != seal.entries):
+        report.findings.append(Finding(Fault.CHAIN, f"the list of seal {seal.seal} was changed", seal=seal.seal))
+    found, order, at = _Finder(report, seal.seal), listed.by_id(), 0
+
+    def gone(place: int) -> None:
+        if listed.ats[place] >= cutoff:
+            found.add(Finding(Fault.REMOVED, f"entry {listed.ids[place]} is gone", seal.seal, listed.ids[place]))
+
+    async for same in entries(connection, seal.from_tx, seal.to_tx):
+        audit_id = same[0][0].audit_id
+        while at < len(order) and listed.ids[order[at]] < audit_id:
+            gone(order[at])
+            at += 1
+        while at < len(order) and listed.ids[order[at]] == audit_id:
+            _compare(same, listed, order[at], seal, last, found, gone)
+            at += 1
+        for entry, _ in same:
+            found.add(_inserted(entry, seal.seal))
+    for place in order[at:]:
+        gone(place)
+    found.close()
+
+
+def _compare(
+    same: list[tuple[EntryText, bytes]],
+    listed: Listed,
+    place: int,
+    seal: Seal,
+    last: Seal | None,
+    found: _Finder,
+    gone: Callable[[int], None],
+) -> None:
+    """Take from the entries of one id the one that the list has at this place."""
+    digest = listed.digest(place)
+    match = next((one for one in same if one[1] == digest), None) or (same[0] if same else None)
+    if match is None:
+        gone(place)
+        return
+    same.remove(match)
+    entry = match[0]
+    if match[1] != digest:
+        words = f"entry {entry.audit_id} ({entry.action} of {entry.entity}, bot {entry.bot_id}) was changed"
+        found.add(Finding(Fault.CHANGED, words, seal.seal, entry.audit_id))
+    elif (untimely := _untimely(entry, seal, last)) is not None:
+        found.add(Finding(Fault.INSERTED, untimely, seal.seal, entry.audit_id))
 
 
 def _untimely(entry: EntryText, seal: Seal, last: Seal | None) -> str | None:
@@ -281,16 +273,28 @@ def _inserted(entry: EntryText, seal: int | None) -> Finding:
     return Finding(Fault.INSERTED, text, seal, entry.audit_id)
 
 
-def _name(report: Report, found: list[Finding], seal: int | None) -> None:
-    room = min(NAMED, NAMED_IN_ALL - len(report.findings))
-    named, others = found[: max(room, 0)], found[max(room, 0) :]
-    report.findings += named
-    if not others:
-        return
-    if room > 0:
-        for fault in sorted({one.fault for one in others}):
-            more = sum(one.fault is fault for one in others)
-            where = f"of batch {seal}" if seal is not None else "without a seal"
-            report.findings.append(Finding(fault, f"… and {more} entries more {where} are {fault.value}", seal))
-    else:
-        report.unnamed += len(others)
+class _Finder:
+    """Names what is wrong with a batch, as far as there is room in the report; the rest is counted."""
+
+    def __init__(self, report: Report, seal: int | None) -> None:
+        self._report = report
+        self._seal = seal
+        self._room = max(0, min(NAMED, NAMED_IN_ALL - len(report.findings)))
+        self._named = 0
+        self._others: Counter[Fault] = Counter()
+
+    def add(self, finding: Finding) -> None:
+        if self._named < self._room:
+            self._report.findings.append(finding)
+            self._named += 1
+        else:
+            self._others[finding.fault] += 1
+
+    def close(self) -> None:
+        if not self._room:
+            self._report.unnamed += self._others.total()
+            return
+        where = f"of batch {self._seal}" if self._seal is not None else "without a seal"
+        for fault, more in sorted(self._others.items()):
+            words = f"… and {more} entries more {where} are {fault.value}"
+            self._report.findings.append(Finding(fault, words, self._seal))

@@ -6,7 +6,7 @@ A tool of one's own needs no more than this file says: docs/database.md, "Audit 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 GENESIS = bytes(32)
@@ -47,7 +47,7 @@ class EntryText:
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """One link of the chain. Times as `EntryText.at`; `listed` are id, time and digest of each entry of the batch."""
+    """One link of the chain, without its list. Times as `EntryText.at`."""
 
     seal: int
     kind: str
@@ -62,7 +62,6 @@ class Seal:
     cutoff: str | None
     forgotten_seal: int | None
     forgotten_digest: bytes | None
-    listed: Sequence[tuple[int, str, bytes]] = ()
 
     def own_digest(self) -> bytes:
         """What its digest has to be, version 1."""
@@ -82,12 +81,10 @@ class Seal:
             None if self.forgotten_digest is None else self.forgotten_digest.hex(),
         )
 
-    def own_root(self) -> bytes:
-        """What its root has to be, given its list."""
-        whole = hashlib.sha256()
-        for audit_id, at, digest in self.listed:
-            whole.update(fields(str(audit_id), at, digest.hex()))
-        return whole.digest()
+
+def line_of_list(audit_id: int, at: str, digest: bytes) -> bytes:
+    """One entry's part of the list; the root of a batch is the SHA-256 of these, one behind the other."""
+    return fields(str(audit_id), at, digest.hex())
 
 
 def fields(*texts: str | None) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -356,6 +357,31 @@ async def test_control_may_neither_write_seals_nor_make_digests_of_its_own(engin
         async with engine.connect() as connection:
             with pytest.raises(Exception, match="permission denied"):
                 await connection.exec_driver_sql(statement)
+
+
+async def test_a_large_batch_is_verified_a_page_at_a_time(new_database: Any) -> None:
+    """A transaction is sealed as a whole, however large; all these entries at once take 25 MB."""
+    control, superuser = login_engine(new_database.control), login_engine(new_database.admin)
+    try:
+        async with superuser.begin() as connection:
+            await connection.exec_driver_sql(
+                "INSERT INTO audit_log (bot_id, actor, action, entity, after)"
+                """ SELECT 1, 'operator', 'tested', 'thing', '{"n": 1}' FROM generate_series(1, 30000)"""
+            )
+        assert await seal_all(control) >= 30_000
+        tracemalloc.start()
+        try:
+            async with control.connect() as connection:
+                report = await check(connection)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert report.findings == []
+        assert report.entries >= 30_000
+        assert peak < 15_000_000
+    finally:
+        await control.dispose()
+        await superuser.dispose()
 
 
 async def test_the_digests_can_be_made_by_another_tool(engine: AsyncEngine, log: Head) -> None:
