@@ -38,6 +38,15 @@ _OPEN_TO_BOTS = """
         WHERE rolname = 'bots' AND has_database_privilege(role.oid, pg_database.oid, 'CONNECT'))"""
 
 
+def _fleet_file(settings: Settings, *, asked_for: bool) -> tuple[Path, str]:
+    """The one asked for, or the one where it is looked for; else that of the daemon that runs, and a word of it."""
+    if not asked_for and not settings.fleet.exists():
+        note = live_note(DataFolder(settings.data_dir))
+        if note is not None and note.fleet_path is not None:
+            return Path(note.fleet_path), " (the running daemon's)"
+    return settings.fleet, ""
+
+
 def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) -> Iterator[Finding]:
     """Every check, in order; what can't be checked because of an earlier failure is left out."""
     yield from _versions()
@@ -52,9 +61,10 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     fleet: Fleet | None = None
     from botctl.cli.starting import read_fleet
 
+    path, whose = _fleet_file(settings, asked_for=fleet_file is not None)
     try:
-        fleet, _ = read_fleet(settings.fleet, os.environ)
-        yield Finding(Verdict.OK, "fleet file", f"{settings.fleet}: {len(fleet.bots)} bots")
+        fleet, _ = read_fleet(path, os.environ)
+        yield Finding(Verdict.OK, "fleet file", f"{path}{whose}: {len(fleet.bots)} bots")
     except BotctlError as error:
         yield _failure("fleet file", error)
     bots = len(fleet.bots) if fleet is not None else 0

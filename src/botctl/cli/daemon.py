@@ -381,6 +381,7 @@ class Daemon:
             socket=str(self._socket),
             data_dir=str(self._folder.path),
             telegram_base_url=self._payload.telegram_base_url,
+            fleet_path=self._payload.fleet_path,
             database_url_kind="external" if self._payload.database_url else "embedded",
             services=self._services,
             waiting=self._waiting if state == "starting" else "",

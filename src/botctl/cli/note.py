@@ -36,6 +36,8 @@ class DaemonNote(msgspec.Struct, frozen=True, kw_only=True):
     database_url_kind: str = "embedded"  # or external
     waiting: str = ""
     """What a start waits for, in words."""
+    fleet_path: str | None = None
+    """The file of the fleet that it was started with."""
     controllers: list[str] | None = None
     """Of control groups: those that limit its bots; None if it doesn't say."""
 
