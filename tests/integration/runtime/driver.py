@@ -213,7 +213,7 @@ class Driver:
         assert not secrets
 
     def forget_secrets(self, log_names: list[str]) -> None:
-        raise AssertionError
+        pass  # nothing is masked here
 
     def pulse(self, states: dict[str, int]) -> None:
         self.states = states
