@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from botctl.control.ports import FleetSight
+from botctl.control.socket_owners import Place
 from botctl.security.threat.observations import LoggedIn, Observation, StolenLogin
 from botctl.storage.logins import Session
 
@@ -34,11 +35,11 @@ class SessionFeed:
         sessions: Iterable[Session],
         sight: FleetSight,
         now: float,
-        owners: Mapping[int, int] = MappingProxyType({}),
+        owners: Mapping[Place, int] = MappingProxyType({}),
     ) -> list[Observation]:
         """Sessions that were not there at the last call. `sight` must not be older than `sessions`.
 
-        `owners` are uids by the port that a session comes from.
+        `owners` are uids by the address and port that a session comes from.
         """
         gone: dict[int, tuple[int, float]] = {}
         for bot in sight.bots:
@@ -65,14 +66,14 @@ class SessionFeed:
         return new + self._stolen_logins(bots, sight, now, owners)
 
     def _stolen_logins(
-        self, sessions: list[Session], sight: FleetSight, now: float, owners: Mapping[int, int]
+        self, sessions: list[Session], sight: FleetSight, now: float, owners: Mapping[Place, int]
     ) -> list[Observation]:
         """Told when it is seen for the second time: a port may have changed hands between two questions."""
         uids = {bot.uid: bot.bot_id for bot in sight.bots if bot.uid}
         seen = {
             (thief, one.bot_id, one.pid)
             for one in sessions
-            if (thief := uids.get(owners.get(one.port, 0), one.bot_id)) != one.bot_id
+            if (thief := uids.get(owners.get((one.address, one.port), 0), one.bot_id)) != one.bot_id
         }
         self._stolen = {one: self._stolen.get(one, 0) + 1 for one in seen}
         return [

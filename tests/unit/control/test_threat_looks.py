@@ -85,6 +85,9 @@ def test_who_crashes_again_and_again_is_not_accused_of_his_own_sessions() -> Non
     assert seen.without_process == 0.0
 
 
+HERE = ("127.0.0.1", 4000)
+
+
 def _two(**more: Any) -> FleetSight:
     bots = [BotSight(name=f"bot-{n}", bot_id=n, state="running", pid=n, uid=1000 + n, **more) for n in (7, 8)]
     return FleetSight(pid=1, state="running", started_at=0.0, generation=1, bots=tuple(bots))
@@ -94,19 +97,19 @@ def test_who_is_logged_in_as_another_is_told_at_the_second_look_and_once() -> No
     feed = SessionFeed()
     seen = []
     for at in (10.0, 15.0, 20.0):
-        seen.append(feed.read([Session(7, 50, "127.0.0.1", 4000, at)], _two(), at, {4000: 1008}))
+        seen.append(feed.read([Session(7, 50, "127.0.0.1", 4000, at)], _two(), at, {HERE: 1008}))
     told = [[one for one in look if isinstance(one, StolenLogin)] for look in seen]
     assert told == [[], [StolenLogin(at=15.0, bot_id=8, used=7)], []]
 
 
 def test_ones_own_process_nobodys_and_a_port_that_changed_hands_are_no_theft() -> None:
     feed = SessionFeed()
-    owners = ({4000: 1007}, {4000: 0}, {}, {4000: 1008}, {4000: 1007}, {4000: 1008})
+    owners = ({HERE: 1007}, {HERE: 0}, {}, {HERE: 1008}, {HERE: 1007}, {HERE: 1008})
     for at, owned in enumerate(owners):
         seen = feed.read([Session(7, 50, "127.0.0.1", 4000, 1.0)], _two(), float(at), owned)
         assert not any(isinstance(one, StolenLogin) for one in seen)
     for pid in (51, 52, 53):
-        seen = feed.read([Session(7, pid, "127.0.0.1", 4000, 1.0)], _two(), 9.0, {4000: 1008})
+        seen = feed.read([Session(7, pid, "127.0.0.1", 4000, 1.0)], _two(), 9.0, {HERE: 1008})
         assert not any(isinstance(one, StolenLogin) for one in seen)
 
 
@@ -119,7 +122,17 @@ def test_the_kernels_table_is_read_for_connections_to_the_server_alone() -> None
         "   4: 0100007F:A0C0 0100007F:1539 01 00000000:00000000 00:00000000 00000000 1009        0 6 1 0 20 4",
         "nonsense",
     ]
-    assert list(_owners(lines, 0x1538)) == [(0xA0BE, 1008)]
+    assert list(_owners(lines, 0x1538)) == [(("127.0.0.1", 0xA0BE), 1008)]
+    within = "0: 0000000000000000FFFF00000200007F:A0BE 0000000000000000FFFF00000100007F:1538 01 0:0 00:0 0 1008 0 3"
+    assert list(_owners([within], 0x1538)) == [(("127.0.0.2", 0xA0BE), 1008)]
+
+
+def test_a_thief_at_another_address_with_the_victims_port_is_told_apart() -> None:
+    feed = SessionFeed()
+    owners = {("127.0.0.1", 4000): 1007, ("127.0.0.2", 4000): 1008}
+    sessions = [Session(7, 50, "127.0.0.1", 4000, 1.0), Session(7, 51, "127.0.0.2", 4000, 1.0)]
+    told = [feed.read(sessions, _two(), at, owners) for at in (10.0, 15.0)]
+    assert [one for one in told[1] if isinstance(one, StolenLogin)] == [StolenLogin(at=15.0, bot_id=8, used=7)]
 
 
 def _hogs(feed: HogFeed, sight: FleetSight, *looks: dict[int, int]) -> list[list[tuple[int, int]]]:
