@@ -113,6 +113,26 @@ def watch(ground: Ground) -> str:
     return any_of([*(lambda place=place: by_inotify(place) for place in places), by_fanotify])
 
 
+@attack("see programs start and end, or sockets of others, by way of netlink", area=AREA, none=OPEN)
+def netlink(_: Ground) -> str:
+    def connector() -> str:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 11) as ours:
+            ours.bind((0, 1))
+            listen = struct.pack("=IIIIHHI", 1, 1, 0, 0, 4, 0, 1)  # CN_IDX_PROC, CN_VAL_PROC, PROC_CN_MCAST_LISTEN
+            ours.send(struct.pack("=IHHII", 16 + len(listen), 3, 0, 0, 0) + listen)
+            ours.settimeout(5)
+            return str(len(ours.recv(4096)))
+
+    def sockets() -> str:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, 4) as ours:
+            ask = struct.pack("=BBHIIIII", socket.AF_UNIX, 0, 0, 0xFFFFFFFF, 0, 0, 0, 0)
+            ours.send(struct.pack("=IHHII", 16 + len(ask), 20, 0x301, 0, 0) + ask)
+            ours.settimeout(5)
+            return str(len(ours.recv(65536)))
+
+    return any_of([connector, sockets])
+
+
 OWN_CODE = f"{OPEN}; it is the bot's own code, with no other rights"
 
 

@@ -47,9 +47,9 @@ def test_what_no_bot_has_a_use_for_is_refused(machine: str) -> None:
 @pytest.mark.parametrize("machine", COLUMN)
 def test_no_number_stands_twice(machine: str) -> None:
     column = COLUMN[machine]
-    tables = (syscalls.REFUSED, syscalls.ABSENT, syscalls.WITHOUT, syscalls.OWN_ONLY)
+    tables = (syscalls.REFUSED, syscalls.ABSENT, syscalls.WITHOUT, syscalls.SOCKETS, syscalls.OWN_ONLY)
     found = [numbers[column] for table in tables for numbers in table.values() if numbers[column] >= 0]
-    found += [syscalls.LISTEN[column], syscalls.WATCH[column], syscalls.SOCKET[column]]
+    found += [syscalls.LISTEN[column], syscalls.WATCH[column]]
     assert len(found) == len(set(found))
 
 
@@ -66,12 +66,15 @@ def test_threads_and_forks_pass_and_namespaces_do_not(machine: str) -> None:
     assert verdict(machine, 435) == errno.ENOSYS
 
 
+@pytest.mark.parametrize("call", syscalls.SOCKETS)
 @pytest.mark.parametrize("machine", COLUMN)
-def test_only_sockets_of_known_kinds_are_made(machine: str) -> None:
-    number = syscalls.SOCKET[COLUMN[machine]]
+def test_only_sockets_of_known_kinds_are_made(machine: str, call: str) -> None:
+    number = syscalls.SOCKETS[call][COLUMN[machine]]
     for family in range(64):
         expected = "allowed" if family in (1, 2, 10, 16) else errno.EAFNOSUPPORT
         assert verdict(machine, number, family, 1, 0) == expected
+    for protocol in (2, 4, 11, 15, 16, 262):
+        assert verdict(machine, number, 16, 2, protocol) == errno.EPROTONOSUPPORT, "all of netlink but routes"
     for protocol in (0, 1, 6, 17, 58):
         assert verdict(machine, number, 2, 1, protocol) == "allowed"
     for protocol in syscalls.PROTOCOLS:

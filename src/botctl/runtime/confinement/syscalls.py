@@ -111,9 +111,13 @@ WITHOUT: dict[str, tuple[int, int, int]] = {
     "unshare": (272, 97, _NAMESPACES | 0x80),  # CLONE_NEWTIME; with `clone` that bit is the signal's
 }
 
-SOCKET = (41, 198)
-FAMILIES = (1, 2, 10, 16)
-"""Unix, IPv4, IPv6, netlink (the resolver asks it for addresses). Others, such as vsock, know nothing of ports kept."""
+SOCKETS: dict[str, tuple[int, int]] = {"socket": (41, 198), "socketpair": (53, 199)}
+FAMILIES = (1, 2, 10)
+"""Unix, IPv4, IPv6. Others, such as vsock, listen where Landlock keeps nobody from it."""
+
+NETLINK = 16
+"""Of its protocols the first alone, routes and addresses, which the resolver asks for: others tell of all processes
+and sockets of the machine."""
 
 PROTOCOLS = (33, 132, 256, 262)
 """DCCP, SCTP, SMC, MPTCP: of the third argument. Listeners that are none of TCP's, so Landlock doesn't keep them."""
@@ -173,25 +177,26 @@ def program(machine: str, *, listen: bool = False, watch: bool = False) -> bytes
     ]
     refused = [*REFUSED.values(), *([] if listen else [LISTEN]), *([] if watch else [WATCH])]
     for numbers in refused:
-        code += _for_call(numbers[column], [(_RETURN, 0, 0, _REFUSE)])
+        code += _for(numbers[column], [(_RETURN, 0, 0, _REFUSE)])
     for numbers in ABSENT.values():
-        code += _for_call(numbers[column], [(_RETURN, 0, 0, _ERROR | errno.ENOSYS)])
+        code += _for(numbers[column], [(_RETURN, 0, 0, _ERROR | errno.ENOSYS)])
     for *own, flags in WITHOUT.values():
         checks = [_argument(0), (_JUMP_ANY_BIT, 0, 1, flags), (_RETURN, 0, 0, _REFUSE)]
-        code += _for_call(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
-    code += _for_call(SOCKET[column], _of_sockets())
+        code += _for(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
+    for numbers in SOCKETS.values():
+        code += _for(numbers[column], _of_sockets())
     for name, (*own, argument) in OWN_ONLY.items():
         checks = [_argument(argument), (_JUMP_EQUAL, 1, 0, 0), (_RETURN, 0, 0, _REFUSE)]
         if name in _WHICH:
             checks += [_argument(0), (_JUMP_EQUAL, 1, 0, _WHICH[name]), (_RETURN, 0, 0, _REFUSE)]
-        code += _for_call(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
+        code += _for(own[column], [*checks, (_RETURN, 0, 0, _ALLOW)])
     code.append((_RETURN, 0, 0, _ALLOW))
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
 
 
-def _for_call(number: int, then: _Code) -> _Code:
-    """These for the call of this number; -1 for none. They must end with a return: they may load something else."""
-    return [(_JUMP_EQUAL, 0, len(then), number), *then] if number >= 0 else []
+def _for(value: int, then: _Code) -> _Code:
+    """These where it is what was loaded; -1 for never. They must end with a return: they may load something else."""
+    return [(_JUMP_EQUAL, 0, len(then), value), *then] if value >= 0 else []
 
 
 def _argument(which: int) -> tuple[int, int, int, int]:
@@ -200,12 +205,14 @@ def _argument(which: int) -> tuple[int, int, int, int]:
 
 
 def _of_sockets() -> _Code:
-    code: _Code = [_argument(0)]
+    routes = [_argument(2), (_JUMP_EQUAL, 0, 1, 0), (_RETURN, 0, 0, _ALLOW)]
+    unknown = (_RETURN, 0, 0, _ERROR | errno.EPROTONOSUPPORT)
+    code: _Code = [_argument(0), *_for(NETLINK, [*routes, unknown])]
     for place, family in enumerate(FAMILIES):
         code.append((_JUMP_EQUAL, len(FAMILIES) - place, 0, family))
     code += [(_RETURN, 0, 0, _ERROR | errno.EAFNOSUPPORT), _argument(2)]
     for protocol in PROTOCOLS:
-        code += [(_JUMP_EQUAL, 0, 1, protocol), (_RETURN, 0, 0, _ERROR | errno.EPROTONOSUPPORT)]
+        code += [(_JUMP_EQUAL, 0, 1, protocol), unknown]
     return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
