@@ -92,20 +92,20 @@ def rules(
 
     `shared_memory` only where files of others there are closed to it by their owner. `closed` is private besides.
     """
-    private = private_paths(wish)
-    kept = private | set(closed)
+    private, closed = private_paths(wish), frozenset(closed)
+    kept = _Kept(private, closed)
     for rule in common():
-        yield from _beneath(*rule, kept)
+        yield from kept.beneath(*rule)
     for path in (*_resolver(), code, cgroup):
         if path:
             yield Rule(path, READ)
     yield Rule(f"/proc/{os.getpid()}", READ)
     if wish.folder:
-        yield from _handlers(wish, private, set(closed))
+        yield from _handlers(wish, private, closed)
     for path in wish.read:
-        yield from beneath(path, RUN, kept)
+        yield from kept.beneath(os.path.realpath(path), RUN)
     for path in wish.write:
-        yield from beneath(path, KEEP, kept)
+        yield from kept.beneath(os.path.realpath(path), KEEP)
     if shared_memory:
         yield Rule(_SHARED_MEMORY, KEEP)
     if wish.home:
@@ -141,7 +141,7 @@ def certificates() -> list[str]:
     return [os.path.realpath(path) for path in found if path]
 
 
-def _handlers(wish: Isolation, private: set[str], closed: set[str]) -> Iterator[Rule]:
+def _handlers(wish: Isolation, private: set[str], closed: frozenset[str]) -> Iterator[Rule]:
     """The folder of the fleet file, but for what is private or closed; also what links right in it lead to."""
     real = os.path.realpath(wish.folder)
     originals = tuple(os.path.basename(one) for one in wish.private if os.path.realpath(os.path.dirname(one)) == real)
@@ -152,10 +152,11 @@ def _handlers(wish: Isolation, private: set[str], closed: set[str]) -> Iterator[
                 private |= {entry.path, os.path.realpath(entry.path)}
             elif entry.is_symlink():
                 links.append(os.path.realpath(entry.path))
+    never, elsewhere = _Kept(private), _Kept(closed)
     for target in links:
-        if not _holds(target, private) and not _is_beneath(target, private | closed) and target not in closed:
-            yield from _beneath(target, RUN, closed)
-    yield from _beneath(real, RUN, private | closed)
+        if not never.touches(target) and not elsewhere.covers(target):
+            yield from elsewhere.beneath(target, RUN)
+    yield from _Kept(private, closed).beneath(real, RUN)
 
 
 def _is_secret(name: str, originals: tuple[str, ...]) -> bool:
@@ -174,33 +175,40 @@ def private_paths(wish: Isolation) -> set[str]:
     return found
 
 
-def beneath(root: str, access: Access, private: Iterable[str]) -> Iterator[Rule]:
-    """A rule for `root`, or, when something private stands beneath it, rules for all else that it holds.
+class _Kept:
+    """Paths that rules for what is above them must leave out."""
 
-    Names in it can be listed then, whatever they are: an import needs that.
-    """
-    return _beneath(os.path.realpath(root), access, private)
+    def __init__(self, *kinds: Iterable[str]) -> None:
+        self.paths = frozenset().union(*kinds)
+        self._above: set[str] = set()
+        for path in self.paths:
+            while (path := os.path.dirname(path)) not in self._above:
+                self._above.add(path)
 
+    def beneath(self, root: str, access: Access) -> Iterator[Rule]:
+        """A rule for `root`, or, when one of these stands beneath it, rules for all else that it holds.
 
-def _beneath(real: str, access: Access, private: Iterable[str]) -> Iterator[Rule]:
-    prefix = real.rstrip("/") + "/"
-    within = [path for path in private if path.startswith(prefix)]
-    if not within:
-        yield Rule(real, access)
-        return
-    yield Rule(real, access & LIST)
-    with contextlib.suppress(OSError), os.scandir(real) as entries:
-        for entry in entries:
-            if entry.path not in within and not entry.is_symlink():
-                yield from _beneath(entry.path, access, within)
+        Names in it can be listed then, whatever they are: an import needs that.
+        """
+        if root not in self._above:
+            yield Rule(root, access)
+            return
+        yield Rule(root, access & LIST)
+        with contextlib.suppress(OSError), os.scandir(root) as entries:
+            for entry in entries:
+                if entry.path not in self.paths and not entry.is_symlink():
+                    yield from self.beneath(entry.path, access)
 
+    def touches(self, path: str) -> bool:
+        """Whether it is one of them, or above or beneath one."""
+        return path in self._above or self.covers(path)
 
-def _holds(path: str, private: Iterable[str]) -> bool:
-    return any(one == path or one.startswith(path.rstrip("/") + "/") for one in private)
-
-
-def _is_beneath(path: str, private: Iterable[str]) -> bool:
-    return any(path.startswith(one + "/") for one in private)
+    def covers(self, path: str) -> bool:
+        """Whether it is one of them, or beneath one."""
+        while path not in self.paths:
+            if path == (path := os.path.dirname(path)):
+                return False
+        return True
 
 
 def _from_environment() -> Iterator[str]:
