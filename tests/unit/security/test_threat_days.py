@@ -40,5 +40,5 @@ def test_a_bot_that_begins_to_spam_is_told_of_within_minutes() -> None:
 
 
 def test_the_page_has_todays_rules() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "security.md").read_text("utf-8")
-    assert page == inserted(page), "run: python -m botctl.security.threat.reference docs/security.md"
+    page = (Path(__file__).parents[3] / "docs" / "threats.md").read_text("utf-8")
+    assert page == inserted(page), "run: python -m botctl.security.threat.reference docs/threats.md"

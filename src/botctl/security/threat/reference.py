@@ -1,6 +1,6 @@
 """Writes the table of rules into a page, between its marks.
 
-`python -m botctl.security.threat.reference docs/security.md`
+`python -m botctl.security.threat.reference docs/threats.md`
 """
 
 from __future__ import annotations

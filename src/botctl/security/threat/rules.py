@@ -1,7 +1,7 @@
 """The rules: what is seen becomes a signal, with a weight and a plain sentence. Pure; one function a rule.
 
 A hard signal has no innocent explanation and quarantines at once. A soft one adds its weight to the bot's score.
-`RULES` is what the table in docs/security.md is made from (`python -m botctl.security.threat.reference`).
+`RULES` is what the table in docs/threats.md is made from (`python -m botctl.security.threat.reference`).
 """
 
 from __future__ import annotations
