@@ -22,6 +22,8 @@ import setproctitle
 
 from botctl import __version__
 from botctl.cli.boot import BootPayload, decode
+from botctl.cli.control_config import config_of_control
+from botctl.cli.servers import embedded
 from botctl.cli.unkept import HINT, unkept, wishes_in
 from botctl.errors import BotctlError, ExitCode
 from botctl.handover import ControlConfig, ExecSpec, SetupConfig, SetupResult
@@ -47,10 +49,6 @@ PRELOAD = ("botctl.bot.preload", "botctl.control.preload", "botctl.runtime.confi
 
 STARTS_PER_CORE = 4
 """Bots that are on their way up at once, for each core: most of a start is waiting for the database and Telegram."""
-
-MAX_CONNECTIONS_BASE = 40
-CONNECTIONS_PER_BOT = 6
-"""CONNECTION LIMIT of a bot's role: 2 × pool + 2 (design §4.2)."""
 
 TOLD_EVERY = 60.0
 """Seconds in which rights on the same place are told of once, though they are put back each time."""
@@ -128,25 +126,14 @@ class Daemon:
     # --- starting --------------------------------------------------------------------------------------------------
 
     def _start_servers(self) -> None:
-        payload = self._payload
-        if payload.sandbox is not None:
-            self._add_service(payload.sandbox)
-        if not self._database_url:
-            from botctl.embedded.postgres import INITDB_TIMEOUT, prepare_postgres
-
-            self._tell("starting the embedded PostgreSQL", silent_for=INITDB_TIMEOUT)
-            bots = len(json.loads(bytes(payload.fleet)).get("bots", ()))
-            connections = MAX_CONNECTIONS_BASE + CONNECTIONS_PER_BOT * max(bots, 10)
-            postgres = prepare_postgres(self._folder.path / "postgres", max_connections=connections)
-            self._database_url = postgres.admin_url
-            self._add_service(postgres.spec)
-        if not self._redis_url:
-            from botctl.embedded.valkey import prepare_valkey
-
-            self._tell("starting the embedded Valkey")
-            valkey = prepare_valkey(self._folder.path / "valkey")
-            self._redis_url = valkey.admin_url
-            self._add_service(valkey.spec)
+        if self._payload.sandbox is not None:
+            self._add_service(self._payload.sandbox)
+        for server in embedded(self._payload, self._folder, self._tell):
+            self._add_service(server.spec)
+            if server.spec.name == "postgres":
+                self._database_url = server.admin_url
+            else:
+                self._redis_url = server.admin_url
 
     def _add_service(self, spec: ExecSpec) -> None:
         key = -10 - len(self._services)
@@ -206,31 +193,14 @@ class Daemon:
             payload.master_keys, payload.master_source, setup.master_checks, self._folder.path
         )
         self._redactors.common.add(*masters.words())
-        self._control_config = ControlConfig(
-            database=setup.control,
+        self._control_config = config_of_control(
+            payload,
+            setup,
             redis_url=self._redis_url,
-            own_redis=not payload.redis_url,
-            own_database=not payload.database_url,
-            namespace=payload.namespace,
-            data_dir=str(self._folder.path),
-            socket=str(self._socket),
-            version=__version__,
-            fleet=payload.fleet,
-            fleet_path=payload.fleet_path,
-            fleet_env=payload.fleet_env,
-            telegram_base_url=payload.telegram_base_url,
-            openai_api_key=payload.openai_api_key,
-            openai_base_url=payload.openai_base_url,
-            master_keys=masters.text(),
-            master_source=payload.master_source,
-            api_listen=payload.api_listen,
+            data_dir=self._folder.path,
+            socket=self._socket,
             api_token=self._api_token,
-            uid_base=payload.uid_base,
-            uid_count=payload.uid_count,
-            private=payload.private,
-            log_format=payload.log_format,
-            log_level=payload.log_level,
-            options=payload.control_options,
+            master_keys=masters.text(),
         )
         control = Child(-1, "control", Kind.CONTROL, Record(-1, CONTROL_POLICY), entry="botctl.control.process:main")
         self.supervisor.add(control)
