@@ -87,6 +87,7 @@ async def test_keys_and_tokens_are_rotated_while_users_talk(stack: Stack):
         pid = stack.bot("nora")["pid"]
         assert _rotate_token(stack, "nora", fresh).returncode == 5, "Telegram does not know it yet"
         assert _rotate_token(stack, "nora", token(MAX)).returncode == 5
+        assert _rotate_token(stack, "nosuch", "").returncode == 4
         await telegram.register_bot(fresh)
         done = _rotate_token(stack, "nora", fresh)
         assert done.returncode == 0, done.stderr

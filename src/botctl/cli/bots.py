@@ -9,7 +9,7 @@ import typer
 
 from botctl.cli.client import ApiClient, bot_path
 from botctl.cli.shared import Commands, DataDir, data_folder, say
-from botctl.errors import UsageError
+from botctl.errors import NoSuchBotError, UsageError
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="One bot's affairs.")
 
@@ -20,8 +20,11 @@ _LONGEST = 4096
 def rotate_token(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], data_dir: DataDir = None) -> None:
     """Give a bot a new token, read from standard input or asked for; it is checked, kept sealed, and used at once."""
     client = ApiClient.of(data_folder(data_dir))
+    path = bot_path(name, "token")
+    if all(bot["name"] != name for bot in client.get("/v1/status", timeout=10.0)["bots"]):
+        raise NoSuchBotError(f"no bot is called {name!r}")  # before anybody is asked for a token
     token = _read(name)
-    say(client.post(bot_path(name, "token"), {"token": token})["message"])
+    say(client.post(path, {"token": token})["message"])
 
 
 def _read(name: str) -> str:

@@ -63,7 +63,10 @@ def status(
 
 def logs(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="A bot, control or daemon; all if left out.")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="A bot, control, daemon, postgres, valkey, forkserver or setup; all if left out."
+        ),
     ] = None,
     data_dir: DataDir = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
