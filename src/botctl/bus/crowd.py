@@ -15,7 +15,10 @@ MOST_MEMORY = 32 * 1024 * 1024
 """Bytes of buffers of one bot's connections; the largest batch or reply of ours has some 7 MB."""
 
 MOST_TRAFFIC = 64 * 1024 * 1024
-"""Bytes to and from one bot's connections between two looks."""
+"""Bytes to and from one bot's connections between two looks that are at most FRESH seconds apart."""
+
+FRESH = 2.0
+"""Seconds after which a look is too old to compare with: what came since then came in any length of time."""
 
 _BEFORE_LOGIN = frozenset({"NULL", "auth", "hello", "reset", "quit"})
 """All that may be called without a login; NULL: nothing has been called yet."""
@@ -23,7 +26,7 @@ _BEFORE_LOGIN = frozenset({"NULL", "auth", "hello", "reset", "quit"})
 
 @dataclass(slots=True)
 class Usage:
-    """What one user's connections take. `traffic` is what came since the last look, where the server counts it."""
+    """What one user's connections take. `traffic`: since a fresh look, where the server counts it; otherwise 0."""
 
     connections: int = 0
     memory: int = 0
@@ -43,15 +46,17 @@ class Usage:
 
 
 class Crowd:
-    """Reads answers to CLIENT LIST, one after the other."""
+    """Reads answers to CLIENT LIST, one after the other. What went before the first judges nobody."""
 
     def __init__(self) -> None:
         self._traffic: dict[str, int] = {}
+        self._at = float("-inf")
 
-    def look(self, clients: str) -> dict[str, Usage]:
-        """By user."""
+    def look(self, clients: str, now: float) -> dict[str, Usage]:
+        """By user. `now`: seconds of a clock that never goes back."""
         found: dict[str, Usage] = {}
-        before, self._traffic = self._traffic, {}
+        fresh = now - self._at <= FRESH
+        before, self._traffic, self._at = self._traffic, {}, now
         for line in clients.splitlines():
             client = _fields(line.split(" "))
             usage = found.setdefault(client.get("user", ""), Usage())
@@ -59,7 +64,8 @@ class Crowd:
             usage.memory += _number(client, "tot-mem")
             traffic = _number(client, "tot-net-in") + _number(client, "tot-net-out")
             self._traffic[client.get("id", "")] = traffic
-            usage.traffic += traffic - before.get(client.get("id", ""), 0)
+            if fresh:  # One that a fresh look has not seen began after it: all of its traffic is new.
+                usage.traffic += traffic - before.get(client.get("id", ""), 0)
             if client.get("cmd") in _BEFORE_LOGIN and _number(client, "age") >= 3:
                 usage.strangers.append(client.get("id", ""))
         return found

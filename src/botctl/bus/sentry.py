@@ -85,6 +85,8 @@ class Sentry:
         self._pauses: dict[int, tuple[float, float]] = {}
         """By bot: its last pause in seconds, and when it began."""
         self._killed_at = -_KILL_EVERY
+        self._compare = False
+        """Whether the connections were looked at for a reason, so that a second look tells what goes on now."""
         self._accused: dict[int, str] = {}
         self._awake = asyncio.Event()
 
@@ -129,9 +131,11 @@ class Sentry:
         full = 0 < SCARCE * info.get("maxmemory", 0) <= info.get("used_memory", 0)
         if full:
             await execute(self._redis, list(_SERVERS_LOGS), timeout=60)
+        reason = crowded or full or slow or info.get("mem_clients_normal", 0) > _BUFFERS
+        compare, self._compare = self._compare, reason
         if crowded and full and time.monotonic() - self._killed_at > _KILL_EVERY:
             await self._count_by_killing()
-        elif crowded or full or slow or info.get("mem_clients_normal", 0) > _BUFFERS:
+        elif reason or compare:
             await self._look_at_clients(strangers=crowded)
         if full:
             await self._look_at_mailboxes()
@@ -146,7 +150,7 @@ class Sentry:
             return
         if isinstance(reply, BaseException):
             return
-        users = self._crowd.look(_text(reply))
+        users = self._crowd.look(_text(reply), time.monotonic())
         for bot_id in self._bots():
             usage = users.get(self._topology.user(bot_id))
             if usage is not None and (excess := usage.excess()) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botctl.bus.crowd import MOST_CONNECTIONS, MOST_MEMORY, MOST_TRAFFIC, Crowd
+from botctl.bus.crowd import FRESH, MOST_CONNECTIONS, MOST_MEMORY, MOST_TRAFFIC, Crowd
 from botctl.bus.losses import BEFORE, TELL_EVERY, Losses
 from botctl.bus.mailbox_groups import before
 from botctl.bus.portions import ENOUGH, FIRST, MOST, Portions
@@ -15,21 +15,45 @@ def client(number: int, user: str = "t-bot-1", **more: object) -> str:
 
 def test_too_many_connections_too_large_buffers_and_too_much_traffic_are_told() -> None:
     many = "\n".join(client(n) for n in range(MOST_CONNECTIONS))
-    assert Crowd().look(many)["t-bot-1"].excess() is None
-    assert "connections" in (Crowd().look(many + "\n" + client(99))["t-bot-1"].excess() or "")
+    assert Crowd().look(many, 0.0)["t-bot-1"].excess() is None
+    assert "connections" in (Crowd().look(many + "\n" + client(99), 0.0)["t-bot-1"].excess() or "")
     large = client(1, **{"tot-mem": MOST_MEMORY + 1})
-    assert "buffers" in (Crowd().look(large)["t-bot-1"].excess() or "")
+    assert "buffers" in (Crowd().look(large, 0.0)["t-bot-1"].excess() or "")
     busy = Crowd()
-    busy.look(client(1, **{"tot-net-in": 10**9}))
-    assert busy.look(client(1, **{"tot-net-in": 10**9 + 5}))["t-bot-1"].traffic == 5
-    assert "read and written" in (
-        busy.look(client(1, **{"tot-net-in": 2 * MOST_TRAFFIC + 10**9}))["t-bot-1"].excess() or ""
-    )
+    busy.look(traffic(10**9), 0.0)
+    assert busy.look(traffic(10**9 + 5), 0.5)["t-bot-1"].traffic == 5
+    much = busy.look(traffic(2 * MOST_TRAFFIC + 10**9), 1.0)["t-bot-1"]
+    assert "read and written" in (much.excess() or "")
+
+
+def traffic(size: int, number: int = 1) -> str:
+    return client(number, **{"tot-net-in": size})
+
+
+def test_nobody_is_judged_by_what_went_before_the_first_look() -> None:
+    """A connection's whole life counts for nothing: 70 MB in a day are no flood."""
+    assert Crowd().look(traffic(2 * MOST_TRAFFIC), 0.0)["t-bot-1"].excess() is None
+
+
+def test_nobody_is_judged_by_a_look_long_ago() -> None:
+    """The list is read when somebody makes trouble, or the server has stood still: then that look is of any age."""
+    crowd = Crowd()
+    crowd.look(traffic(0), 0.0)
+    assert crowd.look(traffic(2 * MOST_TRAFFIC), FRESH + 0.1)["t-bot-1"].excess() is None
+    assert crowd.look(traffic(2 * MOST_TRAFFIC + 9), FRESH + 0.6)["t-bot-1"].traffic == 9
+
+
+def test_a_connection_made_since_a_fresh_look_counts_whole() -> None:
+    crowd = Crowd()
+    crowd.look(traffic(0), 0.0)
+    again = crowd.look(traffic(0) + "\n" + traffic(2 * MOST_TRAFFIC, number=2), 0.5)
+    assert "read and written" in (again["t-bot-1"].excess() or "")
 
 
 def test_who_has_not_logged_in_for_a_while_is_a_stranger() -> None:
-    seen = Crowd().look("\n".join([client(1, "default", cmd="NULL"), client(2, "default", cmd="NULL", age=1),
-                                   client(3, "default", cmd="info"), client(4, "default", cmd="auth")]))  # fmt: skip
+    first = [client(1, "default", cmd="NULL"), client(2, "default", cmd="NULL", age=1)]
+    others = [client(3, "default", cmd="info"), client(4, "default", cmd="auth")]
+    seen = Crowd().look("\n".join(first + others), 0.0)
     assert seen["default"].strangers == ["1", "4"]
 
 
