@@ -5,7 +5,8 @@ Whatever is committed here is idempotent, so that a commit whose outcome was los
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -49,6 +50,10 @@ class Committer:
 
     async def finish(self, scope: Scope) -> list[Outgoing]:
         """The attempt has succeeded. Returns the parts that are to be delivered now."""
+        with _closing(scope):
+            return await self._finish(scope)
+
+    async def _finish(self, scope: Scope) -> list[Outgoing]:
         replies = scope.replies if scope.chat_id is not None else []
         first = scope.journal.reserve(len(replies)) if replies else 0
 
@@ -71,7 +76,6 @@ class Committer:
             return outgoing, bool(events)
 
         outgoing, woken = await self._database.transaction(work)
-        scope.closed = True
         if scope.reset and scope.chat_id is not None:
             self._open.forget(scope.chat_id, scope.thread_id)
         if woken:
@@ -111,7 +115,8 @@ class Committer:
             if event is not None:
                 await self._publisher.store(connection, event)
 
-        await self._database.transaction(work)
+        with _closing(scope):
+            await self._database.transaction(work)
         if event is not None:
             self._wake()
 
@@ -148,3 +153,17 @@ class Committer:
         )
         begun = reply is scope.replies[0] and self._sender.may_send_now(scope.chat_id)
         return Outgoing(send_row(scope.cause, n, scope.trace_id, payload, begun=begun), message)
+
+
+@contextmanager
+def _closing(scope: Scope) -> Iterator[None]:
+    """While it is committed and afterwards nothing more gets into it: what tasks publish then commits on its own.
+
+    They would add to what has been read already, and be lost without a word.
+    """
+    scope.closed = True
+    try:
+        yield
+    except BaseException:
+        scope.closed = False
+        raise
