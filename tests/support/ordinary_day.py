@@ -13,6 +13,11 @@ What is in it, for 20 bots from 0.2 to 60 messages a minute at their mean:
 - each bot holds back one message a week because a user has sent it something that looks like a token;
 - each bot's developer deploys, once a week, a handler with a statement that no bot may use: refused up to three times a
   minute for ten minutes, then taken back;
+- each bot's developer deploys, once a week, a handler that reflects all tables as it starts (SQLAlchemy, an ORM's
+  generator): refused at five starts within a quarter of an hour, then taken back;
+- four of the bots have a job that asks for the sizes of all tables, refused every ten minutes of a day a week;
+- each bot's developer forgets `bot_id` in a model, and the ORM says NULL: refused as NULL where it must not be (23502), which
+  is no observation and so none here; that it is so, an integration test says;
 - each bot has, twice a day, a user in a hurry: 20 to 120 updates within a minute (forwarded messages, an album, a
   button that is pressed again and again), and for two minutes a quarter of that;
 - each bot is restarted once a day, and logs in anew three times, from beside `control`;
@@ -25,6 +30,7 @@ import math
 import random
 from collections.abc import Iterator
 
+from botctl.security.threat.denials import target_of
 from botctl.security.threat.observations import (
     BadEvents,
     DeniedSql,
@@ -33,7 +39,6 @@ from botctl.security.threat.observations import (
     LoggedIn,
     Observation,
     SecretsHeldBack,
-    Target,
     UserVolume,
     Volume,
 )
@@ -42,6 +47,8 @@ BOTS = 20
 MINUTES_A_DAY = 1440
 START = 1_800_057_600.0
 """Midnight UTC, a Saturday."""
+_STARTS = (0, 1, 3, 7, 15)
+"""Minutes after a deployment that fails at its start, with the backoff between."""
 
 
 def traffic(days: int, seed: int) -> Iterator[tuple[float, list[Observation]]]:
@@ -57,6 +64,8 @@ def traffic(days: int, seed: int) -> Iterator[tuple[float, list[Observation]]]:
     restart = {bot: dice.randrange(MINUTES_A_DAY) for bot in means}
     hurries = {bot: (dice.randrange(MINUTES_A_DAY), dice.randrange(MINUTES_A_DAY)) for bot in means}
     hurry = dict.fromkeys(means, 0)
+    reflect = {bot: dice.randrange(week) for bot in means}
+    sizes = {bot: dice.randrange(week) for bot in means}
     mistyped = dice.randrange(week)
     mood = dict.fromkeys(means, 1.0)
     for minute in range(days * MINUTES_A_DAY):
@@ -76,8 +85,11 @@ def traffic(days: int, seed: int) -> Iterator[tuple[float, list[Observation]]]:
             if (minute - mistake[bot]) % MINUTES_A_DAY in (0, 2, 4):
                 seen.append(BadEvents(at=at, bot_id=bot, count=1, reason="data is not as in the catalogue"))
             if (minute - deploy[bot]) % week < 10 and (refused := _poisson(dice, min(expected, 1.0))):
-                words, what = "permission denied for table messages", Target.POWER
-                seen.append(DeniedSql(at=at, bot_id=bot, message=words, target=what, count=min(refused, 3)))
+                seen.append(_denied(at, bot, "permission denied for table messages", min(refused, 3)))
+            if (minute - reflect[bot]) % week in _STARTS:
+                seen.append(_denied(at, bot, "permission denied for schema botctl_internal"))
+            if bot % 5 == 0 and (since := (minute - sizes[bot]) % week) < MINUTES_A_DAY and since % 10 == 0:
+                seen.append(_denied(at, bot, "permission denied for schema botctl_internal"))
             since = min((minute - begin) % MINUTES_A_DAY for begin in hurries[bot])
             if since == 0:
                 hurry[bot] = dice.randint(20, 120)
@@ -95,6 +107,10 @@ def traffic(days: int, seed: int) -> Iterator[tuple[float, list[Observation]]]:
 
 def _login(at: float, bot: int) -> Observation:
     return LoggedIn(at=at, bot_id=bot, address="127.0.0.1", home="127.0.0.1", age=2.0, without_process=None)
+
+
+def _denied(at: float, bot: int, words: str, count: int = 1) -> Observation:
+    return DeniedSql(at=at, bot_id=bot, message=words, target=target_of(words), count=count)
 
 
 def _of_day(minute: int) -> float:

@@ -1,7 +1,7 @@
 -- What threat detection needs of the database.
 
--- A statement that leaves bot_id out means the bot's own. Without a default it was refused as a row of somebody else's, and
--- could not be told from an attempt at one.
+-- A statement that leaves bot_id out means the bot's own, and one that says NULL, as an ORM does, is told that it is NOT NULL
+-- (23502). Both were refused as a row of somebody else's, and could not be told from an attempt at one.
 SET LOCAL ROLE botctl_owner;
 DO $$
 DECLARE
@@ -9,6 +9,9 @@ DECLARE
 BEGIN
     FOREACH tenant IN ARRAY ARRAY['users', 'conversations', 'messages', 'inbox', 'sends', 'completions', 'outbox'] LOOP
         EXECUTE format('ALTER TABLE %I ALTER bot_id SET DEFAULT botctl_bot_id()', tenant);
+    END LOOP;
+    FOR tenant IN SELECT polrelid::regclass FROM pg_policy WHERE polname = 'tenant' LOOP
+        EXECUTE format('ALTER POLICY tenant ON %s WITH CHECK (coalesce(bot_id, botctl_bot_id()) = botctl_bot_id())', tenant);
     END LOOP;
 END
 $$;
@@ -25,7 +28,8 @@ BEGIN
 END
 $$;
 
--- Fires only when row level security does not hold. The refusal is in the server's log, whatever becomes of the statement.
+-- Fires only when row level security does not hold, and for bots and their readers only: an administrator's statements and
+-- migrations concern all rows. The refusal is in the server's log, whatever becomes of the statement.
 CREATE FUNCTION botctl_internal.canary_touched() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -35,9 +39,11 @@ END
 $$;
 REVOKE ALL ON FUNCTION botctl_internal.canary_touched FROM PUBLIC;
 CREATE TRIGGER canary BEFORE UPDATE OR DELETE ON users
-    FOR EACH ROW WHEN (OLD.bot_id = -1) EXECUTE FUNCTION botctl_internal.canary_touched();
+    FOR EACH ROW WHEN (OLD.bot_id = -1 AND session_user ~ '^bot_[0-9]+')
+    EXECUTE FUNCTION botctl_internal.canary_touched();
 CREATE TRIGGER canary BEFORE UPDATE OR DELETE ON completions
-    FOR EACH ROW WHEN (OLD.bot_id = -1) EXECUTE FUNCTION botctl_internal.canary_touched();
+    FOR EACH ROW WHEN (OLD.bot_id = -1 AND session_user ~ '^bot_[0-9]+')
+    EXECUTE FUNCTION botctl_internal.canary_touched();
 RESET ROLE;
 
 -- Sessions that bots have now, and where they come from; `control` sees only its own in pg_stat_activity. The last row is
@@ -58,7 +64,8 @@ END;
 REVOKE ALL ON FUNCTION botctl_admin.bot_sessions FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION botctl_admin.bot_sessions TO botctl_control;
 
--- As before, and the procedural language: in a block of it a bot can catch a refusal, which then stands in no log.
+-- As before, and the procedural language: in a block of it a bot can catch a refusal, which then stands in no log. Giving up
+-- advisory locks, of which a bot can have none, is given back: pools of asyncpg do it each time a connection is returned.
 CREATE OR REPLACE FUNCTION botctl_admin.harden() RETURNS integer LANGUAGE plpgsql VOLATILE
 SET search_path = pg_catalog, pg_temp
 AS $$
@@ -83,12 +90,16 @@ BEGIN
         FOR routine IN
             SELECT oid FROM pg_proc
             WHERE pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('bots', oid, 'EXECUTE')
-              AND (proname ~ '^pg_(try_)?advisory_' OR proname ~ '^lo_'
+              AND (proname ~ '^pg_(try_)?advisory_(?!unlock_all$)' OR proname ~ '^lo_'
                    OR proname IN ('loread', 'lowrite', 'pg_logical_emit_message'))
         LOOP
             EXECUTE format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', routine);
             taken := taken + 1;
         END LOOP;
+        IF NOT has_function_privilege('bots', 'pg_catalog.pg_advisory_unlock_all()', 'EXECUTE') THEN
+            GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_unlock_all() TO PUBLIC;
+            taken := taken + 1;
+        END IF;
     END IF;
     RETURN taken;
 END

@@ -34,7 +34,7 @@ OBJECT_RULES = {
         SELECT f.oid::regprocedure::text, 'may be executed by bots'
         FROM pg_proc f
         WHERE f.pronamespace = 'pg_catalog'::regnamespace AND has_function_privilege('bots', f.oid, 'EXECUTE')
-          AND (f.proname ~ '^pg_(try_)?advisory_' OR f.proname ~ '^lo_'
+          AND (f.proname ~ '^pg_(try_)?advisory_(?!unlock_all$)' OR f.proname ~ '^lo_'
                OR f.proname IN ('loread', 'lowrite', 'pg_logical_emit_message'))
         UNION ALL
         SELECT 'language plpgsql', 'may be used by bots: a refusal that a block catches is in no log'

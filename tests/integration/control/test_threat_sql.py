@@ -10,6 +10,9 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy import URL, MetaData, NullPool
+from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from botctl.control.quarantine import Quarantine
 from botctl.control.server_log import ServerLogFeed
@@ -125,8 +128,6 @@ async def watched(stage: Stage, home: Path, tmp_path: Path) -> Watched:
         " INSERT INTO messages (bot_id, conversation_id, chat_id, direction, role, cause)"
         " VALUES ({b}, 1, 1, 'in', 'user', 'x')",
         "SELECT * FROM bot_credentials",
-        "SELECT * FROM botctl_internal.messages_0",
-        "SELECT botctl_admin.drop_bot({b})",
         "SET ROLE bot_{b}",
         "SET SESSION AUTHORIZATION bot_{b}",
         "SELECT rolpassword FROM pg_authid",
@@ -180,6 +181,46 @@ async def test_a_statement_without_a_bot_id_is_the_bots_own_and_no_attempt(watch
     assert await watched.attempt("INSERT INTO users (user_id) VALUES (5)") == [""]
     rows = await watched.stage.rows("SELECT bot_id FROM users WHERE user_id = 5")
     assert rows == [(watched.attacker.bot_id,)]
+
+
+async def test_an_orm_that_knows_no_bot_id_is_told_of_its_mistake_and_accused_of_nothing(watched: Watched) -> None:
+    ends = await watched.attempt("INSERT INTO users (bot_id, user_id) VALUES (NULL, 6)", *["TRUNCATE users"] * 4)
+    assert ends == ["23502", *["42501"] * 4]
+    assert [rule for rule, _, _ in await watched.looked()] == ["denied_sql"]
+    assert not watched.shut
+
+
+async def test_who_reflects_the_tables_or_asks_for_their_sizes_is_not_shut_away(watched: Watched) -> None:
+    """All of it ordinary code; the server refuses it by the names of partitions."""
+    login = watched.login(watched.attacker)
+    where = login.target
+    url = URL.create("postgresql+asyncpg", login.user, login.password, where.host, where.port, where.database)
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            with pytest.raises(ProgrammingError, match="permission denied for schema botctl_internal"):
+                await connection.run_sync(MetaData().reflect)
+            await connection.rollback()
+            await connection.run_sync(lambda sync: MetaData().reflect(sync, only=["users"], resolve_fks=False))
+    finally:
+        await engine.dispose()
+    sizes = "SELECT pg_total_relation_size(schemaname || '.' || tablename) FROM pg_tables"
+    assert await watched.attempt(sizes, "SELECT to_regclass('botctl_internal.x')") == ["42501", "42501"]
+    assert await watched.attempt("SELECT 1 FROM botctl_admin.logins", "TRUNCATE users") == ["42501", "42501"]
+    ((rule, action, detail),) = await watched.looked()
+    assert (rule, action) == ("denied_sql", "none (shadow)")
+    assert "schema botctl_" in detail
+    assert not watched.shut
+
+
+async def test_a_pool_of_the_handlers_own_is_refused_nothing(watched: Watched) -> None:
+    login = watched.login(watched.attacker)
+    where = login.target
+    async with asyncpg.create_pool(
+        host=where.host, port=where.port, database=where.database, user=login.user, password=login.password, min_size=1
+    ) as pool:
+        for _ in range(3):
+            assert await pool.fetchval("SELECT botctl_bot_id()") == watched.attacker.bot_id
 
 
 async def test_errors_of_every_day_are_none_of_its_business(watched: Watched) -> None:
@@ -328,6 +369,16 @@ async def test_without_its_folder_the_feed_says_so_and_the_watch_goes_on(watched
     assert await feed.read(1.0) == []
     assert feed.problem is not None
     assert "refused statements are not seen" in feed.problem
+
+
+async def test_canaries_are_the_administrators_as_all_rows_are(watched: Watched, database: Database) -> None:
+    admin = await connect(database.admin)
+    try:
+        for table, column in (("users", "last_name"), ("completions", "duration_ms")):
+            assert await admin.fetchval(f"SELECT count(*) FROM {table} WHERE bot_id = -1") == 1
+            await admin.execute(f"UPDATE {table} SET {column} = NULL")
+    finally:
+        await admin.close()
 
 
 async def test_canaries_stay_alone(watched: Watched, database: Database) -> None:

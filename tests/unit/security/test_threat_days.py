@@ -11,7 +11,7 @@ from support.ordinary_day import BOTS, START, traffic
 
 DAYS = 3
 MOST_WATCHED = 0.6
-"""Verdicts a bot and day; in three weeks it was 0.28 to 0.37, four of ten of them the held-back messages planted."""
+"""Verdicts a bot and day; in three weeks it was 0.30 to 0.34, four of ten of them the held-back messages planted."""
 
 MOST_BLOCKED = 1
 """Would have been, if soft rules were enforced: a campaign in which a message is held back."""
