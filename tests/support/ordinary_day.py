@@ -16,8 +16,8 @@ What is in it, for 20 bots from 0.2 to 60 messages a minute at their mean:
 - each bot's developer deploys, once a week, a handler that reflects all tables as it starts (SQLAlchemy, an ORM's
   generator): refused at five starts within a quarter of an hour, then taken back;
 - four of the bots have a job that asks for the sizes of all tables, refused every ten minutes of a day a week;
-- each bot's developer forgets `bot_id` in a model, and the ORM says NULL: refused as NULL where it must not be (23502), which
-  is no observation and so none here; that it is so, an integration test says;
+- each bot's developer forgets `bot_id` in a model, and the ORM says NULL: refused as NULL where it must not be (23502),
+  which is no observation and so none here; that it is so, an integration test says;
 - each bot has, twice a day, a user in a hurry: 20 to 120 updates within a minute (forwarded messages, an album, a
   button that is pressed again and again), and for two minutes a quarter of that;
 - each bot is restarted once a day, and logs in anew three times, from beside `control`;

@@ -7,6 +7,7 @@ written: a flood of one bot is passed on in part, and counted whole.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -17,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from botctl.observability.logs import redact
-from botctl.observability.postgres_log import Entry, ServerLog, entry_of
+from botctl.observability.postgres_log import LONGEST_NAME, Entry, ServerLog, entry_of, plain
 from botctl.security.threat.denials import target_of
 from botctl.security.threat.observations import DeniedSql, FailedLogins, Observation, Target
 
@@ -25,6 +26,9 @@ _log = structlog.get_logger("botctl.control.server_log")
 
 MOST_FAILED = 20
 """Addresses and bots of failed logins in one look that are told of."""
+
+TOLD_FOR = 600.0
+"""Seconds for which `problem` tells of what was not read: longer than people take between two looks."""
 
 LINES_A_LOOK = 5
 """Messages of one login that are passed on to the operator's log, of those of one look."""
@@ -41,6 +45,7 @@ class ServerLogFeed:
     def __init__(self, home: Path, logs: Path) -> None:
         self.problem: str | None = None
         self._log = ServerLog(home)
+        self._dropped_at = -math.inf
         self._shown = logs / "postgres-messages.log"
         self._handler: RotatingFileHandler | None = None
 
@@ -62,7 +67,11 @@ class ServerLogFeed:
         self._log.keep()
         self.problem = None
         if self._log.dropped > dropped:
-            self.problem = "database: its log is flooded, and was not read in full"
+            self._dropped_at = now
+        if now - self._dropped_at < TOLD_FOR:
+            size = f"{self._log.dropped / 1e6:.1f} MB"
+            self.problem = f"database: bots flood its log, {size} of which were not read; see: botctl logs postgres"
+        if self._log.dropped > dropped:
             _log.error("the server's log is flooded, and was not read in full", bytes=self._log.dropped - dropped)
         return found
 
@@ -73,10 +82,11 @@ class ServerLogFeed:
             shown[user] += 1
             if shown[user] <= LINES_A_LOOK:
                 entry = entry_of(line)
-                self._write(entry.line if entry is not None else line[:200].decode("utf-8", "replace"))
+                self._write(entry.line if entry is not None else plain(line[:800].decode("utf-8", "replace"), 200))
         for user, count in shown.items():
             if count > LINES_A_LOOK:
-                self._write(f"and {count - LINES_A_LOOK} more of {user.decode('utf-8', 'replace') or 'the server'}")
+                whose = plain(user.decode("utf-8", "replace"), LONGEST_NAME) or "the server"
+                self._write(f"and {count - LINES_A_LOOK} more of {whose}")
 
     def _write(self, line: str) -> None:
         if self._handler is None:

@@ -1,13 +1,15 @@
 """Messages of the embedded PostgreSQL: one JSON document a line, in files that its collector writes and rotates.
 
-What a bot can put into a message is escaped in it; `user` is who has logged in, or who was tried. Never removes a file
-that the server still writes to.
+What a bot can put into a message is escaped in it; `user` is who has logged in, or who was tried. A line may be of any
+length, since the server writes whole statements into the context of an error: what counts stands before that. Never
+removes a file that the server still writes to.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +22,10 @@ KEEP_MOST = 256 << 20
 """Bytes that may wait to be read; the oldest beyond are dropped unread, and told."""
 
 LONGEST_MESSAGE = 500
-_LONGEST_LINE = 64 << 10
-"""Of a longer line, which only a session that prints its own plans can make, the beginning counts."""
+LONGEST_NAME = 64
+HEAD = 64 << 10
+"""Of a longer line the first bytes count. A name from before the login, which has 10,000 bytes at most with all else that
+is said there, and the beginning of the message fit into it."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -39,25 +43,58 @@ class Entry(msgspec.Struct, frozen=True):
     @property
     def line(self) -> str:
         """For people: one line."""
-        who = f" {self.user}@{self.dbname}" if self.user else ""
-        code = f" {self.state_code}" if self.state_code not in ("", "00000") else ""
-        text = "".join(c if c.isprintable() else " " for c in self.message[: LONGEST_MESSAGE + 1])
-        if len(text) > LONGEST_MESSAGE:
-            text = f"{text[: LONGEST_MESSAGE - 1]}…"
-        return f"{self.timestamp} [{self.pid}]{who} {self.error_severity}{code}: {text}"
+        who = f" {plain(self.user, LONGEST_NAME)}@{plain(self.dbname, LONGEST_NAME)}" if self.user else ""
+        code = f" {plain(self.state_code, 5)}" if self.state_code not in ("", "00000") else ""
+        severity, at = plain(self.error_severity, LONGEST_NAME), plain(self.timestamp, LONGEST_NAME)
+        return f"{at} [{self.pid}]{who} {severity}{code}: {plain(self.message, LONGEST_MESSAGE)}"
+
+
+def plain(text: str, longest: int) -> str:
+    """Somebody else's words, made fit for one line: names come from whoever greets the server, too."""
+    clean = "".join(c if c.isprintable() else " " for c in text[: longest + 1])
+    return clean if len(clean) <= longest else f"{clean[: longest - 1]}…"
 
 
 _decode = msgspec.json.Decoder(Entry).decode
 
+_FIELD = re.compile(rb'[{,]"([a-z_]+)":(?:"((?:[^"\\]|\\.)*+)"?|(-?[0-9]+))')
+"""The next one. Within a string quotes and backslashes are escaped, so none can be taken for the end of another's."""
+
 
 def entry_of(line: bytes) -> Entry | None:
     """The message in a line; None for what is none, such as the last words of a process that crashed."""
-    if len(line) > _LONGEST_LINE:
-        return None
+    if len(line) <= HEAD:
+        with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):
+            return _decode(line)
+    return _head_of(line[:HEAD])
+
+
+def _head_of(line: bytes) -> Entry | None:
+    """The fields up to `message`, of a line that is cut off or holds what is no UTF-8. The server writes them in this
+    order (PostgreSQL 15 to 18): timestamp, user, dbname, pid, …, error_severity, state_code, message, detail, …, context.
+    """
+    found: dict[str, str | int] = {}
+    at = 0
+    while (field := _FIELD.match(line, at)) is not None:
+        name = field[1].decode("ascii")
+        if name in Entry.__struct_fields__:
+            found.setdefault(name, int(field[3]) if field[3] is not None else _unescaped(field[2]))
+        at = field.end()
+        if name == "message":
+            break
     try:
-        return _decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        return msgspec.convert(found, Entry) if "timestamp" in found or "message" in found else None
+    except msgspec.ValidationError:
         return None
+
+
+def _unescaped(text: bytes) -> str:
+    """What stands between the quotes; as it is written when an escape at its end is cut off."""
+    clean = text.decode("utf-8", "replace")
+    try:
+        return msgspec.json.decode(f'"{clean}"', type=str)
+    except msgspec.DecodeError:
+        return clean
 
 
 class ServerLog:
@@ -69,14 +106,14 @@ class ServerLog:
 
     def __init__(self, home: Path) -> None:
         self.dropped = 0
-        """Bytes that were never read."""
+        """Bytes that were never read, or of a line longer than one `read`, whose beginning alone was."""
         self._folder = home / "log"
         self._current = home / "data" / "current_logfiles"
         self._note = home / "log.read"
         self._read = self._noted()
         self._kept = dict(self._read)
         self._broken: set[str] = set()
-        """Files whose line goes on where reading will."""
+        """Files whose line, of which the beginning has been read, goes on where reading will."""
 
     def read(self) -> list[bytes]:
         """Lines that are new, `READ_MOST` bytes at most. Raises OSError when the folder can't be read."""
@@ -113,15 +150,18 @@ class ServerLog:
             block = stream.read(room)
             whole, newline, _ = block.rpartition(b"\n")
             if not newline:
-                if len(block) == READ_MOST:
-                    self._read[file.name] = offset + len(block)
-                    self._broken.add(file.name)
-                return []
+                if len(block) < READ_MOST:
+                    return []
+                self._read[file.name] = offset + len(block)
+                head = [] if file.name in self._broken else [block[:HEAD]]
+                self.dropped += len(block) - sum(map(len, head))
+                self._broken.add(file.name)
+                return head
             self._read[file.name] = offset + len(whole) + 1
             lines = whole.split(b"\n")
             if file.name in self._broken:
                 self._broken.remove(file.name)
-                del lines[0]
+                self.dropped += len(lines.pop(0))
             return lines
         return []
 

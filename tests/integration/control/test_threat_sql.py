@@ -21,6 +21,7 @@ from botctl.control.threat_watch import ThreatWatch
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Tuning
 from botctl.handover import DatabaseLogin
+from botctl.observability.postgres_log import READ_MOST
 from botctl.security.threat.detection import Detector
 from botctl.storage.engine import connect, parse_database_url
 from integration.conftest import Database, run_async
@@ -221,6 +222,29 @@ async def test_a_pool_of_the_handlers_own_is_refused_nothing(watched: Watched) -
     ) as pool:
         for _ in range(3):
             assert await pool.fetchval("SELECT botctl_bot_id()") == watched.attacker.bot_id
+
+
+@pytest.mark.parametrize("size", [70_000, 20_000_000])
+async def test_a_long_statement_hides_nothing_that_was_reached_for(watched: Watched, size: int) -> None:
+    """The server writes it whole into the context of the refusal."""
+    connection = await connect(watched.login(watched.attacker))
+    try:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.fetchval(
+                "SELECT query_to_xml($1, false, true, '')", f"SELECT * FROM bot_secrets /* {'x' * size} */"
+            )
+    finally:
+        connection.terminate()
+    ((rule, action, detail),) = await watched.looked()
+    assert (rule, action) == ("cross_bot_sql", "quarantine")
+    assert "bot_secrets" in detail
+    if size > READ_MOST:
+
+        async def told() -> bool:
+            await watched.watch.look()
+            return "were not read" in str(watched.watch.problem)
+
+        await eventually(told)
 
 
 async def test_errors_of_every_day_are_none_of_its_business(watched: Watched) -> None:

@@ -22,8 +22,8 @@ _FOREIGN = re.compile(
 """No handler comes to these by mistake: rows that are given to another bot, another's role, what only `control` and the
 administrator have, passwords and files of the server.
 
-The schemas `botctl_internal` and `botctl_admin` are not among them: who reflects tables or asks for their sizes is refused
-there by the name of a partition, and no bot gets at anything in them, by whatever name.
+The schemas `botctl_internal` and `botctl_admin` are not among them: who reflects tables or asks for their sizes is
+refused there by the name of a partition, and no bot gets at anything in them, by whatever name.
 """
 
 
