@@ -59,6 +59,8 @@ class Batch:
     """Entries that were read once and are gone before they were routed, by bot."""
     size: int = 0
     delivered: int = 0
+    deliveries: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Of these, how many by receiver and publisher."""
     duplicates: int = 0
 
     @property
@@ -106,6 +108,7 @@ class Batcher:
         for receiver in self._fanout.receivers(event.type, bot_id):
             self._write(batch, self._mailbox(receiver), bot_id, entry_id, encoded)
             batch.delivered += 1
+            batch.deliveries[receiver, bot_id] = batch.deliveries.get((receiver, bot_id), 0) + 1
 
     def seal(self, batch: Batch) -> list[list[Command]]:
         """The commands, a list for each MULTI; the acknowledgements are in the last one, together with the last writes.

@@ -30,6 +30,9 @@ KEEP_SECONDS = 7 * 86_400
 MAILBOX_LIMIT = 10_000
 """Entries a mailbox holds for a bot that doesn't read, before the oldest are cut off."""
 
+_TELL_EVERY = 600.0
+"""Seconds between two dead letters about one mailbox."""
+
 _GROUPS = ("XINFO", "GROUPS")
 _FUTURE_MS = 86_400_000
 """An out stream whose last id lies further in the future than this was tampered with."""
@@ -47,6 +50,7 @@ class Janitor:
         mailbox_limit: int = MAILBOX_LIMIT,
         memory: int | None = None,
         on_flood: Callable[[int, str], None] = lambda bot_id, what: None,
+        sources: Callable[[int], str] = lambda bot_id: "",
     ) -> None:
         self.dropped = 0
         """Entries cut off so far: unread ones, and ones of the logs before their time."""
@@ -58,8 +62,12 @@ class Janitor:
         self._redis = redis
         self._topology = topology
         self._flooding = on_flood
+        self._sources = sources
+        """Where most of what stands in a mailbox came from, in words."""
+        self._cut_off: dict[int, int] = {}
+        self._told: dict[int, float] = {}
         self._keep_ms = int(keep_seconds * 1000)
-        self._limit = mailbox_limit
+        self.mailbox_limit = mailbox_limit
         self._room = Room(redis, topology, memory=memory)
 
     async def relieve(self, bots: Collection[int]) -> None:
@@ -71,7 +79,11 @@ class Janitor:
         """Look after the logs and these bots' streams. `ring` is called for streams that must be emptied first."""
         now = await self._now()
         await self._trim_logs(now)
-        await self._trim_mailboxes([bot for bot in bots if bot])
+        mailboxes = [bot for bot in bots if bot]
+        self.mailbox_depths = {}
+        for bot, length in (await self.measure(mailboxes)).items():
+            if length > self.mailbox_limit:
+                await self._cut(bot)
         await self.check_outs(bots, ring)
         await self._keep_room(bots)
 
@@ -91,9 +103,12 @@ class Janitor:
 
     async def _bury(self, cut: Cut) -> None:
         """One dead letter for all: keeping them would fill the memory again."""
+        await self._bury_one(cut.stream, f"flood: {cut.entries} events were dropped unread")
+
+    async def _bury_one(self, stream: str, reason: str) -> None:
         command: Command = (
-            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*", "stream", cut.stream, "id", "",
-            "reason", f"flood: {cut.entries} events were dropped unread", FIELD, b"", "size", 0,
+            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*", "stream", stream, "id", "",
+            "reason", reason, FIELD, b"", "size", 1,  # more than is kept: there is nothing to replay
         )  # fmt: skip
         for reply in await execute(self._redis, [command]):
             if isinstance(reply, BaseException):
@@ -108,7 +123,8 @@ class Janitor:
         commands: list[Command] = [("XTRIM", self._topology.log(log), "MINID", "~", f"{oldest}-0") for log in Log]
         await _checked(self._redis, commands)
 
-    async def _trim_mailboxes(self, bots: list[int]) -> None:
+    async def measure(self, bots: list[int]) -> dict[int, int]:
+        """Take away what these bots have read of their mailboxes, and count what is left."""
         streams = [self._topology.mailbox(bot) for bot in bots]
         replies = await execute(self._redis, [("XINFO", "GROUPS", stream) for stream in streams])
         summaries = await execute(self._redis, [("XPENDING", stream, MAILBOX_GROUP) for stream in streams])
@@ -117,7 +133,7 @@ class Janitor:
             if isinstance(groups, BaseException) or isinstance(pending, BaseException):
                 continue  # No mailbox yet, or no group: nothing was read, so nothing is trimmed.
             consumers = max((int(_field(group, "consumers") or 0) for group in groups), default=0)
-            if consumers > MOST_CONSUMERS or int(pending[0] or 0) > 2 * self._limit:
+            if consumers > MOST_CONSUMERS or int(pending[0] or 0) > 2 * self.mailbox_limit:
                 await begin_again(self._redis, stream)
                 _log.warning("mailbox had too many consumers or unacknowledged events; its group was begun again",
                              stream=stream, consumers=consumers, unacknowledged=int(pending[0] or 0))  # fmt: skip
@@ -128,18 +144,23 @@ class Janitor:
                 trims.append(("XTRIM", stream, "MINID", "=", first))
         await _checked(self._redis, trims)
         lengths = await execute(self._redis, [("XLEN", stream) for stream in streams])
-        self.mailbox_depths = {
-            bot: length for bot, length in zip(bots, lengths, strict=True) if isinstance(length, int)
-        }
-        for bot, length in self.mailbox_depths.items():
-            if length > self._limit:
-                await self._cut(bot)
+        depths = {bot: length for bot, length in zip(bots, lengths, strict=True) if isinstance(length, int)}
+        self.mailbox_depths |= depths
+        return depths
 
     async def _cut(self, bot: int) -> None:
-        dropped = int(await self._redis.xtrim(self._topology.mailbox(bot), maxlen=self._limit, approximate=False))
+        stream, sources = self._topology.mailbox(bot), self._sources(bot)
+        dropped = int(await self._redis.xtrim(stream, maxlen=self.mailbox_limit, approximate=False))
         self.dropped += dropped
-        self.mailbox_depths[bot] = self._limit
-        _log.warning("mailbox overflows: the oldest unread events were cut off", bot_id=bot, dropped=dropped)
+        self.mailbox_depths[bot] = self.mailbox_limit
+        _log.warning("mailbox overflows, its bot does not read: the oldest unread events were cut off",
+                     bot_id=bot, dropped=dropped, most_came_from=sources)  # fmt: skip
+        self._cut_off[bot] = self._cut_off.get(bot, 0) + dropped
+        now = time.monotonic()
+        if now - self._told.get(bot, -_TELL_EVERY) >= _TELL_EVERY:
+            self._told[bot] = now
+            reason = f"overflow: {self._cut_off.pop(bot)} events for a bot that does not read were cut off"
+            await self._bury_one(stream, f"{reason}; in its mailbox stand {sources}" if sources else reason)
 
     async def check_outs(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
         """Replace unusable out streams among these, and find out what was cut off them unread."""

@@ -116,7 +116,7 @@ class Room:
         ]
 
 
-def fair_level(sizes: Collection[int], budget: float) -> float:
+def fair_level(sizes: Collection[float], budget: float) -> float:
     """The size that all must be cut to so that together they keep to the budget; those below it are left alone."""
     left = budget
     for place, size in enumerate(sorted(sizes)):

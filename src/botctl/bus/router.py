@@ -28,6 +28,7 @@ from botctl.bus.fanout import Fanout
 from botctl.bus.janitor import Janitor, tampered
 from botctl.bus.mailbox_groups import MOST_CONSUMERS
 from botctl.bus.portions import Portions
+from botctl.bus.pressure import LOOK_EVERY, Pressure
 from botctl.bus.seen import Seen
 from botctl.bus.sentry import Offence, Sentry
 from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology
@@ -88,7 +89,15 @@ class Router:
         allowance: Allowance | None = None,
     ) -> None:
         self.stats = RouterStats()
-        self.janitor = janitor or Janitor(redis, topology, on_flood=lambda bot, what: self._sentry.accuse(bot, what))
+        self.janitor = janitor or Janitor(
+            redis,
+            topology,
+            on_flood=lambda bot, what: self._sentry.accuse(bot, what),
+            sources=lambda bot: self._pressure.sources(bot),
+        )
+        self._pressure = Pressure(time.monotonic, self.janitor.mailbox_limit)
+        self._held: set[int] = set()
+        """Bots whose events wait until others have read."""
         self._redis = redis
         self._topology = topology
         self._subscribers = subscribers
@@ -142,7 +151,7 @@ class Router:
     async def _route(self, backoff: Backoff) -> None:
         clock = asyncio.get_running_loop().time
         await self._open()
-        sweep_at = tidy_at = relieve_at = clock()
+        sweep_at = tidy_at = relieve_at = measure_at = clock()
         while True:
             self.stats.doorbell = self._doorbell.works
             if self._forgetful:
@@ -152,11 +161,14 @@ class Router:
                 await self._look_for_losses()
                 self.stats.dropped = self.janitor.dropped
                 relieve_at = clock() + _RELIEVE_EVERY
+            if clock() >= measure_at:
+                await self._measure()
+                measure_at = clock() + LOOK_EVERY
             if clock() >= sweep_at:
                 self._sweep()
                 sweep_at = clock() + (_SWEEP_WITH_DOORBELL if self._doorbell.works else self._sweep_every)
             if not self._doorbell.ready:
-                await self._wait(sweep_at - clock())
+                await self._wait((min(sweep_at, measure_at) if self._held else sweep_at) - clock())
                 continue
             chosen = self._take()
             if not chosen:
@@ -169,6 +181,8 @@ class Router:
                 self._tampered = False
                 self._consumers.clear()
                 await self.janitor.tidy(self._bots(), self._doorbell.ring)
+                self._pressure.measured(self.janitor.mailbox_depths)
+                self._pressure.forget(self.janitor.mailbox_depths)
                 self._tell_losses()
                 self.stats.dropped, self.stats.replaced_streams = self.janitor.dropped, self.janitor.replaced
                 tidy_at = clock() + _TIDY_EVERY
@@ -206,6 +220,14 @@ class Router:
         for bot_id in self._bots():
             self._doorbell.ring(bot_id)
 
+    async def _measure(self) -> None:
+        """The mailboxes that fill; then those who wait for their readers have another look."""
+        if filling := self._pressure.to_measure():
+            self._pressure.measured(await self.janitor.measure(filling))
+        for bot_id in self._held:
+            self._doorbell.ring(bot_id)
+        self._held.clear()
+
     async def _wait(self, seconds: float) -> None:
         self._doorbell.rung.clear()
         try:
@@ -217,20 +239,32 @@ class Router:
     def _take(self) -> list[int]:
         """The streams that have waited longest: a flooding bot waits its turn behind the others.
 
-        One that has used up its allowance waits for the next sweep.
+        One that has used up its allowance waits for the next sweep, one that fills another's mailbox for its reader.
         """
         ready = self._doorbell.ready
         for bot_id in [bot for bot in ready if bot and self._allowance.exhausted(bot)]:
             del ready[bot_id]
             self._complain(bot_id, "bot publishes more than it may; its events have to wait")
-        chosen = [bot for bot, _ in zip(ready, range(_STREAMS_A_ROUND), strict=False)]
-        for bot_id in chosen:
+        chosen: list[int] = []
+        for bot_id in list(ready):
+            if len(chosen) == _STREAMS_A_ROUND:
+                break
             del ready[bot_id]
+            if bot_id and self._pressure.room(bot_id) == 0:
+                self._held.add(bot_id)
+                self._complain(bot_id, "bot fills mailboxes faster than others read; its events have to wait")
+            else:
+                chosen.append(bot_id)
         return chosen
+
+    def _count(self, bot_id: int) -> int:
+        """Entries to ask for of this bot's stream."""
+        count, room = self._portions.count(bot_id), self._pressure.room(bot_id) if bot_id else None
+        return count if room is None else max(1, min(count, room))
 
     async def _round(self, bots: list[int]) -> None:
         """Read and route up to 100 entries of each stream. After any error `_open` makes all of it be read again."""
-        counts = {bot: self._portions.count(bot) for bot in bots}
+        counts = {bot: self._count(bot) for bot in bots}
         replies = await execute(
             self._redis,
             [
@@ -271,6 +305,7 @@ class Router:
         for commands in self._batcher.seal(batch):
             replies += await transact(self._redis, commands)
         self._seen.add(batch.routed)
+        self._pressure.delivered(batch.deliveries)
         self.stats.routed += len(batch.routed)
         self.stats.delivered += batch.delivered
         self.stats.duplicates += batch.duplicates

@@ -25,6 +25,18 @@ def test_a_bot_may_publish_a_burst_and_then_what_its_rate_allows() -> None:
     assert not allowance.exhausted(1), "unused time is not saved up, but the whole burst is there again"
 
 
+def test_small_events_are_counted_too() -> None:
+    now = [100.0]
+    allowance = Allowance(lambda: now[0], events=50, events_rate=10)
+    allowance.spend(1, 50, 50)
+    assert not allowance.exhausted(1)
+    allowance.spend(1, 10, 10)
+    assert allowance.exhausted(1)
+    assert not allowance.exhausted(2)
+    now[0] += 1.0
+    assert not allowance.exhausted(1)
+
+
 def test_only_the_large_are_cut_so_that_all_keep_to_the_budget() -> None:
     assert fair_level([10, 20, 30], 60) == math.inf
     assert fair_level([10, 20, 1000], 60) == 30

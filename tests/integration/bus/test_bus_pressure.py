@@ -1,0 +1,112 @@
+"""A flood, and a bot that does not read: what others publish arrives, whole and in order."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from botctl.bus import pressure as pressure_module
+from botctl.bus import router as router_module
+from botctl.bus.events import encode_event
+from botctl.bus.mailbox import Mailbox
+from botctl.bus.reader import read_dead_letters
+from support.bus_steps import logged, tick
+
+ALPHA, BETA, GAMMA, DEAD = 1, 2, 3, 4
+LIMIT = 400
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small mailboxes that are looked after often."""
+    monkeypatch.setattr(router_module, "_TIDY_EVERY", 0.05)
+    monkeypatch.setattr(router_module.Janitor.__init__, "__kwdefaults__",
+                        {**(router_module.Janitor.__init__.__kwdefaults__ or {}), "mailbox_limit": LIMIT})  # fmt: skip
+
+
+async def publish(bus: Any, bot_id: int, name: str, count: int) -> None:
+    """As fast as it goes."""
+    client = bus.bot_client(bot_id)
+    for start in range(0, count, 100):
+        async with client.pipeline(transaction=False) as pipe:
+            for n in range(start, min(count, start + 100)):
+                pipe.xadd(bus.topology.out(bot_id), {"e": encode_event(tick(f"{name}-{n}"))})
+            await pipe.execute()
+
+
+class Reader:
+    """A bot that reads its mailbox, a hundred entries in 20 ms."""
+
+    def __init__(self, bus: Any, bot_id: int) -> None:
+        self.ids: list[str] = []
+        self._mailbox = Mailbox(bus.bot_client(bot_id, blocking=True), bus.topology, bot_id)
+
+    def of(self, name: str) -> list[str]:
+        return [one for one in self.ids if one.startswith(name)]
+
+    async def run(self) -> None:
+        while True:
+            entries = await self._mailbox.read(100)
+            self.ids += [entry.event.id for entry in entries if entry.event is not None]
+            await self._mailbox.ack([entry.id for entry in entries])
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_flood_takes_no_event_of_another_away(bus: Any, eventually: Any) -> None:
+    for bot_id in (ALPHA, GAMMA):
+        await bus.add_bot(bot_id)
+    await bus.add_bot(BETA, "custom.*")
+    router = bus.router()
+    bus.start(router)
+    reader = Reader(bus, BETA)
+    reading = asyncio.create_task(reader.run())
+    flood = asyncio.create_task(publish(bus, ALPHA, "alpha", 6_000))
+    try:
+        for n in range(40):
+            await publish(bus, GAMMA, f"gamma-{n:02}", 10)
+        await flood
+        await eventually(lambda: len(reader.of("gamma")) == 400, 30)
+        await eventually(lambda: len(reader.of("alpha")) == 6_000, 30)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert router.stats.dropped == 0
+    assert reader.of("alpha") == [f"alpha-{n}" for n in range(6_000)]
+    assert reader.of("gamma") == [f"gamma-{n:02}-{m}" for n in range(40) for m in range(10)]
+
+
+@pytest.mark.usefixtures("quick")
+async def test_a_bot_that_never_reads_holds_up_nobody_for_long(
+    bus: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pressure_module, "PATIENCE", 2.0)
+    monkeypatch.setattr(pressure_module._Mailbox.__init__, "__defaults__",
+                        tuple(2.0 if value == 30.0 else value
+                              for value in pressure_module._Mailbox.__init__.__defaults__ or ()))  # fmt: skip
+    await bus.add_bot(ALPHA)
+    await bus.add_bot(GAMMA)
+    await bus.add_bot(BETA, "custom.*")
+    await bus.add_bot(DEAD, "custom.*")
+    router = bus.router()
+    bus.start(router)
+    reader = Reader(bus, BETA)
+    reading = asyncio.create_task(reader.run())
+    try:
+        await publish(bus, ALPHA, "alpha", 3_000)
+        await eventually(lambda: len(reader.of("alpha")) > LIMIT / 4)
+        await publish(bus, GAMMA, "gamma", 50)
+        await eventually(lambda: len(reader.of("gamma")) == 50, 5)
+        assert len(reader.of("alpha")) < 3_000, "alpha waits, gamma doesn't"
+        await eventually(lambda: len(reader.of("alpha")) == 3_000, 30)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    assert reader.of("alpha") == [f"alpha-{n}" for n in range(3_000)]
+    assert len(await logged(bus)) == 3_050
+    await eventually(lambda: router.stats.dropped > 0)
+    reasons = [letter.reason for letter in await read_dead_letters(bus.redis, bus.topology)]
+    assert any(one.startswith("overflow: ") and "of bot 1" in one for one in reasons), reasons
+    assert not any("bot 2" in one for one in reasons)

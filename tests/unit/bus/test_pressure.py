@@ -1,0 +1,121 @@
+"""Whose events wait when a mailbox fills, and for how long others wait for one who does not read."""
+
+from __future__ import annotations
+
+from botctl.bus.pressure import LOOK_EVERY, PATIENCE, READS, REGAINED, Pressure
+
+ALPHA, BETA, GAMMA = 1, 2, 3
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def half_full(clock: Clock) -> Pressure:
+    """Most of it is alpha's."""
+    pressure = Pressure(clock, 1_000)
+    pressure.delivered({(BETA, ALPHA): 495, (BETA, GAMMA): 20})
+    return pressure
+
+
+def let_pass(clock: Clock, pressure: Pressure, seconds: float, depth: int) -> None:
+    """Seconds in which nobody reads."""
+    for _ in range(round(seconds)):
+        clock.now += 1.0
+        pressure.measured({BETA: depth})
+
+
+def test_the_source_of_most_waits_and_nobody_else() -> None:
+    pressure = half_full(Clock())
+    assert pressure.room(ALPHA) == 0
+    assert (pressure.room(GAMMA) or 0) > 400
+    assert pressure.room(9) is None
+    assert pressure.sources(BETA) == "495 of bot 1, 20 of bot 3"
+
+
+def test_what_may_come_gets_less_as_the_mailbox_fills_and_stays_below_its_limit() -> None:
+    pressure = Pressure(Clock(), 1_000)
+    sources = range(10, 70)
+    pressure.delivered({(BETA, source): 1 for source in sources})
+    for _ in range(100):
+        for source in sources:
+            room = pressure.room(source)
+            pressure.delivered({(BETA, source): 16 if room is None else min(16, room)})
+    assert sum(pressure._mailboxes[BETA].sources.values()) < 1_000
+
+
+def test_a_source_goes_on_when_its_reader_has_read() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    assert pressure.to_measure() == []
+    clock.now += 2 * LOOK_EVERY
+    assert pressure.to_measure() == [BETA]
+    pressure.measured({BETA: 400})
+    assert pressure.room(ALPHA) is None
+    pressure.measured({BETA: 0})
+    assert pressure.to_measure() == []
+    assert pressure.sources(BETA) == ""
+
+
+def test_one_that_does_not_read_holds_nobody_up_for_ever() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    let_pass(clock, pressure, PATIENCE - 1, 515)
+    assert pressure.room(ALPHA) == 0
+    let_pass(clock, pressure, 1, 515)
+    assert pressure.room(ALPHA) is None
+
+
+def test_one_that_reads_a_little_now_and_then_does_not_either() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    let_pass(clock, pressure, PATIENCE, 515)
+    waited = 0
+    for second in range(600):
+        clock.now += 1.0
+        read = 5 if second % 2 else 0
+        pressure.measured({BETA: 600 - read})
+        pressure.delivered({(BETA, ALPHA): read})
+        waited += pressure.room(ALPHA) == 0
+    assert waited == 0
+    pressure.measured({BETA: 0})
+    clock.now += 20 / REGAINED
+    pressure.measured({BETA: 0})
+    pressure.delivered({(BETA, ALPHA): 600})
+    let_pass(clock, pressure, 19, 600)
+    assert pressure.room(ALPHA) == 0
+    let_pass(clock, pressure, 2, 600)
+    assert pressure.room(ALPHA) is None, "what was given back is used up"
+
+
+def test_one_that_reads_well_has_others_wait_as_long_as_it_takes() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    for _ in range(10 * round(PATIENCE)):
+        clock.now += 1.0
+        pressure.measured({BETA: 700 - round(READS)})
+        pressure.delivered({(BETA, ALPHA): round(READS)})
+        assert pressure.room(ALPHA) == 0
+
+
+def test_time_in_which_the_server_was_away_is_nobodys() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    clock.now += 3600.0
+    pressure.measured({BETA: 515})
+    assert pressure.room(ALPHA) == 0
+
+
+def test_what_a_new_router_finds_in_a_mailbox_is_nobodys_fault() -> None:
+    pressure = Pressure(Clock(), 1_000)
+    pressure.measured({BETA: 800})
+    assert pressure.room(ALPHA) is None
+    pressure.delivered({(BETA, ALPHA): 120})
+    assert pressure.room(ALPHA) == 0
+    assert pressure.sources(BETA) == "120 of bot 1"
+    pressure.forget([ALPHA])
+    assert pressure.room(ALPHA) is None
