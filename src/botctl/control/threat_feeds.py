@@ -30,11 +30,14 @@ from botctl.security.threat.observations import (
 
 _COUNTED = {"messages_out": Flow.MESSAGES, "tokens": Flow.SPEND}
 _MOST = 128
-"""As many entries as a server keeps by default."""
+"""As many entries as a server keeps by default. More would be no remedy: each may hold a key of a megabyte, which
+counts as memory used, and whoever pushes entries out pushes out a thousand as well."""
 _FLOOD = 32
 """Different refusals of one bot between two looks, when the log is full; a program's mistake is one of them."""
 _LOGGED_IN = re.compile(r"(?:^| )user=(\S+)")
 """In the account of a connection; what a client may set there has no blanks."""
+_COUNTS = re.compile(r"^acl_access_denied_[a-z_]+:(\d+)\r?$", re.MULTILINE)
+"""In INFO; servers have these four and others: auth, cmd, key, channel."""
 _HELD_BACK = "sends_held_back"
 _CANARIES = "canaries_held_back"
 MOST_USERS = 10
@@ -49,6 +52,10 @@ class _Denial:
     on_connection_of: str
 
 
+_Entry = tuple[_Denial, str, str]
+"""With its number and time of creation, which Redis has from 7.2 on: an equal one that comes later is another."""
+
+
 class AclLog:
     """New entries of ACL LOG. `redis` needs ACL.
 
@@ -57,34 +64,51 @@ class AclLog:
     taken from the connection who tried, and one that nobody has logged in on is nobody's. What was there before the
     first look is left out: it may be from before a release.
 
-    The log holds few entries: a bot that is refused many different things at once pushes out what it tried before. So
-    who fills it is told of. A server of our `own` has its log emptied at each look, which also keeps answers small.
+    The log holds few entries: a bot that is refused many different things at once pushes out what it tried before, and
+    so does whoever isn't logged in at all. So who fills it is told of; and the server's own count of refusals is
+    compared with what the log has shown: what is missing was pushed out, and is told as nobody's. A server of our `own`
+    has its log emptied at each look, which also keeps answers small.
     """
 
     def __init__(self, redis: Redis, topology: Topology, *, own: bool = False) -> None:
-        self._commands = [("ACL", "LOG", str(_MOST)), *([("ACL", "LOG", "RESET")] if own else [])]
+        self._commands = [
+            ("ACL", "LOG", str(_MOST)),
+            ("INFO", "stats"),
+            *([("ACL", "LOG", "RESET")] if own else []),
+        ]
         self._own = own
         self._redis = redis
         self._topology = topology
         self._user = re.compile(re.escape(topology.user(0).removesuffix("0")) + r"([0-9]{1,20})")
-        self._seen: Counter[_Denial] | None = None
+        self._seen: Counter[_Entry] | None = None
+        self._refused = 0
 
     async def read(self, now: float) -> list[Observation]:
         """What is new since the last call. Raises what Redis raises when it is away."""
         # Not by `acl_log`: that one can't read the answer when a bot has called its client library `a=b`.
-        reply, *_ = await transact(self._redis, self._commands)
+        reply, stats, *_ = await transact(self._redis, self._commands)
         if isinstance(reply, BaseException):
             raise reply
         entries = [_fields(entry) for entry in reply]
-        seen: Counter[_Denial] = Counter()
+        seen: Counter[_Entry] = Counter()
         for entry in entries:
-            seen[_denial(entry)] += int(entry["count"])
+            seen[_denial(entry), entry.get("entry-id", ""), entry.get("timestamp-created", "")] += int(entry["count"])
         before, self._seen = self._seen, Counter() if self._own else seen
+        refused_before, self._refused = self._refused, _refused(stats)
         if before is None:
             return []
-        found = [self._observation(denial, now, count - before[denial]) for denial, count in seen.items()]
-        told = [one for one in found if one is not None and one.count > 0]
-        return [*told, *(_floods(told, now) if len(entries) >= _MOST else [])]
+        grown: Counter[_Denial] = Counter()
+        for entry, count in (seen - before).items():
+            grown[entry[0]] += count
+        found = [self._observation(denial, now, count) for denial, count in grown.items()]
+        told = [one for one in found if one is not None]
+        # A server that was restarted counts anew.
+        lost = self._refused - (refused_before if self._refused >= refused_before else 0) - grown.total()
+        if len(entries) >= _MOST:
+            told += _floods(told, now)
+        if lost > 0:
+            told.append(DeniedRedis(at=now, bot_id=0, command="", target=Target.FORGOTTEN, count=lost))
+        return [*told]
 
     def _observation(self, denial: _Denial, now: float, count: int) -> DeniedRedis | None:
         who = denial.on_connection_of if denial.reason == "auth" else denial.user
@@ -179,6 +203,13 @@ class Talkative:
                     UserVolume(at=now, bot_id=bot.bot_id, user_id=int(user), count=count, others=others, span=60.0)
                 )
         return found[:MOST_USERS]
+
+
+def _refused(stats: Any) -> int:
+    """How much the server has refused by its access lists since its start; 0 from one that doesn't count."""
+    if not isinstance(stats, bytes | str):
+        return 0
+    return sum(int(number) for number in _COUNTS.findall(_text(stats)))
 
 
 def _denial(entry: Mapping[str, str]) -> _Denial:

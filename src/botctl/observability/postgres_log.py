@@ -24,8 +24,8 @@ KEEP_MOST = 256 << 20
 LONGEST_MESSAGE = 500
 LONGEST_NAME = 64
 HEAD = 64 << 10
-"""Of a longer line the first bytes count. A name from before the login, which has 10,000 bytes at most with all else that
-is said there, and the beginning of the message fit into it."""
+"""Of a longer line the first bytes count. A name from before the login, which has 10,000 bytes at most with all else
+that is said there, and the beginning of the message fit into it."""
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -70,8 +70,10 @@ def entry_of(line: bytes) -> Entry | None:
 
 
 def _head_of(line: bytes) -> Entry | None:
-    """The fields up to `message`, of a line that is cut off or holds what is no UTF-8. The server writes them in this
-    order (PostgreSQL 15 to 18): timestamp, user, dbname, pid, …, error_severity, state_code, message, detail, …, context.
+    """The fields up to `message`, of a line that is cut off or holds what is no UTF-8.
+
+    The server (PostgreSQL 15 to 18) writes timestamp, user, dbname, pid, …, error_severity, state_code, message,
+    detail, …, context in this order.
     """
     found: dict[str, str | int] = {}
     at = 0

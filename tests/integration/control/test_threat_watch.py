@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis.asyncio import Redis
@@ -159,8 +160,50 @@ async def test_an_attempt_cant_be_pushed_out_of_the_log_unseen(watched: Watched,
     await redis.aclose()
     told = [one for one in await log.read(2.0) if isinstance(one, DeniedRedis)]
     assert not [one for one in told if one.target is Target.FOREIGN], "it was not pushed out"
-    assert [one.bot_id for one in told if one.target is Target.FORGOTTEN] == [watched.attacker.bot_id]
+    assert [one.bot_id for one in told if one.target is Target.FORGOTTEN] == [watched.attacker.bot_id, 0]
     assert await log.read(3.0) == []
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_who_pushes_an_attempt_out_without_a_login_is_told_of_as_nobody(watched: Watched, own: bool) -> None:
+    stage = watched.stage
+    log = AclLog(stage.redis, stage.topology, own=own)
+    await log.read(1.0)
+    await _invent_logins(stage.redis_url, 40)
+    assert await log.read(2.0) == [], "nothing was lost"
+    redis = watched.client(watched.attacker)
+    with pytest.raises(NoPermissionError):
+        await _write_to_the_victim(redis, watched)
+    await redis.aclose()
+    await _invent_logins(stage.redis_url, 140)
+    told = await log.read(3.0)
+    assert told == [DeniedRedis(at=3.0, bot_id=0, command="", target=Target.FORGOTTEN, count=141 - 128)]
+    assert await log.read(4.0) == []
+
+
+async def test_entries_that_were_pushed_out_are_told_of_no_bot_once(watched: Watched) -> None:
+    for _ in range(2):
+        await _invent_logins(watched.stage.redis_url, 140)
+        await watched.watch.look()
+    told = await watched.stage.rows(
+        "SELECT data->>'rule', data->>'action', data->>'detail' FROM outbox WHERE type = 'threat.detected'"
+        " AND data->>'bot_id' = '0'"
+    )
+    assert [(rule, action) for rule, action, _ in told] == [("cross_bot_redis", "told")]
+    assert "pushed 12 refusals out of Redis's log" in told[0][2]
+    assert not watched.stage.keeper.shut.keys() & {watched.attacker.bot_id, watched.victim.bot_id}
+
+
+async def _invent_logins(url: str, count: int) -> None:
+    """On a connection that nobody has logged in on."""
+    target = urlsplit(url)
+    reader, writer = await asyncio.open_connection(target.hostname, target.port)
+    try:
+        writer.write(b"".join(b"AUTH invented-%d-%d guess\r\n" % (id(writer), one) for one in range(count)))
+        for _ in range(count):
+            assert (await asyncio.wait_for(reader.readline(), 10)).startswith(b"-WRONGPASS")
+    finally:
+        writer.close()
 
 
 async def _every_command(redis: Redis) -> list[list[str]]:

@@ -20,7 +20,7 @@ class Target(StrEnum):
     POWER = "power"
     """No data, but rights: a command that no bot may use."""
     FORGOTTEN = "forgotten"
-    """Nobody knows: there was more than the server's log holds, and it was pushed out."""
+    """Nobody knows: there was more than the server's log holds, and it was pushed out. Of bot 0: nor by whom."""
     CANARY = "canary"
     """A row that is nobody's: whoever meets it has got round row level security."""
 

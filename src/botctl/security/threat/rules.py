@@ -82,6 +82,8 @@ class Rule:
 def cross_bot_redis(sight: Sight) -> tuple[float, str] | None:
     """A key of another bot or of the fleet; or so much that nobody can say any more that it wasn't."""
     match sight.observation:
+        case DeniedRedis(target=Target.FORGOTTEN, bot_id=0) as seen:
+            return 1, f"somebody has pushed {_counted(seen.count, 'refusal')} out of Redis's log before they were seen"
         case DeniedRedis(target=Target.FORGOTTEN) as seen:
             return 1, f"was refused more different commands at once than Redis's log holds, {seen.count} at least"
         case DeniedRedis(target=Target.FOREIGN) as seen:
