@@ -98,8 +98,8 @@ class AclLog:
         if before is None:
             return []
         grown: Counter[_Denial] = Counter()
-        for entry, count in (seen - before).items():
-            grown[entry[0]] += count
+        for (denial, *_), count in (seen - before).items():
+            grown[denial] += count
         found = [self._observation(denial, now, count) for denial, count in grown.items()]
         told = [one for one in found if one is not None]
         # A server that was restarted counts anew.

@@ -7,9 +7,9 @@ nothing is done.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from botctl.fleet.units import Duration
 
@@ -44,12 +44,20 @@ class Mode(StrEnum):
     OFF = "off"
 
 
+def _off(value: Any) -> Any:
+    """To YAML a plain `off` is the boolean."""
+    return Mode.OFF if value is False else value
+
+
+_Mode = Annotated[Mode, BeforeValidator(_off)]
+
+
 class RuleTuning(BaseModel):
     """One rule's; what is left out stays as it is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    mode: Mode | None = None
+    mode: _Mode | None = None
     weight: Annotated[float, Field(ge=0, le=100)] | None = None
 
 
@@ -58,8 +66,8 @@ class Tuning(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hard: Mode = Mode.ENFORCE
-    soft: Mode = Mode.SHADOW
+    hard: _Mode = Mode.ENFORCE
+    soft: _Mode = Mode.SHADOW
     rules: dict[str, RuleTuning] = {}
     watch_at: Annotated[float, Field(gt=0)] = 4.0
     block_at: Annotated[float, Field(gt=0)] = 10.0
@@ -72,6 +80,12 @@ class Tuning(BaseModel):
         if unknown := sorted(value.keys() - KNOWN):
             raise ValueError(f"no such rule: {', '.join(unknown)}; there are {', '.join(sorted(KNOWN))}")
         return value
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.watch_at > self.block_at:
+            raise ValueError(f"watch_at ({self.watch_at:g}) is above block_at ({self.block_at:g})")
+        return self
 
     def mode(self, rule: str, *, hard: bool) -> Mode:
         """Of this rule."""

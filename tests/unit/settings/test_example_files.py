@@ -5,12 +5,17 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
-from botctl.fleet import load_fleet
-from botctl.fleet.load import referenced_variables
+from botctl.errors import InvalidFileError
+from botctl.fleet import Fleet, load_fleet
+from botctl.fleet.load import parse_fleet, referenced_variables
+from botctl.fleet.threats import Mode
 from botctl.settings.load import load_settings
 from botctl.settings.model import Settings
 
@@ -22,6 +27,47 @@ def test_the_example_fleet_is_valid_once_its_variables_are_set() -> None:
     names = sorted(referenced_variables(path.read_text()))
     env = {name: f"{number}:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" for number, name in enumerate(names, start=1)}
     assert len(load_fleet(path, env).bots) == 2
+
+
+def _parsed(text: str, env: Mapping[str, str] = MappingProxyType({})) -> Fleet:
+    return parse_fleet(text, file="fleet.yaml", folder=CONFIG, env=env)
+
+
+def test_the_example_fleet_is_valid_with_its_comments_uncommented() -> None:
+    text = (CONFIG / "fleet.example.yaml").read_text()
+    uncommented, count = re.subn(r"(?m)^( +)# (?!token_file)(\w+: )", r"\1\2", text)
+    assert count > 8
+    names = sorted(referenced_variables(uncommented))
+    env = {name: f"{number}:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" for number, name in enumerate(names, start=1)}
+    bots = _parsed(uncommented, env).bots
+    assert bots[0].threats.mode("bad_events", hard=False) is Mode.OFF
+
+
+def test_the_tuning_in_the_page_on_threats_is_valid() -> None:
+    page = (CONFIG.parent / "docs" / "threats.md").read_text()
+    examples = re.findall(r"(?ms)^```yaml\n(threats:.*?)^```", page)
+    assert examples
+    for example in examples:
+        text = f"defaults:\n{textwrap.indent(example, '  ')}\nbots:\n  - {{name: a, token: '7:{'A' * 35}'}}\n"
+        (bot,) = _parsed(text).bots
+        assert bot.threats.mode("bad_events", hard=False) is Mode.OFF
+
+
+@pytest.mark.parametrize("key", ["soft", "hard"])
+def test_off_needs_no_quotes(key: str) -> None:
+    text = f"bots:\n  - {{name: a, token: '7:{'A' * 35}', threats: {{{key}: off}}}}\n"
+    (bot,) = _parsed(text).bots
+    assert bot.threats.mode("canary", hard=key == "hard") is Mode.OFF
+
+
+@pytest.mark.parametrize(
+    ("tuning", "words"), [("watch_at: 11", "above block_at"), ("soft: on", "soft"), ("block_at: 3", "above block_at")]
+)
+def test_tuning_that_makes_no_sense_is_refused(tuning: str, words: str) -> None:
+    text = f"bots:\n  - {{name: a, token: '7:{'A' * 35}', threats: {{{tuning}}}}}\n"
+    with pytest.raises(InvalidFileError) as told:
+        _parsed(text)
+    assert any(words in f"{one.key} {one.message}" for one in told.value.problems)
 
 
 def test_the_demos_fleet_needs_no_variable() -> None:
