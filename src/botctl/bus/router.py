@@ -126,6 +126,10 @@ class Router:
         """The server may have lost events: only what its logs still have counts as routed."""
         self._forgetful = True
 
+    def kept_off(self) -> dict[int, tuple[str, float]]:
+        """Bots that are kept off Redis now: why, and for how many seconds more."""
+        return self._sentry.kept_off()
+
     async def run(self) -> None:
         """Route until cancelled. Redis being away is waited out."""
         backoff = Backoff()

@@ -82,6 +82,8 @@ class Sentry:
         self._first_pause = first_pause
         self._crowd = Crowd()
         self._until: dict[int, float] = {}
+        self._why: dict[int, str] = {}
+        """Of those that are kept off now."""
         self._pauses: dict[int, tuple[float, float]] = {}
         """By bot: its last pause in seconds, and when it began."""
         self._killed_at = -_KILL_EVERY
@@ -94,6 +96,11 @@ class Sentry:
         """Somebody else has seen that this bot takes too much."""
         self._accused.setdefault(bot_id, what)
         self._awake.set()
+
+    def kept_off(self) -> dict[int, tuple[str, float]]:
+        """Bots that are kept off Redis now: why, and for how many seconds more."""
+        now = time.monotonic()
+        return {bot_id: (self._why[bot_id], max(0.0, until - now)) for bot_id, until in self._until.items()}
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -194,6 +201,7 @@ class Sentry:
         if bot_id not in self._until:
             self._pauses[bot_id] = (seconds, now)
             self._until[bot_id] = now + seconds
+            self._why[bot_id] = what
             self.paused += 1
             _log.warning("bot is kept off Redis for a while", bot_id=bot_id, reason=what, seconds=seconds)
             self._told(Offence(bot_id, what, seconds))
@@ -203,7 +211,7 @@ class Sentry:
     async def _readmit(self) -> None:
         now = time.monotonic()
         for bot_id in [bot_id for bot_id, until in self._until.items() if until <= now]:
-            del self._until[bot_id]
+            del self._until[bot_id], self._why[bot_id]
             user = self._topology.user(bot_id)
             (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
             if known is not None and not isinstance(known, BaseException):

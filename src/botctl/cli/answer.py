@@ -99,6 +99,9 @@ def _state(bot: BotView, body: DeathsBody, now: float) -> Iterator[str]:
     because = f": {reason}" if reason else ""
     name = bot.name
     match bot.state:
+        case "running" if bot.kept_off_redis:
+            yield f"{name} runs (pid {bot.pid}){lived}, but not all is well{because}."
+            yield from _in_trouble(bot)
         case "running":
             yield f"{name} runs (pid {bot.pid}){lived}."
         case "degraded":

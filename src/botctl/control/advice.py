@@ -104,7 +104,14 @@ def advice(failure: str | None, *, exit: str | None = None, cause: str = "") -> 
 
 _NO_ROOM = "Make room on the disk (`df`, and the data folder in `botctl status`); it goes on by itself then."
 
+KEPT_OFF_REDIS = "kept off Redis by botctl"
+"""How the status begins that of a bot which took too much of Redis (`bus.sentry`)."""
+
 _TROUBLES = {
+    KEPT_OFF_REDIS: (
+        "It took more of Redis than a bot may, and comes back by itself, each time later: look at what its handlers do "
+        "there, and whether somebody has taken it over. Users are answered meanwhile; nothing is lost."
+    ),
     "disk is full": _NO_ROOM,
     "redis can't write to its disk": _NO_ROOM,
     "out of open files": OPEN_FILES,

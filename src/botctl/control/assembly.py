@@ -143,6 +143,7 @@ class Assembly:
             topology=topology,
             streams=lambda: self._client(blocking=True),
             router_stats=self.router.stats,
+            kept_off=self.router.kept_off,
             telegram_pending=self.hearing.pending,
             problems=self.problems,
             version=config.version,

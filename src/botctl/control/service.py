@@ -63,6 +63,7 @@ class Service:
         topology: Topology,
         streams: Callable[[], Redis],
         router_stats: RouterStats,
+        kept_off: Callable[[], Mapping[int, tuple[str, float]]] = dict,
         telegram_pending: Mapping[int, int],
         problems: Callable[[], list[str]],
         version: str,
@@ -86,6 +87,7 @@ class Service:
         self._topology = topology
         self._streams = streams
         self._router_stats = router_stats
+        self._kept_off = kept_off
         self._telegram_pending = telegram_pending
         self._problems = problems
         self._version = version
@@ -106,6 +108,7 @@ class Service:
             shut=self._keeper.shut,
             score=self._threats.score,
             ignored=self._keeper.ignored_now(time.time()),
+            kept_off=self._kept_off(),
         )
 
     async def apply(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
-from botctl.control.advice import is_held_back
+from botctl.control.advice import KEPT_OFF_REDIS, is_held_back
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
 from botctl.fleet import BotSpec, Fleet
 from botctl.storage.quarantines import Quarantined
+
+_AWAY = re.compile(r"redis [^;]*; events wait in the database")
+"""What a bot says that can't use Redis (`bot.bus_link`)."""
 
 
 def status_body(
@@ -26,12 +31,14 @@ def status_body(
     shut: Mapping[int, Quarantined] = MappingProxyType({}),
     score: Callable[[int], float] = lambda bot_id: 0.0,
     ignored: Mapping[int, Collection[int]] = MappingProxyType({}),
+    kept_off: Mapping[int, tuple[str, float]] = MappingProxyType({}),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
     `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's, `shut`
     those that are shut away on purpose, which after a restart the supervisor doesn't know. `score` is that of threat
-    detection, `ignored` are users set aside, by bot_id.
+    detection, `ignored` are users set aside, by bot_id; `kept_off` says why bots are kept off Redis, and for how many
+    seconds more.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
@@ -41,6 +48,8 @@ def status_body(
         bot.token = "rotated" if bot.bot_id in rotated else "file"
         bot.threat_score = round(score(bot.bot_id), 1)
         bot.ignored_users = len(ignored.get(bot.bot_id, ()))
+        if bot.pid is not None and (off := kept_off.get(bot.bot_id)) is not None:
+            _kept_off(bot, *off)
     return StatusBody(
         daemon=DaemonView(
             pid=sight.pid,
@@ -117,6 +126,16 @@ def _sighted(bot: BotSight, enabled: bool, now: float) -> BotView:
         held_back=bot.state == "backoff" and is_held_back(bot.reason),
         counters=bot.counters,
     )
+
+
+def _kept_off(bot: BotView, why: str, seconds: float) -> None:
+    """The bot itself sees only that Redis refuses it, and perhaps not yet."""
+    bot.kept_off_redis, bot.kept_off_redis_s = why, _rounded(seconds)
+    says = f"{KEPT_OFF_REDIS} for {math.ceil(seconds)} s more ({why}); events wait in the database"
+    if _AWAY.search(bot.reason):
+        bot.reason = _AWAY.sub(lambda _: says, bot.reason)
+    else:
+        bot.reason = f"{bot.reason}; {says}" if bot.reason else says
 
 
 def _rounded(value: float | None) -> float | None:

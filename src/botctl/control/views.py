@@ -73,6 +73,10 @@ class BotView(View):
     """Points of threat detection now, rules in shadow included; `threats` of the fleet file says what they lead to."""
     ignored_users: int = 0
     """Users whose updates it sets aside because they flood."""
+    kept_off_redis: str = ""
+    """Why botctl keeps it off Redis now; empty when it doesn't."""
+    kept_off_redis_s: float | None = None
+    """For how many seconds more."""
     counters: dict[str, float] = Field(default_factory=dict)
 
 

@@ -47,6 +47,9 @@ async def test_a_bot_is_not_sent_off_for_its_whole_life_when_another_makes_a_cro
     for _ in range(3):
         await sentry.look()
     assert {offence.bot_id for offence in offences} == {1}, offences
+    ((why, seconds),) = sentry.kept_off().values()
+    assert why == offences[0].what
+    assert 5 < seconds <= offences[0].seconds
     assert await client.ping()
     assert len(held) == 60
 

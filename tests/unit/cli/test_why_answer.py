@@ -50,6 +50,8 @@ def tell(now: BotView | None = None, *deaths: DeathBody, width: int = 4000, **mo
     [
         (bot(uptime_s=10_800.0), "support runs (pid 44), for 3 h."),
         (bot("degraded", reason="redis"), "support runs (pid 44), for 3 min, but is degraded: redis."),
+        (bot(reason="kept off Redis by botctl for 9 s more (x)", kept_off_redis="x"),
+         "for 3 min, but not all is well: kept off Redis by botctl for 9 s more (x).\nTo do: It took more of Redis"),
         (bot("paused", reason="database"), "It goes on by itself when that is back; a restart would not help."),
         (bot("starting"), "support is starting since"),
         (bot("failed", reason="no heartbeat for 10 s"), "support is being ended since"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from botctl.control.advice import is_held_back
+from botctl.control.advice import advice_in_trouble, is_held_back
 from botctl.control.ports import BotSight, FleetSight, ServiceSight
 from botctl.control.status import status_body
 from botctl.control.views import StatusBody
@@ -51,6 +51,25 @@ def test_a_bot_that_is_gone_shows_no_figures_of_its_last_life() -> None:
 def test_a_bot_that_was_rolled_back_names_the_copy_of_its_code() -> None:
     back = BotSight(name="a", bot_id=1, state="running", code="/var/lib/botctl/code/0f3a")
     assert [bot.code for bot in body(sight(back), fleet("a", "b")).bots] == ["0f3a", ""]
+
+
+def test_a_bot_that_is_kept_off_redis_says_why_and_for_how_long() -> None:
+    said = "completion api: unreachable; redis refuses the login; events wait in the database"
+    bots = (
+        BotSight(name="a", bot_id=1, state="degraded", pid=7, reason=said),
+        BotSight(name="b", bot_id=2, state="running", pid=8),
+        BotSight(name="c", bot_id=3, state="stopped"),
+    )
+    off = dict.fromkeys((1, 2, 3), ("25 connections; 24 are allowed", 11.4))
+    shown = status_body(
+        sight(*bots), fleet("a", "b", "c"), {}, [], version="9", control_pid=5, now=110.0, kept_off=off
+    ).bots
+    says = "kept off Redis by botctl for 12 s more (25 connections; 24 are allowed); events wait in the database"
+    assert [bot.reason for bot in shown] == [f"completion api: unreachable; {says}", says, ""]
+    assert (shown[0].kept_off_redis, shown[0].kept_off_redis_s) == off[1]
+    assert shown[2].kept_off_redis == ""
+    assert any("more of Redis than a bot may" in todo for todo in advice_in_trouble(shown[0].reason))
+    assert not any("Look at Redis" in todo for todo in advice_in_trouble(shown[0].reason))
 
 
 def test_a_bot_that_was_shut_away_on_purpose_is_told_from_one_that_failed() -> None:
