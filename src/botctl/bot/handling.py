@@ -122,13 +122,17 @@ class Handling:
         except Exception as error:
             return await self._bury(scope, error, f"can't be read: {brief(error)}")
         scope.chat_id, scope.thread_id, scope.user_id = incoming.chat_id, incoming.thread_id, incoming.user_id
-        flooding = self._ignored.holds(incoming.user_id, self._now())
+        now = self._now()
+        flooding = self._ignored.holds(incoming.user_id, now)
         admitted = self._access.admits(incoming.user_id) and not flooding
         await self._suspects.enter(scope)
         if not await self._starter.begin(row, scope, incoming, keep=admitted):
             return Handled()
-        if flooding:
-            _log.warning("ignored: its sender floods, and is set aside for a time", user_id=incoming.user_id)
+        for user_id, count in self._ignored.due(now):
+            _log.warning("ignored: more of a sender who floods", user_id=user_id, updates=count)
+        if flooding and incoming.user_id is not None:
+            if self._ignored.is_first(incoming.user_id, now):
+                _log.warning("ignored: its sender floods, and is set aside for a time", user_id=incoming.user_id)
             self._health.count("ignored")
             return await self._finish(row, scope)
         if not admitted:

@@ -174,25 +174,25 @@ class Counters:
 
 
 class Talkative:
-    """The most talkative users of each bot's last whole minute, each minute once."""
+    """The most talkative users of each bot's last whole minute, each minute once.
+
+    What is there at the first look is left out: the `control` before this one may have judged it.
+    """
 
     def __init__(self) -> None:
-        self._minutes: dict[tuple[int, int], float] = {}
+        self._minutes: dict[tuple[int, int], float] | None = None
 
     def read(self, sight: FleetSight, now: float) -> list[Observation]:
         """What was not seen at the last call."""
         running = [bot for bot in sight.bots if bot.pid is not None]
-        found = [one for bot in running for one in self._users(bot, now)]
-        here = {(bot.bot_id, bot.incarnation) for bot in running}
-        self._minutes = {key: minute for key, minute in self._minutes.items() if key in here}
-        return found
+        minutes = {(bot.bot_id, bot.incarnation): bot.gauges.get("user_minute", 0.0) for bot in running}
+        before, self._minutes = self._minutes, minutes
+        if before is None:
+            return []
+        fresh = [bot for bot in running if minutes[key := (bot.bot_id, bot.incarnation)] != before.get(key, 0.0)]
+        return [one for bot in fresh for one in self._users(bot, now)]
 
     def _users(self, bot: BotSight, now: float) -> list[Observation]:
-        minute = bot.gauges.get("user_minute", 0.0)
-        key = (bot.bot_id, bot.incarnation)
-        if minute == self._minutes.get(key, 0.0):
-            return []
-        self._minutes[key] = minute
         total = bot.gauges.get("user_updates", 0.0)
         found: list[Observation] = []
         for name, count in bot.gauges.items():

@@ -86,11 +86,21 @@ async def test_a_user_who_is_set_aside_is_told_nothing_and_stored_and_heard_agai
 
     ((state,),) = [tuple(row) for row in await until(ignored)]
     assert state == "done"
-    assert "is set aside for a time" in bot.log.read_text()
+    for words in ("more", "and more"):
+        await bot.say(words)
+
+    async def all_done() -> bool:
+        rows = await bot.rows("SELECT state FROM inbox WHERE bot_id = {bot} AND done_at IS NOT NULL")
+        return len(rows) == 4
+
+    await until(all_done)
+    assert bot.log.read_text().count("is set aside for a time") == 1
     bot.send(messages.Adjust(settings={"ignored": {str(user): time.time() - 1}}))
     await until(lambda: _logged(bot, "limits changed", 2))
     await bot.say("three")
     assert await bot.answers(2) == ["echo one", "echo three"]
+    (line,) = [one for one in bot.log.read_text().splitlines() if "more of a sender who floods" in one]
+    assert "2" in line
 
 
 async def _logged(bot: Any, words: str, times: int = 1) -> bool:

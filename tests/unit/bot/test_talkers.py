@@ -62,3 +62,16 @@ def test_what_is_told_anew_replaces_what_was_and_nonsense_changes_nothing() -> N
     assert not ignored.take({"8": 100.0})
     assert ignored.take({})
     assert len(ignored) == 0
+
+
+def test_the_log_has_one_line_when_it_begins_one_a_minute_and_one_when_it_ends() -> None:
+    ignored = Ignored({"7": 200.0})
+    assert [ignored.is_first(7, float(at)) for at in range(3)] == [True, False, False]
+    assert ignored.due(59.0) == []
+    assert ignored.due(60.0) == [(7, 2)]
+    assert ignored.due(130.0) == []
+    assert not ignored.is_first(7, 190.0)
+    assert ignored.due(200.0) == [(7, 1)]
+    assert ignored.due(201.0) == []
+    ignored.take({"7": 900.0})
+    assert ignored.is_first(7, 300.0)

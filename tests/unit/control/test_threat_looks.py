@@ -31,7 +31,7 @@ def _sight(**more: Any) -> FleetSight:
 def test_each_minute_of_a_talkative_user_is_seen_once() -> None:
     feed = Talkative()
     gauges = {"user:42": 90.0, "user_updates": 100.0, "user_minute": 1.0, "lanes": 3.0}
-    seen: list[Observation] = []
+    seen: list[Observation] = list(feed.read(_sight(), 5.0))
     for at in (10.0, 20.0):
         seen += feed.read(_sight(gauges=gauges), at)
     seen += feed.read(_sight(gauges={**gauges, "user_minute": 2.0}), 30.0)
@@ -39,9 +39,19 @@ def test_each_minute_of_a_talkative_user_is_seen_once() -> None:
     assert [(one.at, one.user_id, one.count, one.others) for one in floods] == [(10, 42, 90, 10), (30, 42, 90, 10)]
 
 
+def test_a_minute_that_the_control_before_has_judged_is_not_judged_again() -> None:
+    gauges = {"user:42": 90.0, "user_updates": 100.0, "user_minute": 3.0}
+    feed = Talkative()
+    assert feed.read(_sight(gauges=gauges), 10.0) == []
+    assert feed.read(_sight(gauges=gauges), 15.0) == []
+    assert len(feed.read(_sight(gauges={**gauges, "user_minute": 4.0}), 70.0)) == 1
+
+
 def test_a_bot_that_invents_users_has_few_of_them_judged() -> None:
     gauges = {f"user:{number}": 90.0 for number in range(500)} | {"user:x": 1.0, "user_minute": 1.0}
-    seen = Talkative().read(_sight(gauges=gauges), 10.0)
+    feed = Talkative()
+    feed.read(_sight(), 5.0)
+    seen = feed.read(_sight(gauges=gauges), 10.0)
     assert sum(isinstance(one, UserVolume) for one in seen) == 10
 
 
