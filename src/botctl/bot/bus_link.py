@@ -101,7 +101,7 @@ class BusLink:
     @property
     def flowing(self) -> bool:
         """Whether committed events are relayed at once."""
-        return self._relay.healthy
+        return self._relay.healthy and not self._relay.behind
 
     async def stop(self, timeout: float) -> None:
         """Relay what is left, within `timeout` seconds, and end the connections."""

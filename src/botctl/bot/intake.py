@@ -86,7 +86,7 @@ class Intake:
     @property
     def behind(self) -> bool:
         """Whether rows wait in the database that are not in memory."""
-        return self._behind or self._lanes.hungry() is not None
+        return self._behind or self._lanes.overflowed
 
     @property
     def wants_refill(self) -> bool:

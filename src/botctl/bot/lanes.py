@@ -55,6 +55,11 @@ class Lanes:
         """How many lanes have a row under way."""
         return sum(lane.state is _State.BUSY for lane in self._lanes.values())
 
+    @property
+    def overflowed(self) -> bool:
+        """Whether rows of some lane wait in the database that are not in memory."""
+        return any(lane.overflowed for lane in self._lanes.values())
+
     def add(self, row: InboxRow, now: float) -> None:
         """A row behind all those of its lane that were added before; a row that is there already is ignored."""
         lane = self._lanes.setdefault(row.lane, _Lane())

@@ -84,6 +84,8 @@ class Relay:
         self.reason = ""
         self.relayed = 0
         self.refused = 0
+        self.behind = False
+        """Whether more waits in the outbox than goes at once."""
         self._redis = redis
         self._stream = topology.out(bot_id)
         self._outbox = outbox
@@ -109,6 +111,7 @@ class Relay:
                 await self._wait_out(error.__cause__ or error, "the outbox can't be read or marked")
             else:
                 self._recovered()
+                self.behind = more
                 if not more:
                     await self._sleep(self._check_every)
 

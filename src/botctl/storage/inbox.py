@@ -67,6 +67,10 @@ class InboxRow:
     fault: str = ""
 
 
+MOST_COUNTED = 100_000
+"""Rows that wait are counted up to here, so that a count every few seconds stays cheap."""
+
+
 class Inbox:
     """The inbox of one bot. Payloads and errors go through `sealing`."""
 
@@ -139,7 +143,9 @@ class Inbox:
         self._dead = f"""
             UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
-        self._depth = f"SELECT count(*) FROM inbox WHERE bot_id = {bot} AND state = 'new'"
+        self._depth = f"""
+            SELECT count(*) FROM
+                (SELECT FROM inbox WHERE bot_id = {bot} AND state = 'new' LIMIT {MOST_COUNTED}) AS waiting"""
 
     async def add(self, connection: AsyncConnection, rows: Sequence[NewRow]) -> dict[str, int]:
         """Store rows in this order; returns cause -> inbox_id of those that were not there yet."""
@@ -228,7 +234,7 @@ class Inbox:
         await connection.exec_driver_sql(self._dead, (inbox_id, self._error(error)))
 
     async def depth(self, connection: AsyncConnection) -> int:
-        """How many rows wait."""
+        """How many rows wait; of more than MOST_COUNTED as many."""
         result = await connection.exec_driver_sql(self._depth)
         return int(result.scalar_one())
 

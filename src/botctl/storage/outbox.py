@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
+from botctl.storage.inbox import MOST_COUNTED
 from botctl.storage.sealing import UNSEALED, Sealing
 
 
@@ -53,7 +54,9 @@ class Outbox:
         self._relayed = f"""
             UPDATE outbox SET relayed_at = now()
             WHERE bot_id = {bot} AND seq = ANY($1::bigint[]) AND relayed_at IS NULL"""
-        self._depth = f"SELECT count(*) FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL"
+        self._depth = f"""
+            SELECT count(*) FROM
+                (SELECT FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL LIMIT {MOST_COUNTED}) AS waiting"""
 
     async def add(self, connection: AsyncConnection, events: Sequence[StoredEvent]) -> None:
         """Store events in this order; one whose id is there already is the same event and is left alone."""
@@ -82,7 +85,7 @@ class Outbox:
         await connection.exec_driver_sql(self._relayed, (list(seqs),))
 
     async def depth(self, connection: AsyncConnection) -> int:
-        """How many events wait for the relay."""
+        """How many events wait for the relay; of more than MOST_COUNTED as many."""
         result = await connection.exec_driver_sql(self._depth)
         return int(result.scalar_one())
 

@@ -171,5 +171,11 @@ def orders(app: App, bot: BotContext) -> None:
     app.add_handler(CallbackQueryHandler(pressed))
 
 
+def never_done(app: App, bot: BotContext) -> None:
+    @bot.on_event("order.placed")
+    async def placed(event: Event) -> None:
+        await asyncio.Event().wait()
+
+
 def broken(app: App, bot: BotContext) -> None:
     raise RuntimeError("no such shop")

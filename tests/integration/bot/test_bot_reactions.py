@@ -45,6 +45,18 @@ async def test_an_event_is_published_and_another_bot_reacts_once(
     await until(acknowledged)
 
 
+async def test_events_that_wait_in_the_database_are_counted(bot: Any, redis: Any) -> None:
+    """They are of one type, hence of one lane: most of them are not in memory."""
+    bot.start(handlers="handlers_for_tests:never_done", subscribe=["order.*"])
+    await bot.ready()
+    mailbox = Topology("test").mailbox(bot.bot_id)
+    for number in range(300):
+        event = Event(id=f"e{number}", type="order.placed", occurred_at=1.0, data={})
+        await redis.xadd(mailbox, {FIELD: encode_event(event)})
+    beat = await bot.heartbeat(lambda beat: beat.gauges["inbox_depth"] == 300)
+    assert beat.gauges["lanes"] == 1
+
+
 async def test_an_unreadable_entry_of_the_mailbox_stops_nothing(bot: Any, redis: Any) -> None:
     bot.start(handlers="handlers_for_tests:orders", subscribe=["order.*"])
     await bot.ready()

@@ -83,3 +83,20 @@ async def test_a_server_that_never_answers_is_not_reachable(new_outbox: Any, eve
     await asyncio.gather(running, return_exceptions=True)
     await client.aclose()
     assert outbox.rows
+
+
+async def test_the_relay_knows_that_more_waits_than_goes_at_once(bus: Any, new_outbox: Any, eventually: Any) -> None:
+    await bus.add_bot(1)
+    outbox = new_outbox()
+    outbox.put(*(tick(str(n)) for n in range(45)))
+    relay, seen = None, []
+    mark = outbox.mark_relayed
+
+    async def marked(seqs: list[int]) -> None:
+        await mark(seqs)
+        seen.append(relay is not None and relay.behind)
+
+    outbox.mark_relayed = marked
+    relay = await start_relay(bus, 1, outbox, batch=20)
+    await eventually(lambda: len(seen) == 3 and not relay.behind)
+    assert seen == [False, True, True]

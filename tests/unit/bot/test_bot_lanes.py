@@ -63,6 +63,21 @@ def test_a_flooding_chat_leaves_room_for_the_others() -> None:
     assert {lanes.take(0.0).lane, lanes.take(0.0).lane} == {"flood", "quiet"}  # type: ignore[union-attr]
 
 
+def test_what_is_not_in_memory_is_known_before_the_lane_is_hungry() -> None:
+    lanes = Lanes(per_lane=2)
+    for number in (1, 2):
+        lanes.add(row(number), 0.0)
+    assert not lanes.overflowed
+    lanes.add(row(3), 0.0)
+    assert lanes.overflowed
+    assert lanes.hungry() is None
+    for _ in range(2):
+        lanes.take(0.0)
+        lanes.release("chat:1", 0.0)
+    lanes.refill("chat:1", [row(3)], 0.0, complete=True)
+    assert not lanes.overflowed
+
+
 def test_an_overflowed_lane_is_hungry_when_it_is_empty_and_goes_on_in_order() -> None:
     lanes = Lanes(per_lane=2)
     for number in range(1, 5):
