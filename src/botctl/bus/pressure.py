@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from botctl.bus.room import fair_level
 
 PATIENCE = 30.0
-"""Seconds for which sources wait for a bot that does not read."""
+"""Seconds for which sources wait for a bot that does not read; none are left for one that has not read for long."""
 
 REGAINED = 0.05
 """Seconds of patience that a second brings back in which the bot has read, or had not much to read."""
 
 READS = 100.0
-"""Entries a second that a bot must take out of a mailbox that is half full, for others to wait for it."""
+"""Entries a second that a bot must take out of a mailbox that is a quarter full, or its patience goes."""
 
 LOOK_EVERY = 0.1
 """Seconds between two measurements of a mailbox that fills; of one whose bot does not read they are rarer."""
@@ -66,7 +66,7 @@ class Pressure:
         """So many entries stand unread, by receiver."""
         for receiver, depth in depths.items():
             if depth or receiver in self._mailboxes:
-                self._measured(receiver, self._mailbox(receiver), depth)
+                self._measured(self._mailbox(receiver), depth)
                 self._changed(receiver)
 
     def to_measure(self) -> list[int]:
@@ -113,12 +113,12 @@ class Pressure:
             found = self._mailboxes[receiver] = _Mailbox(measured_at=now, judged_at=now)
         return found
 
-    def _measured(self, receiver: int, mailbox: _Mailbox, depth: int) -> None:
+    def _measured(self, mailbox: _Mailbox, depth: int) -> None:
         now = self._clock()
         mailbox.measured_at = now
         mailbox.drained += max(0.0, mailbox.total - depth)
         if (seconds := now - mailbox.judged_at) >= _JUDGE_EVERY:
-            if receiver in self._full and mailbox.drained < READS * seconds:
+            if mailbox.total > self._limit / 4 and mailbox.drained < READS * seconds:
                 mailbox.patience = max(0.0, mailbox.patience - min(seconds, _LONGEST))
             else:
                 mailbox.patience = min(PATIENCE, mailbox.patience + seconds * REGAINED)
@@ -136,7 +136,7 @@ class Pressure:
         mailbox = self._mailboxes[receiver]
         mailbox.level = None
         unknown = mailbox.sources.get(_UNKNOWN, 0.0)
-        if mailbox.total - unknown > (self._limit - unknown) / 2:
+        if mailbox.total - unknown > self._budget(unknown):
             self._full.add(receiver)
         else:
             self._full.discard(receiver)
@@ -145,5 +145,9 @@ class Pressure:
         if mailbox.level is None:
             unknown = mailbox.sources.get(_UNKNOWN, 0.0)
             known = [count for source, count in mailbox.sources.items() if source != _UNKNOWN]
-            mailbox.level = fair_level(known, max(0.0, self._limit - unknown) / 2)
+            mailbox.level = fair_level(known, self._budget(unknown))
         return mailbox.level
+
+    def _budget(self, unknown: float) -> float:
+        """Entries that all together may have in a mailbox: what was there before them, long unread, holds up nobody."""
+        return max((self._limit - unknown) / 2, self._limit / 4)

@@ -70,6 +70,15 @@ def test_one_that_does_not_read_holds_nobody_up_for_ever() -> None:
     assert pressure.room(ALPHA) is None
 
 
+def test_nobody_waits_for_one_that_has_not_read_while_its_mailbox_filled_slowly() -> None:
+    clock = Clock()
+    pressure = Pressure(clock, 1_000)
+    for second in range(1_000):
+        pressure.delivered({(BETA, 10 + second % 5): 1})
+        let_pass(clock, pressure, 1, second + 1)
+        assert all(pressure.room(source) is None for source in range(10, 15)), second
+
+
 def test_one_that_reads_a_little_now_and_then_does_not_either() -> None:
     clock = Clock()
     pressure = half_full(clock)
@@ -115,7 +124,9 @@ def test_what_a_new_router_finds_in_a_mailbox_is_nobodys_fault() -> None:
     pressure.measured({BETA: 800})
     assert pressure.room(ALPHA) is None
     pressure.delivered({(BETA, ALPHA): 120})
+    assert pressure.room(ALPHA) is None, "perhaps nobody has read it for days"
+    pressure.delivered({(BETA, ALPHA): 140})
     assert pressure.room(ALPHA) == 0
-    assert pressure.sources(BETA) == "120 of bot 1"
+    assert pressure.sources(BETA) == "260 of bot 1"
     pressure.forget([ALPHA])
     assert pressure.room(ALPHA) is None
