@@ -125,7 +125,7 @@ async def large_objects(ground: Ground) -> str:
 
 
 @declare(
-    "advisory locks: every function",
+    "advisory locks: every function but the one that gives up all",
     weak="GRANT EXECUTE ON FUNCTION pg_try_advisory_lock(bigint) TO bots",
     managed="succeeds; it can hold up migrations and changes of logins while it is connected",
 )
