@@ -20,7 +20,7 @@ class ClientDouble:
         self.answers = answers
         self.sent: list[tuple[str, Any]] = []
 
-    def get(self, path: str) -> Any:
+    def get(self, path: str, *, timeout: float = 0.0) -> Any:
         return self.answers[path.rpartition("/")[2]]
 
     def post(self, path: str, body: Any = None, *, timeout: float = 0.0) -> Any:
@@ -43,7 +43,7 @@ def run(*arguments: str, given: str | None = None) -> Any:
 
 
 def test_a_token_is_read_from_standard_input_and_not_shown(double: ClientDouble) -> None:
-    double.answers["token"] = {"message": "a is restarted"}
+    double.answers |= {"status": {"bots": [{"name": "a"}]}, "token": {"message": "a is restarted"}}
     done = run("bot", "rotate-token", "a", given="7:sesame-sesame\n")
     assert done.exit_code == 0
     assert double.sent == [("/v1/bots/a/token", {"token": "7:sesame-sesame"})]
