@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -23,17 +22,18 @@ from botctl.bus.backoff import Backoff
 from botctl.bus.batch import Batch, Batcher, Rejected
 from botctl.bus.client import AWAY, reason
 from botctl.bus.doorbell import Doorbell
-from botctl.bus.events import FLEET, Log, decode_event
+from botctl.bus.events import Log
 from botctl.bus.fanout import Fanout
 from botctl.bus.janitor import Janitor, tampered
 from botctl.bus.mailbox_groups import MOST_CONSUMERS
 from botctl.bus.portions import Portions
 from botctl.bus.pressure import LOOK_EVERY, Pressure
+from botctl.bus.router_stats import RouterStats
 from botctl.bus.seen import Seen
 from botctl.bus.sentry import Offence, Sentry
-from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology
+from botctl.bus.stream_reply import entries_of, event_key, size_of
+from botctl.bus.topology import ROUTER_GROUP, Topology
 from botctl.bus.wire import execute, transact
-from botctl.errors import ProtocolError
 
 _log = structlog.get_logger("botctl.bus.router")
 
@@ -45,27 +45,6 @@ _RELIEVE_EVERY = 1.0
 _BETWEEN_RINGS = 0.02
 _SWEEP_WITH_DOORBELL = 2.0
 _PAGE = 200
-
-
-@dataclass
-class RouterStats:
-    """What the router has done since the process began.
-
-    `vanished`: entries that their bot has cut off its out stream before they were routed, as far as can be counted.
-    `paused_bots`: how often one was kept off Redis for a while.
-    """
-
-    healthy: bool = True
-    reason: str = ""
-    routed: int = 0
-    delivered: int = 0
-    rejected: int = 0
-    duplicates: int = 0
-    dropped: int = 0
-    replaced_streams: int = 0
-    vanished: int = 0
-    paused_bots: int = 0
-    doorbell: bool = False
 
 
 class Router:
@@ -211,7 +190,7 @@ class Router:
         for _ in range(_TAIL // _PAGE):
             page: Any = await self._redis.xrevrange(self._topology.log(log), max=newest, count=_PAGE) or []
             for _, fields in page:
-                yield _key(fields)
+                yield event_key(fields)
             if len(page) < _PAGE:
                 return
             newest = b"(" + page[-1][0]
@@ -282,7 +261,7 @@ class Router:
             if isinstance(reply, BaseException):
                 await self._repair(bot_id, reply)
                 continue
-            entries = _entries(reply)
+            entries = entries_of(reply)
             if bot_id not in self._caught_up:
                 if not entries:
                     self._caught_up.add(bot_id)
@@ -291,7 +270,7 @@ class Router:
                 self._doorbell.ring(bot_id)
             if entries and tampered(entries[-1][0], int(time.time() * 1000)):
                 self._tampered = True
-            size = sum(_size(fields) for _, fields in entries)
+            size = sum(size_of(fields) for _, fields in entries)
             self._allowance.spend(bot_id, len(entries), size)
             self._portions.took(bot_id, len(entries), size)
             self._doorbell.added[bot_id] -= len(entries)
@@ -407,25 +386,3 @@ class Router:
             _log.info("events are routed again")
         self.stats.healthy, self.stats.reason = True, ""
         backoff.reset()
-
-
-def _entries(reply: Any) -> list[tuple[bytes, Any]]:
-    """The entries of an XREADGROUP of one stream: a map over RESP3, pairs over RESP2, nothing if there are none."""
-    if not reply:
-        return []
-    if isinstance(reply, dict):
-        return next(iter(reply.values())) or []
-    return reply[0][1] or []
-
-
-def _size(fields: Any) -> int:
-    return sum(map(len, fields)) if fields else 0
-
-
-def _key(fields: Any) -> tuple[int, str]:
-    """Bot and id of an event in a log."""
-    try:
-        event = decode_event(fields[FIELD.encode()])
-        return (0 if event.source == FLEET else int(event.source.removeprefix("bot:")), event.id)
-    except (ProtocolError, KeyError, TypeError, ValueError):
-        return (-1, "")

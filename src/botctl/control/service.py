@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.bus.client import AWAY, reason
 from botctl.bus.events import Event, Log
 from botctl.bus.reader import read_logs
-from botctl.bus.router import RouterStats
+from botctl.bus.router_stats import RouterStats
 from botctl.bus.topology import Topology
 from botctl.control import views
 from botctl.control.applied import FleetSource
