@@ -59,8 +59,15 @@ async def test_no_setting_of_a_session_passes_the_triggers_by(
         await superuser.execute(f"UPDATE bots SET name = 'hidden {role}' WHERE bot_id = {bot_id}")
         found = await control.fetch("SELECT action FROM audit_log WHERE bot_id = $1 ORDER BY audit_id", bot_id)
         assert [row["action"] for row in found] == ["insert", "update"]
-        with pytest.raises(asyncpg.InsufficientPrivilegeError, match="canary"):
-            await superuser.execute("UPDATE users SET username = 'x' WHERE bot_id = -1")
+        # A bot that has got round row security, and past ordinary triggers.
+        bot = await database.add_bot(bot_id)
+        async with superuser.transaction():
+            await superuser.execute("ALTER TABLE users DISABLE ROW LEVEL SECURITY")
+            await superuser.execute(f"SET LOCAL SESSION AUTHORIZATION {bot.user}")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="canary"):
+                async with superuser.transaction():
+                    await superuser.execute("UPDATE users SET username = 'x' WHERE bot_id = -1")
+            await superuser.execute("RESET SESSION AUTHORIZATION; ALTER TABLE users ENABLE ROW LEVEL SECURITY")
     finally:
         await superuser.close()
 
