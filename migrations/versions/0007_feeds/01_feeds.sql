@@ -11,7 +11,7 @@ BEGIN
         EXECUTE format('ALTER TABLE %I ALTER bot_id SET DEFAULT botctl_bot_id()', tenant);
     END LOOP;
     FOR tenant IN SELECT polrelid::regclass FROM pg_policy WHERE polname = 'tenant' LOOP
-        EXECUTE format('ALTER POLICY tenant ON %s WITH CHECK (coalesce(bot_id, botctl_bot_id()) = botctl_bot_id())', tenant);
+        EXECUTE format('ALTER POLICY tenant ON %s WITH CHECK (bot_id IS NULL OR bot_id = botctl_bot_id())', tenant);
     END LOOP;
 END
 $$;

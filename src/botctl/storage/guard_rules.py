@@ -43,7 +43,7 @@ TABLE_RULES = {
           AND (coalesce(pg_get_expr(p.polqual, p.polrelid), '(bot_id = botctl_bot_id())')
                    = '(bot_id = botctl_bot_id())'
                AND coalesce(pg_get_expr(p.polwithcheck, p.polrelid), '(bot_id = botctl_bot_id())')
-                   IN ('(bot_id = botctl_bot_id())', '(COALESCE(bot_id, botctl_bot_id()) = botctl_bot_id())')
+                   IN ('(bot_id = botctl_bot_id())', '((bot_id IS NULL) OR (bot_id = botctl_bot_id()))')
                AND (p.polqual IS NOT NULL OR p.polwithcheck IS NOT NULL)) IS NOT TRUE
         UNION ALL
         SELECT p.polrelid::regclass || ', policy ' || p.polname, 'names a role of bots, who can DROP OWNED BY it'
@@ -59,7 +59,7 @@ TABLE_RULES = {
                 WHEN 'tenant' THEN p.polroles = ARRAY[0::oid]
                     AND pg_get_expr(p.polqual, p.polrelid) = '(bot_id = botctl_bot_id())'
                     AND pg_get_expr(p.polwithcheck, p.polrelid)
-                        = '(COALESCE(bot_id, botctl_bot_id()) = botctl_bot_id())'
+                        = '((bot_id IS NULL) OR (bot_id = botctl_bot_id()))'
                 ELSE p.polname IN ('control', 'owner')
                     AND p.polroles = ARRAY[('botctl_' || p.polname)::regrole::oid]
                     AND pg_get_expr(p.polqual, p.polrelid) = 'true'

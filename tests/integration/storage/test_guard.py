@@ -36,7 +36,7 @@ BREACHES = [
     ("policies", "ALTER POLICY tenant ON messages USING (bot_id = current_setting('app.bot_id')::bigint)"),
     ("policies", "ALTER POLICY tenant ON messages WITH CHECK (true)"),
     ("policies", "ALTER POLICY tenant ON messages WITH CHECK (coalesce(bot_id, 0) = botctl_bot_id())"),
-    ("policies", "ALTER POLICY tenant ON messages USING (coalesce(bot_id, botctl_bot_id()) = botctl_bot_id())"),
+    ("policies", "ALTER POLICY tenant ON messages USING (bot_id IS NULL OR bot_id = botctl_bot_id())"),
     ("policies", "ALTER POLICY control ON messages TO botctl_control, bots"),
     (
         "policies",
