@@ -12,6 +12,7 @@ from support.stack import Stack, eventually, token
 
 pytestmark = pytest.mark.e2e
 
+USER = {"id": 1, "first_name": "A"}
 NORA, MAX = 7410000001, 7410000002
 
 HANDLERS = f"""
@@ -48,25 +49,29 @@ def register(app, bot):
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only bots with uids of their own are told apart")
-async def test_a_bot_that_takes_every_connection_without_logging_in_is_shut_away_and_others_go_on(stack: Stack):
+def furnish(stack: Stack) -> None:
+    """Two bots with these handlers."""
     (stack.folder / "reaching.py").write_text(HANDLERS)
     handlers = {"handlers": "reaching:register", "assistant": None}
     stack.write_fleet(
         {"name": "nora", "token": token(NORA), **handlers}, {"name": "max", "token": token(MAX), **handlers}
     )
-    user = {"id": 1, "first_name": "A"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only bots with uids of their own are told apart")
+async def test_a_bot_that_takes_every_connection_without_logging_in_is_shut_away_and_others_go_on(stack: Stack):
+    furnish(stack)
     async with stack.sandbox() as telegram:
         for number in (NORA, MAX):
             await telegram.register_bot(token(number))
         stack.start()
         await stack.until_running("nora", "max")
         began = time.monotonic()
-        await telegram.say(NORA, 1, "hog", user)
+        await telegram.say(NORA, 1, "hog", USER)
         await eventually(lambda: stack.bot("nora")["state"] == "quarantined", "nora is shut away", timeout=20)
         took = time.monotonic() - began
         assert stack.bot("nora")["reason"].startswith("connection_hog: a process of its uid holds")
-        await telegram.say(MAX, 1, "hello", user)
+        await telegram.say(MAX, 1, "hello", USER)
         assert await telegram.wait_for_reply(MAX, 1, wait=20)
         assert (await stack.rows("SELECT 1 AS one"))[0]["one"] == 1
         assert took < 10
@@ -75,22 +80,17 @@ async def test_a_bot_that_takes_every_connection_without_logging_in_is_shut_away
 
 
 async def test_a_handler_that_reaches_for_another_bots_rows_is_shut_away_and_why_is_told(stack: Stack):
-    (stack.folder / "reaching.py").write_text(HANDLERS)
-    handlers = {"handlers": "reaching:register", "assistant": None}
-    stack.write_fleet(
-        {"name": "nora", "token": token(NORA), **handlers}, {"name": "max", "token": token(MAX), **handlers}
-    )
-    user = {"id": 1, "first_name": "A"}
+    furnish(stack)
     async with stack.sandbox() as telegram:
         for number in (NORA, MAX):
             await telegram.register_bot(token(number))
         stack.start()
         await stack.until_running("nora", "max")
-        await telegram.say(NORA, 1, "hello", user)
+        await telegram.say(NORA, 1, "hello", USER)
         assert await telegram.wait_for_reply(NORA, 1, wait=30)
 
         began = time.monotonic()
-        await telegram.say(NORA, 1, "reach", user)
+        await telegram.say(NORA, 1, "reach", USER)
         await eventually(lambda: stack.bot("nora")["state"] == "quarantined", "nora is shut away", timeout=10)
         assert time.monotonic() - began < 5
         nora = stack.bot("nora")
@@ -103,6 +103,6 @@ async def test_a_handler_that_reaches_for_another_bots_rows_is_shut_away_and_why
         await eventually(lambda: "threat.detected" in stack.cli("events", "--log", "system").stdout, "it is published")
         audited = stack.cli("audit", "search", "--action", "threat.detected", "--json").stdout
         assert "cross_bot_sql" in audited
-        await telegram.say(MAX, 1, "hello", user)
+        await telegram.say(MAX, 1, "hello", USER)
         assert await telegram.wait_for_reply(MAX, 1, wait=30)
         assert json.loads(stack.cli("status", "--json").stdout)["daemon"]["problems"] == []
