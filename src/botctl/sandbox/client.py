@@ -168,6 +168,18 @@ class SandboxClient:
         suffix = "" if fault_id is None else f"?fault_id={fault_id}"
         return int((await self._call("DELETE", f"/faults{suffix}"))["dropped"])
 
+    async def held(self, fault_id: int, count: int = 0, wait: float = 0.0) -> list[dict[str, Any]]:
+        """The calls that a fault holds now; waits up to `wait` seconds until there are `count` of them."""
+        path = f"/faults/{fault_id}?held={count}&wait={wait}"
+        return _list(await self._call("GET", path, wait=wait), "held")
+
+    async def release(self, fault_id: int, *, hold_id: int | None = None, drop: bool = False) -> int:
+        """Let held calls go on, or with `drop` be lost with their connection; how many there were."""
+        body: dict[str, Any] = {"drop": drop}
+        if hold_id is not None:
+            body["hold_id"] = hold_id
+        return int((await self._call("POST", f"/faults/{fault_id}/release", body))["released"])
+
     async def calls(
         self, *, method: str | None = None, bot_id: int | None = None, after: int = 0, limit: int = 1000
     ) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import AsyncIterator, Callable
 
 import openai
@@ -166,6 +168,50 @@ async def test_faults_and_retry_after(client: openai.AsyncOpenAI, completion_ope
     assert (await client.responses.create(model="m", input="hi")).output_text
     statuses = [call["status"] for call in await completion_operator.calls(method="responses")]
     assert statuses[-5:] in ([429, 503, 0, 0, 200], [429, 503, 0, 200, 0])
+
+
+async def test_answers_that_are_empty_cut_short_or_garbled(
+    client: openai.AsyncOpenAI, completion_operator: SandboxClient
+) -> None:
+    async def ask() -> str:
+        return (await client.responses.create(model="m", input="My name is Ada")).output_text
+
+    whole = await ask()
+    await completion_operator.inject_fault("responses", empty=True)
+    assert await ask() == ""
+    await completion_operator.inject_fault("responses", finish_reason="length")
+    response = await client.responses.create(model="m", input="My name is Ada")
+    assert (response.status, response.output_text) == ("incomplete", whole[: len(whole) // 2])
+    await completion_operator.inject_fault("chat.completions", finish_reason="content_filter")
+    chat = await client.chat.completions.create(model="m", messages=[{"role": "user", "content": "My name is Ada"}])
+    assert chat.choices[0].finish_reason == "content_filter"
+    await completion_operator.inject_fault("responses", malformed=True)
+    with pytest.raises(json.JSONDecodeError):
+        await ask()
+    await completion_operator.inject_fault("responses", cut_body=True)
+    with pytest.raises(openai.APIConnectionError):
+        await ask()
+    await completion_operator.inject_fault("responses", content_type="text/plain")
+    assert await client.responses.create(model="m", input="My name is Ada") != response
+    await completion_operator.inject_fault("responses", hold=True, delay=0.05)
+    assert await ask() == whole
+
+
+async def test_a_stream_that_is_slow_or_ends_too_early(
+    client: openai.AsyncOpenAI, completion_operator: SandboxClient
+) -> None:
+    async def stream() -> list[str]:
+        events = await client.responses.create(model="m", input="a long answer please", stream=True)
+        return [event.type async for event in events]
+
+    await completion_operator.inject_fault("responses", after_chunks=2, truncated=True)
+    kinds = await stream()
+    assert kinds.count("response.output_text.delta") == 2
+    assert "response.completed" not in kinds
+    await completion_operator.inject_fault("responses", chunk_delay=0.05, after_chunks=4, truncated=True)
+    began = time.monotonic()
+    await stream()
+    assert time.monotonic() - began > 0.15
 
 
 async def test_a_client_that_retries_gets_through(servers: SandboxProcess, completion_operator: SandboxClient) -> None:

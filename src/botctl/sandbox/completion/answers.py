@@ -1,4 +1,4 @@
-"""One answer of the model, made from a request: text, token counts, whether it was cut short. Pure."""
+"""One answer of the model, made from a request: text, token counts, what cut it short. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class Answer:
 
     asked: Asked
     text: str
-    cut_short: bool
+    stopped_by: str | None
+    """`length` or `content_filter`; None for an answer that came to its end."""
     input_tokens: int
     output_tokens: int
     number: str = field(default_factory=lambda: secrets.token_hex(16))
@@ -32,4 +33,4 @@ def make_answer(asked: Asked) -> Answer:
     read = [turn.text for turn in asked.turns]
     if asked.instructions:
         read.append(asked.instructions)
-    return Answer(asked, text, cut_short, count_request(read), count_tokens(text))
+    return Answer(asked, text, "length" if cut_short else None, count_request(read), count_tokens(text))

@@ -7,7 +7,7 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
@@ -18,11 +18,15 @@ from botctl.sandbox.completion.chat import chat_body, chat_chunks
 from botctl.sandbox.completion.errors import CompletionError, by_status, invalid, no_key, refused_key, unknown_model
 from botctl.sandbox.completion.requests import Asked, read_chat_request, read_responses_request
 from botctl.sandbox.completion.responses import response_body, response_events
-from botctl.sandbox.faults import Fault, FaultBox, When
+from botctl.sandbox.faults.box import Fault
+from botctl.sandbox.faults.engine import FaultEngine, HarmedCall, cut
+from botctl.sandbox.faults.spec import FaultSpec
 from botctl.sandbox.shared_routes import add_shared_routes, operator_errors
 
 KNOWN_MODELS = ("gpt-5", "gpt-5-mini", "gpt-4o", "gpt-4o-mini", "sandbox")
 BODY_LIMIT = 32 * 1024 * 1024
+_NO_FAULT = FaultSpec(delay=0.1)
+"""Stands where there is none; none of its fields that matter to a stream is set."""
 ASKED = web.RequestKey("asked", Asked)
 
 
@@ -35,7 +39,7 @@ class CompletionWorld:
     refused_keys: set[str] = field(default_factory=set)
     chunk_delay: float = 0.0
     """Seconds between the pieces of a stream."""
-    faults: FaultBox = field(default_factory=FaultBox)
+    faults: FaultEngine = field(default_factory=FaultEngine)
     calls: CallLog = field(default_factory=CallLog)
 
 
@@ -62,7 +66,7 @@ class Server:
         """POST /v1/responses."""
 
         async def work(fault: Fault | None) -> web.StreamResponse:
-            answer = await self._answer(request, read_responses_request)
+            answer = await self._answer(request, read_responses_request, fault)
             if answer.asked.stream:
                 events = (f"event: {event['type']}\ndata: {_dump(event)}\n\n" for event in response_events(answer))
                 return await self._stream(request, events, fault)
@@ -74,7 +78,7 @@ class Server:
         """POST /v1/chat/completions."""
 
         async def work(fault: Fault | None) -> web.StreamResponse:
-            answer = await self._answer(request, read_chat_request)
+            answer = await self._answer(request, read_chat_request, fault)
             if answer.asked.stream:
                 return await self._stream(request, _chat_stream(answer), fault)
             return _json(chat_body(answer))
@@ -105,7 +109,7 @@ class Server:
         """Any other address."""
         return _refusal(CompletionError(404, f"Invalid URL ({request.method} {request.path})"))
 
-    async def _answer(self, request: web.Request, read: Callable[[object], Asked]) -> Answer:
+    async def _answer(self, request: web.Request, read: Callable[[object], Asked], fault: Fault | None) -> Answer:
         raw = await request.read()
         try:
             body = json.loads(raw)
@@ -115,20 +119,21 @@ class Server:
         if self._world.models and asked.model not in self._world.models:
             raise unknown_model(asked.model)
         request[ASKED] = asked
-        return make_answer(asked)
+        answer = make_answer(asked)
+        return answer if fault is None else spoil_answer(answer, fault.spec)
 
     async def _call(
         self, request: web.Request, name: str, work: Callable[[Fault | None], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
         """Check the key, run the endpoint, carry out the fault, keep the record."""
         started = time.monotonic()
-        fault = self._world.faults.take(name) if len(self._world.faults) else None
+        fault = self._world.faults.take(name)
         status, description = 0, None
         try:
             self._check_key(request)
-            response = await self._harmed(request, work, fault)
+            response = await (work(None) if fault is None else self._harmed(request, name, work, fault))
             status = response.status
-            if fault is not None and (fault.cut or fault.after_chunks is not None):
+            if fault is not None and (fault.spec.cut or fault.spec.cut_body or fault.spec.after_chunks is not None):
                 status = 0
             return response
         except CompletionError as error:
@@ -158,31 +163,24 @@ class Server:
     async def _harmed(
         self,
         request: web.Request,
+        name: str,
         work: Callable[[Fault | None], Awaitable[web.StreamResponse]],
-        fault: Fault | None,
+        fault: Fault,
     ) -> web.StreamResponse:
-        if fault is None:
-            return await work(None)
-        if fault.when is When.AFTER and fault.answers:
-            asked = read_chat_request if request.path.endswith("/chat/completions") else read_responses_request
-            if request.method == "POST":
-                await self._answer(request, asked)
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.hang:
-            await asyncio.get_running_loop().create_future()
-        if fault.cut:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        if fault.body is not None:
-            return web.Response(text=fault.body, status=fault.status or 200, content_type="text/html")
-        if fault.status is not None and fault.status != 200:
-            raise by_status(fault.status, fault.description, fault.retry_after)
-        return await work(fault)
+        call = HarmedCall(
+            request,
+            name,
+            None,
+            None,
+            run=lambda: work(fault),
+            refuse=_refusal_of,
+            note=lambda status: None,  # `_call` keeps the record
+            goes_with_client=True,
+        )
+        return await self._world.faults.carry_out(call, fault)
 
     async def _stream(self, request: web.Request, frames: Iterator[str], fault: Fault | None) -> web.StreamResponse:
-        """Send server-sent events; with `after_chunks` the connection is cut after so many pieces of text."""
+        """Send server-sent events; a fault may slow them down, and end them after so many pieces of text."""
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream; charset=utf-8",
@@ -191,21 +189,32 @@ class Server:
             }
         )
         await response.prepare(request)
-        left = fault.after_chunks if fault is not None else None
+        spec = fault.spec if fault is not None else _NO_FAULT
+        left = spec.after_chunks
+        delay = spec.chunk_delay or self._world.chunk_delay
         for frame in frames:
             is_text = '.delta"' in frame[:80] or '"delta":{"content"' in frame
             if is_text:
                 if left == 0:
-                    if request.transport is not None:
-                        request.transport.abort()
-                    return response
+                    if not spec.truncated:
+                        cut(request)
+                    break
                 if left is not None:
                     left -= 1
-                if self._world.chunk_delay:
-                    await asyncio.sleep(self._world.chunk_delay)
-            await response.write(frame.encode())
+                if delay:
+                    await asyncio.sleep(delay)
+            await response.write((frame[: len(frame) // 2] + "\n\n" if spec.malformed and is_text else frame).encode())
         await response.write_eof()
         return response
+
+
+def spoil_answer(answer: Answer, spec: FaultSpec) -> Answer:
+    """What the model says when a fault keeps it from saying all."""
+    if spec.empty:
+        return replace(answer, text="", output_tokens=0)
+    if spec.finish_reason is not None:
+        return replace(answer, text=answer.text[: len(answer.text) // 2], stopped_by=spec.finish_reason)
+    return answer
 
 
 def _chat_stream(answer: Answer) -> Iterator[str]:
@@ -243,6 +252,10 @@ def _json(body: Mapping[str, Any]) -> web.Response:
     return web.Response(
         body=_dump(body).encode(), content_type="application/json", headers={"X-Request-Id": _request_id()}
     )
+
+
+def _refusal_of(spec: FaultSpec) -> web.Response:
+    return _refusal(by_status(spec.code or 200, spec.description, spec.retry_after))
 
 
 def _refusal(error: CompletionError) -> web.Response:

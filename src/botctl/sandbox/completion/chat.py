@@ -56,7 +56,7 @@ def _chunk(answer: Answer, delta: dict[str, Any], reason: str | None) -> dict[st
 
 
 def _reason(answer: Answer) -> str:
-    return "length" if answer.cut_short else "stop"
+    return answer.stopped_by or "stop"
 
 
 def _usage(answer: Answer) -> dict[str, Any]:

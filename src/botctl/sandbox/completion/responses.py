@@ -10,6 +10,9 @@ from botctl.sandbox.completion.usage import pieces
 
 Event = dict[str, Any]
 
+_REASONS = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why an answer is incomplete, in the words of this API, by those of Chat Completions."""
+
 
 def response_body(answer: Answer, *, status: str | None = None) -> dict[str, Any]:
     """The Response object; with status `in_progress` as it is before any output."""
@@ -19,10 +22,10 @@ def response_body(answer: Answer, *, status: str | None = None) -> dict[str, Any
         "id": f"resp_{answer.number}",
         "object": "response",
         "created_at": answer.created,
-        "status": status or ("incomplete" if answer.cut_short else "completed"),
+        "status": status or ("incomplete" if answer.stopped_by else "completed"),
         "background": False,
         "error": None,
-        "incomplete_details": {"reason": "max_output_tokens"} if finished and answer.cut_short else None,
+        "incomplete_details": {"reason": _REASONS[answer.stopped_by]} if finished and answer.stopped_by else None,
         "instructions": given.get("instructions"),
         "max_output_tokens": given.get("max_output_tokens"),
         "model": answer.asked.model,
@@ -72,7 +75,7 @@ def _events(answer: Answer) -> Iterator[Event]:
     yield {"type": "response.output_text.done", **place, "text": answer.text, "logprobs": []}
     yield {"type": "response.content_part.done", **place, "part": _part(answer.text)}
     yield {"type": "response.output_item.done", "output_index": 0, "item": _item(answer)}
-    last = "response.incomplete" if answer.cut_short else "response.completed"
+    last = "response.incomplete" if answer.stopped_by else "response.completed"
     yield {"type": last, "response": response_body(answer)}
 
 
@@ -80,7 +83,7 @@ def _item(answer: Answer) -> dict[str, Any]:
     return {
         "id": f"msg_{answer.number}",
         "type": "message",
-        "status": "incomplete" if answer.cut_short else "completed",
+        "status": "incomplete" if answer.stopped_by else "completed",
         "role": "assistant",
         "content": [_part(answer.text)],
     }

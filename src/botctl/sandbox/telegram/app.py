@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import random
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
 
-from botctl.sandbox.faults import Fault, When
+from botctl.sandbox.faults.box import Fault
+from botctl.sandbox.faults.engine import HarmedCall
+from botctl.sandbox.faults.spec import Disorder, FaultSpec
 from botctl.sandbox.shared_routes import add_shared_routes, operator_errors
 from botctl.sandbox.telegram.bots import Bot
 from botctl.sandbox.telegram.errors import ApiError, by_status, not_found
@@ -42,7 +44,6 @@ class Calls:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._late: set[asyncio.Task[web.Response]] = set()
 
     async def nowhere(self, request: web.Request) -> web.Response:
         """Any other address."""
@@ -59,7 +60,7 @@ class Calls:
             return _refusal(error)
         return web.Response(body=stored.content, content_type="application/octet-stream")
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         """One method call."""
         name = request.match_info["method"]
         try:
@@ -77,18 +78,33 @@ class Calls:
             return _refusal(error)
         except web.HTTPRequestEntityTooLarge:
             return _refusal(ApiError(413, "Request Entity Too Large"))
-        fault = self._fault(method, bot, parameters)
+        faults = self._world.faults
+        if not len(faults.box) and not len(faults.holds):
+            return await self._run(method, bot, parameters, None)
+        chat_id = to_integer(parameters.values["chat_id"]) if "chat_id" in parameters.values else None
+        fault = faults.take(method.name.lower(), bot.bot_id, chat_id)
         if fault is None:
             return await self._run(method, bot, parameters, None)
-        return await self._harmed(request, method, bot, parameters, fault)
+        call = HarmedCall(
+            request,
+            method.name,
+            bot.bot_id,
+            chat_id,
+            run=lambda: self._run(method, bot, parameters, fault),
+            refuse=_refusal_of,
+            note=lambda status: self._world.calls.add(
+                bot.bot_id,
+                method.name,
+                parameters.values,
+                status,
+                description=fault.spec.description,
+                fault_id=fault.fault_id,
+            ),
+            goes_with_client=method.waiting is not None,
+        )
+        return await faults.carry_out(call, fault)
 
-    def _fault(self, method: Method, bot: Bot, parameters: Parameters) -> Fault | None:
-        if not len(self._world.faults):
-            return None
-        chat_id = to_integer(parameters.values["chat_id"]) if "chat_id" in parameters.values else None
-        return self._world.faults.take(method.name.lower(), bot.bot_id, chat_id)
-
-    async def _run(self, method: Method, bot: Bot, parameters: Parameters, fault_id: int | None) -> web.Response:
+    async def _run(self, method: Method, bot: Bot, parameters: Parameters, fault: Fault | None) -> web.Response:
         """Let the call take effect; its answer."""
         started = time.monotonic()
         status, description = 0, None
@@ -99,6 +115,8 @@ class Calls:
                 assert method.waiting is not None
                 result = await method.waiting(self._world, bot, parameters)
             status = 200
+            if fault is not None and fault.spec.updates is not None and isinstance(result, list):
+                result = _disordered(bot, result, fault.spec.updates, fault.dice)
             return _answer({"ok": True, "result": result})
         except ApiError as error:
             status, description = error.code, error.description
@@ -110,60 +128,35 @@ class Calls:
                 parameters.values,
                 status,
                 description=description,
-                fault_id=fault_id,
+                fault_id=fault.fault_id if fault is not None else None,
                 seconds=time.monotonic() - started,
             )
 
-    async def _run_late(self, method: Method, bot: Bot, parameters: Parameters, fault: Fault) -> web.Response:
-        await asyncio.sleep(fault.delay)
-        return await self._run(method, bot, parameters, fault.fault_id)
 
-    async def _harmed(
-        self, request: web.Request, method: Method, bot: Bot, parameters: Parameters, fault: Fault
-    ) -> web.Response:
-        """The call with a fault."""
-        if fault.when is When.BEFORE and not fault.answers:
-            late = asyncio.create_task(self._run_late(method, bot, parameters, fault))
-            if method.waiting is not None:
-                return await _owned(late)
-            self._late.add(late)  # a slow network brings the call even when the client has given up
-            late.add_done_callback(self._late.discard)
-            return await asyncio.shield(late)
-        response: web.Response | None = None
-        if fault.when is When.AFTER:
-            response = await self._run(method, bot, parameters, fault.fault_id)
-        else:
-            self._note(bot, method, parameters.values, fault)
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.hang:
-            await asyncio.get_running_loop().create_future()
-        if fault.cut:
-            if request.transport is not None:
-                request.transport.abort()
-            return web.Response()
-        if fault.body is not None:
-            return web.Response(text=fault.body, status=fault.status or 200, content_type="text/html")
-        if fault.status is not None and fault.status != 200:
-            return _refusal(by_status(fault.status, fault.description, fault.retry_after))
-        return response if response is not None else _answer({"ok": True, "result": True})
-
-    def _note(self, bot: Bot, method: Method, values: Mapping[str, Any], fault: Fault) -> None:
-        status = 0 if fault.cut or fault.hang else fault.status or 200
-        self._world.calls.add(
-            bot.bot_id, method.name, values, status, description=fault.description, fault_id=fault.fault_id
-        )
-
-
-async def _owned(task: asyncio.Task[web.Response]) -> web.Response:
-    try:
-        return await task
-    finally:
-        task.cancel()
+def _disordered(bot: Bot, batch: list[Any], disorder: Disorder, dice: random.Random) -> list[Any]:
+    """A batch of updates as Telegram never promised not to give it."""
+    match disorder:
+        case Disorder.TWICE:
+            return [update for update in batch for _ in range(2)]
+        case Disorder.AGAIN:
+            bot.updates.give_again(batch)
+            return batch
+        case Disorder.REVERSED:
+            return batch[::-1]
+        case Disorder.SHUFFLED:
+            return dice.sample(batch, len(batch))
 
 
 def _answer(body: Mapping[str, Any]) -> web.Response:
     return web.Response(body=json.dumps(body, separators=(",", ":")).encode(), content_type="application/json")
+
+
+def _refusal_of(spec: FaultSpec) -> web.Response:
+    """What a fault answers instead of the truth; a status of 200 is a lie about success."""
+    status = spec.code or 200
+    if status == 200:
+        return _answer({"ok": True, "result": True})
+    return _refusal(by_status(status, spec.description, spec.retry_after, spec.migrate_to_chat_id))
 
 
 def _refusal(error: ApiError) -> web.Response:

@@ -8,17 +8,22 @@ from typing import Any
 class ApiError(Exception):
     """A refused call: becomes `{"ok": false, "error_code": …, "description": …}` with that HTTP status."""
 
-    def __init__(self, code: int, description: str, *, retry_after: int | None = None) -> None:
+    def __init__(
+        self, code: int, description: str, *, retry_after: int | None = None, migrate_to_chat_id: int | None = None
+    ) -> None:
         super().__init__(description)
         self.code = code
         self.description = description
         self.retry_after = retry_after
+        self.migrate_to_chat_id = migrate_to_chat_id
 
     def as_json(self) -> dict[str, Any]:
         """The body of the answer."""
         body: dict[str, Any] = {"ok": False, "error_code": self.code, "description": self.description}
         if self.retry_after is not None:
             body["parameters"] = {"retry_after": self.retry_after}
+        if self.migrate_to_chat_id is not None:
+            body["parameters"] = {"migrate_to_chat_id": self.migrate_to_chat_id}
         return body
 
 
@@ -62,9 +67,18 @@ _STANDARD = {
 }
 
 
-def by_status(status: int, description: str | None = None, retry_after: int | None = None) -> ApiError:
+def migrated(chat_id: int) -> ApiError:
+    """400: the group is a supergroup now, with another id."""
+    return ApiError(400, "Bad Request: group chat was upgraded to a supergroup chat", migrate_to_chat_id=chat_id)
+
+
+def by_status(
+    status: int, description: str | None = None, retry_after: int | None = None, migrate_to_chat_id: int | None = None
+) -> ApiError:
     """The error Telegram would show with that status, for injected faults."""
     if status == 429:
         retry_after = 1 if retry_after is None else retry_after
         description = description or f"Too Many Requests: retry after {retry_after}"
+    if migrate_to_chat_id is not None and description is None:
+        return migrated(migrate_to_chat_id)
     return ApiError(status, description or _STANDARD.get(status, "Error"), retry_after=retry_after)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from botctl.sandbox.shared_routes import OperatorError, query_number, read_json
+from botctl.sandbox.operator_json import OperatorError, query_number, read_json
 from botctl.sandbox.telegram import people
 from botctl.sandbox.telegram.bots import Bot
 from botctl.sandbox.telegram.world import World

@@ -8,7 +8,7 @@ import secrets
 import time
 from typing import Any
 
-from botctl.sandbox.shared_routes import OperatorError
+from botctl.sandbox.operator_json import OperatorError
 from botctl.sandbox.telegram.bots import Bot
 from botctl.sandbox.telegram.chats import Chat, Message
 from botctl.sandbox.telegram.detection import detect_entities

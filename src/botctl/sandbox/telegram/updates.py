@@ -53,6 +53,7 @@ class UpdateQueue:
         self._strict = strict
         self._allowed: frozenset[str] | None = None
         self._waiting: asyncio.Future[None] | None = None
+        self._again: list[dict[str, Any]] = []
         self._last_offset: int | None = None
         self._last_start = 0.0
         self._next_conflict = 0.0
@@ -130,6 +131,15 @@ class UpdateQueue:
             return found
         await self._wait(timeout)
         return self._take(offset, limit)
+
+    def give_again(self, batch: list[dict[str, Any]]) -> None:
+        """Answer the next poll with this batch once more, confirmed or not: Telegram never promised not to."""
+        self._again = batch
+
+    def repeated(self) -> list[dict[str, Any]]:
+        """The batch to give again, if any; it is given once."""
+        again, self._again = self._again, []
+        return again
 
     def end_poll(self, error: ApiError) -> None:
         """Refuse the poll that waits, if any."""

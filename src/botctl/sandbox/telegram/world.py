@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from botctl.sandbox.calls import CallLog
-from botctl.sandbox.faults import FaultBox
+from botctl.sandbox.faults.engine import FaultEngine
 from botctl.sandbox.telegram.bots import Bot, bot_id_of
 from botctl.sandbox.telegram.errors import not_found, unauthorized
 from botctl.sandbox.telegram.flood import FloodControl
@@ -26,7 +26,7 @@ class World:
     callback_lifetime: float = 30.0
     """Seconds a pressed button may be answered."""
     flood: FloodControl = field(default_factory=FloodControl)
-    faults: FaultBox = field(default_factory=FaultBox)
+    faults: FaultEngine = field(default_factory=FaultEngine)
     calls: CallLog = field(default_factory=CallLog)
     bots: dict[int, Bot] = field(default_factory=dict)
     _by_token: dict[str, Bot] = field(default_factory=dict)

@@ -21,6 +21,8 @@ async def get_updates(world: World, bot: Bot, parameters: Parameters) -> list[di
     if bot.webhook_url:
         raise conflict(WEBHOOK_ACTIVE)
     bot.updates.allow(_allowed(parameters))
+    if again := bot.updates.repeated():
+        return again
     found = await bot.updates.poll(
         parameters.integer("offset"),
         parameters.integer("limit", 100, least=1, most=100),
