@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from botctl.bus.catalogue import log_of, validate
+from botctl.bus.dead_letters import MAX_BODY, dead_letter_command
 from botctl.bus.events import Event, Log, decode_event, encode_event
 from botctl.bus.fanout import Fanout
 from botctl.bus.seen import Seen
-from botctl.bus.topology import FIELD, ROUTER_GROUP, Topology, source_of
+from botctl.bus.topology import AGAIN, FIELD, ROUTER_GROUP, Topology, source_of
 from botctl.bus.wire import Command
 from botctl.errors import ProtocolError
 
@@ -24,13 +25,7 @@ MAX_COMMANDS = 1_000
 MAX_BYTES = 1024 * 1024
 """Bytes of events in one MULTI, about. Servers count what a MULTI has queued against client-query-buffer-limit."""
 
-DEAD_LETTERS = 2_000
-"""Dead letters kept, about."""
-
-MAX_DEAD_BODY = 16 * 1024
-"""Bytes kept of a refused event."""
-
-_FIELD = FIELD.encode()
+_FIELD, _AGAIN = FIELD.encode(), AGAIN.encode()
 
 
 @dataclass(frozen=True)
@@ -90,17 +85,18 @@ class Batcher:
         if not fields:
             batch.vanished[bot_id] = batch.vanished.get(bot_id, 0) + 1
             return
-        body = fields[1] if len(fields) == 2 and fields[0] == _FIELD else None
+        again = len(fields) == 4 and fields[2] == _AGAIN
+        body = fields[1] if (len(fields) == 2 or again) and fields[0] == _FIELD else None
         try:
             if body is None:
                 raise ProtocolError("the entry is not one event")
             event = _stamped(validate(decode_event(body), source_of(bot_id)), bot_id)
             encoded = encode_event(event)
         except ProtocolError as error:
-            self._reject(batch, bot_id, entry_id, error.message, body if body is not None else _shown(fields))
+            self._reject(batch, bot_id, entry_id, error.message, body, fields)
             return
         key = (bot_id, event.id)
-        if key in self._seen or key in batch.routed:
+        if not again and (key in self._seen or key in batch.routed):
             batch.duplicates += 1
             return
         batch.routed[key] = None
@@ -130,35 +126,34 @@ class Batcher:
             parts[-1].append(("XDEL", stream, *ids))
         return parts
 
-    def dead_letter(self, bot_id: int, entry_id: str, reason: str, body: bytes) -> Command:
-        """The command that writes a dead letter."""
-        return (
-            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*",
-            "stream", self._topology.out(bot_id), "id", entry_id, "reason", reason[:500],
-            FIELD, body[:MAX_DEAD_BODY], "size", len(body),
-        )  # fmt: skip
+    def dead_letter(self, bot_id: int, entry_id: str, reason: str, body: bytes, *, whole: bool = True) -> Command:
+        """The command that writes a dead letter; `whole` False: the body only describes what it was."""
+        stream = self._topology.out(bot_id)
+        return dead_letter_command(
+            self._topology, stream, entry_id, reason, body, source=source_of(bot_id), whole=whole
+        )
 
     def _write(self, batch: Batch, stream: str, bot_id: int, entry_id: bytes, body: bytes) -> None:
         batch.commands.append(("XADD", stream, "*", FIELD, body))
         batch.size += len(body)
         batch.writes.append((bot_id, entry_id.decode(), body))
 
-    def _reject(self, batch: Batch, bot_id: int, entry_id: bytes, reason: str, body: bytes) -> None:
-        name = entry_id.decode()
-        batch.rejected.append(Rejected(bot_id, name, reason, body))
-        batch.commands.append(self.dead_letter(bot_id, name, reason, body))
-        batch.size += min(len(body), MAX_DEAD_BODY)
-        batch.writes.append((bot_id, name, body[:MAX_DEAD_BODY]))
+    def _reject(self, batch: Batch, bot_id: int, entry_id: bytes, reason: str, body: bytes | None, fields: Any) -> None:
+        name, kept = entry_id.decode(), body if body is not None else _shown(fields)
+        batch.rejected.append(Rejected(bot_id, name, reason, kept))
+        batch.commands.append(self.dead_letter(bot_id, name, reason, kept, whole=body is not None))
+        batch.size += min(len(kept), MAX_BODY)
+        batch.writes.append((bot_id, name, kept[:MAX_BODY]))
 
 
 def _shown(fields: Any) -> bytes:
     """The beginning of an entry that isn't one event, which may have any number of fields of any size."""
     shown = b""
     for word in fields:
-        if len(shown) >= MAX_DEAD_BODY:
+        if len(shown) >= MAX_BODY:
             break
-        shown += b"%d:%s " % (len(word), word[:MAX_DEAD_BODY])
-    return shown[:MAX_DEAD_BODY]
+        shown += b"%d:%s " % (len(word), word[:MAX_BODY])
+    return shown[:MAX_BODY]
 
 
 def _stamped(event: Event, bot_id: int) -> Event:

@@ -14,12 +14,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
-from botctl.bus.batch import DEAD_LETTERS
+from botctl.bus.dead_letters import dead_letter_command
 from botctl.bus.events import Log
 from botctl.bus.losses import Losses
 from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again
 from botctl.bus.room import Cut, Room
-from botctl.bus.topology import FIELD, MAILBOX_GROUP, ROUTER_GROUP, Topology
+from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Topology
 from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.janitor")
@@ -106,10 +106,7 @@ class Janitor:
         await self._bury_one(cut.stream, f"flood: {cut.entries} events were dropped unread")
 
     async def _bury_one(self, stream: str, reason: str) -> None:
-        command: Command = (
-            "XADD", self._topology.dead_letters, "MAXLEN", "~", DEAD_LETTERS, "*", "stream", stream, "id", "",
-            "reason", reason, FIELD, b"", "size", 1,  # more than is kept: there is nothing to replay
-        )  # fmt: skip
+        command = dead_letter_command(self._topology, stream, "", reason, b"", whole=False)  # nothing to try again
         for reply in await execute(self._redis, [command]):
             if isinstance(reply, BaseException):
                 _log.warning("a dead letter can't be written", reason=str(reply)[:200])

@@ -1,4 +1,4 @@
-"""Reads the logs and the dead letters: from any point, to the end or following. Never writes, never acknowledges."""
+"""Reads the logs: from any point, to the end or following. Never writes, never acknowledges."""
 
 from __future__ import annotations
 
@@ -7,33 +7,19 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-import msgspec
 from redis.asyncio import Redis
 
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, BLOCK_MS
 from botctl.bus.events import Event, Log, decode_event
+from botctl.bus.stream_reply import entry_order
 from botctl.bus.topology import FIELD, Topology
-from botctl.bus.wire import Command, execute, transact
+from botctl.bus.wire import Command, execute
 from botctl.errors import ProtocolError, UsageError
 
 _PAGE = 500
 _FIELD = FIELD.encode()
 _ID = re.compile(r"[0-9]{1,20}(-[0-9]{1,20})?|\$")
-
-
-class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """An entry the router refused. `id` is its own in the dead letters, `entry_id` the one in `stream`.
-
-    `body` is cut at 16 KiB; `size` is what it was.
-    """
-
-    id: str
-    stream: str
-    entry_id: str
-    reason: str
-    body: bytes
-    size: int
 
 
 async def read_log(
@@ -76,47 +62,15 @@ async def read_logs(
             return
         for entry_id, stream, fields in page:
             cursors[stream] = entry_id
-            if not follow and _order(entry_id) > _order(ends[stream]):
+            if not follow and entry_order(entry_id) > entry_order(ends[stream]):
                 continue  # Came while we were reading; without an end a busy log would never be read to the end.
             try:
                 event = decode_event(fields[_FIELD])
             except (ProtocolError, KeyError, TypeError):
                 continue  # Only an administrator's hand could have put it there.
             yield streams[stream], entry_id, event
-        if not follow and all(_order(cursors[stream]) >= _order(ends[stream]) for stream in streams):
+        if not follow and all(entry_order(cursors[stream]) >= entry_order(ends[stream]) for stream in streams):
             return
-
-
-async def read_dead_letters(redis: Redis, topology: Topology, count: int = 100) -> list[DeadLetter]:
-    """The newest dead letters, the newest first."""
-    found: list[DeadLetter] = []
-    for entry_id, fields in await redis.xrevrange(topology.dead_letters, count=count) or []:
-        values: Any = fields or {}
-        found.append(
-            DeadLetter(
-                id=_text(entry_id),
-                stream=_text(values.get(b"stream", b"")),
-                entry_id=_text(values.get(b"id", b"")),
-                reason=_text(values.get(b"reason", b"")),
-                body=values.get(_FIELD, b""),
-                size=int(values.get(b"size", 0)),
-            )
-        )
-    return found
-
-
-async def replay_dead_letter(redis: Redis, letter: DeadLetter) -> str:
-    """Put a dead letter back into the stream it came from, to be routed anew; the new entry id.
-
-    Raises UsageError for one that was cut.
-    """
-    if len(letter.body) != letter.size:
-        raise UsageError(f"dead letter {letter.id} is kept in part only and can't be replayed")
-    dead = letter.stream.rsplit(":bus:bot:", 1)[0] + ":bus:dead"
-    replies = await transact(
-        redis, [("XADD", letter.stream, "*", FIELD, letter.body), ("XDEL", dead, letter.id)], timeout=5.0
-    )
-    return _text(replies[0])
 
 
 async def _ends(redis: Redis, streams: dict[bytes, Log]) -> dict[bytes, str]:
@@ -134,15 +88,10 @@ async def _page(redis: Redis, cursors: dict[bytes, str], block: int | None) -> l
     wanted: Any = dict(cursors)
     reply: Any = await redis.xread(wanted, count=_PAGE, block=block)
     page = [(_text(entry_id), stream, fields) for stream, entries in reply.items() for entry_id, fields in entries]
-    limits = [_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= _PAGE]
+    limits = [entry_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= _PAGE]
     if limits:
-        page = [entry for entry in page if _order(entry[0]) <= min(limits)]
-    return sorted(page, key=lambda entry: _order(entry[0]))
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, seq = entry_id.partition("-")
-    return int(ms), int(seq or 0)
+        page = [entry for entry in page if entry_order(entry[0]) <= min(limits)]
+    return sorted(page, key=lambda entry: entry_order(entry[0]))
 
 
 def _text(value: Any) -> str:

@@ -18,6 +18,12 @@ def entries_of(reply: Any) -> list[tuple[bytes, Any]]:
     return reply[0][1] or []
 
 
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """What entry ids are sorted by; the first number is milliseconds since the epoch."""
+    ms, _, seq = entry_id.partition("-")
+    return int(ms), int(seq or 0)
+
+
 def size_of(fields: Any) -> int:
     """Bytes of an entry's fields and values."""
     return sum(map(len, fields)) if fields else 0

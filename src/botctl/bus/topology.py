@@ -21,6 +21,12 @@ MAILBOX_GROUP = "bot"
 FIELD = "e"
 """The one field of an entry: the encoded event."""
 
+AGAIN = "again"
+"""A second field of an entry of an out stream: route it though an event of its id was routed already."""
+
+Receiver = int | str
+"""A bot, by its id, or a group, by its name."""
+
 _NAMESPACE_FORMAT = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _HASH_FORMAT = re.compile(r"[0-9a-f]{64}")
 
@@ -63,6 +69,8 @@ class Topology:
         self.out_pattern = f"{namespace}:bus:bot:*:out"
         self._out = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):out")
         self._mailbox = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):in")
+        self.group_pattern = f"{namespace}:bus:group:*:in"
+        self._group = re.compile(re.escape(namespace) + r":bus:group:([a-z0-9][a-z0-9_-]{0,31}):in")
 
     def out(self, bot_id: int) -> str:
         """The stream a bot publishes to; 0 is the fleet's."""
@@ -71,6 +79,14 @@ class Topology:
     def mailbox(self, bot_id: int) -> str:
         """The stream a bot's subscriptions are delivered to."""
         return f"{self.namespace}:bus:bot:{bot_id}:in"
+
+    def group(self, name: str) -> str:
+        """The stream that the members of a group share."""
+        return f"{self.namespace}:bus:group:{name}:in"
+
+    def inlet(self, receiver: Receiver) -> str:
+        """The mailbox of a bot, by its id, or of a group, by its name."""
+        return self.mailbox(receiver) if isinstance(receiver, int) else self.group(receiver)
 
     def log(self, log: Log) -> str:
         """The stream of one of the three logs."""
@@ -89,6 +105,11 @@ class Topology:
         """Whose mailbox this key is."""
         found = self._mailbox.fullmatch(key)
         return int(found[1]) if found is not None else None
+
+    def group_of(self, key: str) -> str | None:
+        """Which group's stream this key is."""
+        found = self._group.fullmatch(key)
+        return found[1] if found is not None else None
 
     def acl_rules(self, bot_id: int, password_hashes: Sequence[str], version: ServerVersion) -> list[str]:
         """The rules of ACL SETUSER for a bot: read and acknowledge its mailbox, append to its out stream, no more.

@@ -9,9 +9,9 @@ import pytest
 
 from botctl.bus import pressure as pressure_module
 from botctl.bus import router as router_module
+from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import encode_event
 from botctl.bus.mailbox import Mailbox
-from botctl.bus.reader import read_dead_letters
 from support.bus_steps import logged, tick
 
 ALPHA, BETA, GAMMA, DEAD = 1, 2, 3, 4
@@ -107,6 +107,6 @@ async def test_a_bot_that_never_reads_holds_up_nobody_for_long(
     assert reader.of("alpha") == [f"alpha-{n}" for n in range(3_000)]
     assert len(await logged(bus)) == 3_050
     await eventually(lambda: router.stats.dropped > 0)
-    reasons = [letter.reason for letter in await read_dead_letters(bus.redis, bus.topology)]
+    reasons = [letter.reason for letter in await DeadLetters(bus.redis, bus.topology).list()]
     assert any(one.startswith("overflow: ") and "of bot 1" in one for one in reasons), reasons
     assert not any("bot 2" in one for one in reasons)

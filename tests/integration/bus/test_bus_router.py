@@ -10,8 +10,8 @@ import pytest
 from redis.exceptions import ConnectionError
 
 from botctl.bus import router as router_module
+from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import encode_event
-from botctl.bus.reader import read_dead_letters, replay_dead_letter
 from support.bus_steps import logged, start_relay, tick
 
 BRICK = "18446744073709551615-18446744073709551615"
@@ -32,14 +32,14 @@ async def test_what_a_bot_must_not_publish_is_kept_as_a_dead_letter_and_can_be_r
     await client.xadd(bus.topology.out(1), {"e": encode_event(tick("good"))})
     await eventually(lambda: router.stats.routed == 1)
     assert await logged(bus) == ["good"]
-    newest, oldest = await read_dead_letters(bus.redis, bus.topology)
+    newest, oldest = await DeadLetters(bus.redis, bus.topology).list()
     assert "no event" in newest.reason
     assert "may not publish threat.detected" in oldest.reason
     assert (oldest.stream, json.loads(oldest.body)["id"]) == (bus.topology.out(1), "forged")
     assert [one.bot_id for one in rejected] == [1, 1]
-    await replay_dead_letter(bus.redis, oldest)
+    await DeadLetters(bus.redis, bus.topology).retry(oldest.id)
     await eventually(lambda: router.stats.rejected == 3)
-    assert len(await read_dead_letters(bus.redis, bus.topology)) == 2
+    assert len(await DeadLetters(bus.redis, bus.topology).list()) == 2
 
 
 async def test_an_event_relayed_twice_is_routed_once_also_by_the_next_router(bus: Any, eventually: Any) -> None:
@@ -157,7 +157,7 @@ async def test_a_write_that_fails_when_executed_becomes_a_dead_letter(bus: Any, 
     await bus.bot_client(1).xadd(bus.topology.out(1), {"e": encode_event(tick("a"))})
     router = bus.router()
     bus.start(router)
-    await eventually(lambda: asyncio.ensure_future(read_dead_letters(bus.redis, bus.topology)))
+    await eventually(lambda: asyncio.ensure_future(DeadLetters(bus.redis, bus.topology).list()))
     assert await logged(bus) == ["a"]
-    [letter] = await read_dead_letters(bus.redis, bus.topology)
+    [letter] = await DeadLetters(bus.redis, bus.topology).list()
     assert "WRONGTYPE" in letter.reason

@@ -7,9 +7,9 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError
 
+from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import encode_event
 from botctl.bus.mailbox import Mailbox
-from botctl.bus.reader import read_dead_letters
 from botctl.bus.room import Room
 from support.bus_steps import logged, start_relay, tick
 
@@ -126,7 +126,7 @@ async def test_a_bot_that_fills_the_server_stops_the_others_for_seconds_only(
         while "of-another" not in ids:
             ids |= {entry.event.id for entry in await mailbox.read() if entry.event is not None}
     assert router.stats.dropped > 0
-    reasons = [letter.reason for letter in await read_dead_letters(bus.redis, bus.topology)]
+    reasons = [letter.reason for letter in await DeadLetters(bus.redis, bus.topology).list()]
     assert any(reason.startswith("flood: ") for reason in reasons)
     flooding.cancel()
     await asyncio.gather(flooding, return_exceptions=True)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botctl.bus.backoff import Backoff
-from botctl.bus.batch import MAX_DEAD_BODY, Batch, Batcher
+from botctl.bus.batch import Batch, Batcher
+from botctl.bus.dead_letters import MAX_BODY
 from botctl.bus.events import Event, decode_event, encode_event
 from botctl.bus.fanout import Fanout
 from botctl.bus.seen import Seen
@@ -82,7 +83,7 @@ def test_whatever_a_bot_writes_is_finished_and_never_raises(entry: list[bytes]) 
 def test_a_huge_dead_letter_is_cut() -> None:
     batch, router = Batch(), batcher()
     router.add(batch, 1, b"5-0", [b"e", b"x" * 1_000_000])
-    assert sum(len(part) for part in batch.commands[0] if isinstance(part, bytes)) <= MAX_DEAD_BODY
+    assert sum(len(part) for part in batch.commands[0] if isinstance(part, bytes)) <= MAX_BODY
 
 
 def test_an_event_relayed_twice_is_routed_once() -> None:
