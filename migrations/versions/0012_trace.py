@@ -1,4 +1,4 @@
-"""What following one message needs.
+"""Following one message: begin and failure of attempts, retries of completions; dropped dead letters.
 
 Its SQL is in the folder of its name.
 """

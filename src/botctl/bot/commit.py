@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
+from botctl.bot.faults import traceback_of
 from botctl.bot.health import Health
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Reply, Scope
@@ -90,20 +91,36 @@ class Committer:
         event = self._publisher.handler_failed(scope, failure, reason, dead=False) if failure is not None else None
         await self._end(
             scope,
-            lambda connection: self._inbox.postpone(connection, scope.inbox_id, reason, delay, attempts),
+            lambda connection: self._inbox.postpone(
+                connection,
+                scope.inbox_id,
+                reason,
+                delay,
+                attempts,
+                attempt=scope.attempt,
+                traceback=traceback_of(failure),
+            ),
             event,
         )
 
     async def bury(self, scope: Scope, error: BaseException, reason: str) -> None:
         """The row is given up."""
         event = self._publisher.handler_failed(scope, error, reason, dead=True)
-        await self._end(scope, lambda connection: self._inbox.dead(connection, scope.inbox_id, reason), event)
+        await self._end(
+            scope,
+            lambda connection: self._inbox.dead(
+                connection, scope.inbox_id, reason, attempt=scope.attempt, traceback=traceback_of(error)
+            ),
+            event,
+        )
 
     async def uncount(self, scope: Scope) -> None:
         """The attempt was interrupted by the end of the process."""
         scope.attempt_counted = False
         await self._database.statement(
-            lambda connection: self._inbox.step_back(connection, scope.inbox_id, scope.attempt - 1)
+            lambda connection: self._inbox.interrupt(
+                connection, scope.inbox_id, scope.attempt, "the bot was asked to end"
+            )
         )
 
     async def _end(self, scope: Scope, end: Callable[[AsyncConnection], Any], event: StoredEvent | None) -> None:

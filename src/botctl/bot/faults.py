@@ -5,6 +5,8 @@ Trouble of the environment is waited out and never counts against an update.
 
 from __future__ import annotations
 
+import traceback
+
 import asyncpg
 from sqlalchemy.exc import DBAPIError, InterfaceError, ResourceClosedError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -24,6 +26,9 @@ _RETRY_STATES = frozenset({"40001", "40P01", "25P02", "55P03", "57014"})
 """SQLSTATE: serialisation failure, deadlock, aborted transaction, lock and statement timeouts."""
 
 _LOGIN_CLASS = "28"
+
+_TRACEBACK = 6000
+"""Characters of a traceback that are kept; its end tells most."""
 
 
 def database_away(error: BaseException) -> bool:
@@ -78,6 +83,16 @@ def brief(error: BaseException, limit: int = 500) -> str:
 
     text = redact(clean_text(" ".join(str(error).split())))
     return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
+
+
+def traceback_of(error: BaseException | None) -> str | None:
+    """Where an exception comes from, its last 6000 characters: without secrets, as `brief`."""
+    from botctl.bot.cleaning import clean_text
+
+    if error is None or error.__traceback__ is None:
+        return None
+    text = redact(clean_text("".join(traceback.format_exception(error))))
+    return text if len(text) <= _TRACEBACK else f"…{text[-_TRACEBACK:]}"
 
 
 def _chain(error: BaseException) -> list[BaseException]:

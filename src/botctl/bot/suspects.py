@@ -89,6 +89,9 @@ class Suspects:
         """Judge what an earlier process was working on when it ended; how many updates are newly given up."""
 
         async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int], int]:
+            await self._inbox.note_interrupted(
+                connection, f"the process ended: {previous_failure or 'nobody knows how'}"
+            )
             interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
             seen_together = frozenset(row for row, mark in marked.items() if mark is Mark.TOGETHER)
             condemned = frozenset(row for row, mark in marked.items() if mark is Mark.GUILTY)
@@ -146,6 +149,7 @@ class Suspects:
         """The update is not worked on: it waits for something outside, or is `finished`. Harmless when not inside."""
         if finished:
             self._suspected.discard(scope.inbox_id)
+            self._guilty -= {scope.inbox_id}  # given up by now; an operator may have it tried once more
         if not scope.inside:
             return
         self._inside -= 1

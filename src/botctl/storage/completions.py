@@ -20,6 +20,12 @@ class StoredCompletion:
     input_tokens: int | None
     output_tokens: int | None
     duration_ms: int
+    cached_tokens: int | None = None
+    """Of the input tokens, those that the server had in its cache."""
+    retries: int = 0
+    """Calls before the one that was answered."""
+    finish_reason: str = ""
+    """Why the model stopped, in the server's word: `completed`, `stop`, `length`, `max_output_tokens`."""
 
 
 class Completions:
@@ -29,12 +35,13 @@ class Completions:
         self._sealing = sealing
         bot = f"{int(bot_id)}"
         self._find = f"""
-            SELECT response::text, coalesce(model, ''), input_tokens, output_tokens, coalesce(duration_ms, 0)
+            SELECT response::text, coalesce(model, ''), input_tokens, output_tokens, coalesce(duration_ms, 0),
+                   cached_tokens, coalesce(retries, 0), coalesce(finish_reason, '')
             FROM completions WHERE bot_id = {bot} AND cause = $1 AND step = $2"""
         self._record = f"""
             INSERT INTO completions (bot_id, cause, step, model, response, input_tokens, output_tokens, duration_ms,
-                                     created_at)
-            VALUES ({bot}, $1, $2, $3, $4::text::jsonb, $5, $6, $7, now())
+                                     cached_tokens, retries, finish_reason, created_at)
+            VALUES ({bot}, $1, $2, $3, $4::text::jsonb, $5, $6, $7, $8, $9, $10, now())
             ON CONFLICT (bot_id, cause, step) DO NOTHING"""
 
     async def find(self, connection: AsyncConnection, cause: str, step: int) -> StoredCompletion | None:
@@ -44,7 +51,7 @@ class Completions:
         if row is None:
             return None
         answer = msgspec.json.decode(self._sealing.read_json("completions", "response", row[0]))
-        return StoredCompletion(answer["text"], row[1], row[2], row[3], int(row[4]))
+        return StoredCompletion(answer["text"], row[1], row[2], row[3], int(row[4]), row[5], row[6], row[7])
 
     async def record(self, connection: AsyncConnection, cause: str, step: int, completion: StoredCompletion) -> None:
         """Keep an answer; the first one recorded for a step stays."""
@@ -59,5 +66,8 @@ class Completions:
                 completion.input_tokens,
                 completion.output_tokens,
                 completion.duration_ms,
+                completion.cached_tokens,
+                completion.retries,
+                completion.finish_reason,
             ),
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 OPEN_TABLES = frozenset(
     {
-        *("audit_log", "bot_runs", "bots", "completions", "conversations"),
+        *("attempts", "audit_log", "bot_runs", "bots", "completions", "conversations"),
         *("inbox", "messages", "outbox", "sends", "users"),
     }
 )

@@ -102,12 +102,32 @@ class Inbox:
         # next_attempt_at is empty exactly while a begun attempt is being worked on, and before the first one. This
         # commit has to be durable: what the attempt goes on to commit builds on it.
         self._begin = f"""
-            UPDATE inbox SET attempts = $2, next_attempt_at = NULL
+            UPDATE inbox SET attempts = $2, next_attempt_at = NULL,
+                             begun_at = CASE WHEN $3::bool THEN begun_at ELSE now() END
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'
             RETURNING inbox_id"""
         self._step_back = f"""
             UPDATE inbox SET attempts = $2, next_attempt_at = now()
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        # An attempt that doesn't end well leaves a row of its own behind. What is committed twice leaves one: begun_at
+        # is empty by then.
+        kept = f"""
+            WITH kept AS (
+                INSERT INTO attempts (bot_id, inbox_id, attempt, outcome, begun_at, error, traceback)
+                SELECT {bot}, inbox_id, %s, begun_at, %s FROM inbox
+                WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new' AND %s)"""
+        self._interrupt = f"""{kept % ("$3::int, 'interrupted'", "$4::text, NULL", "begun_at IS NOT NULL")}
+            UPDATE inbox SET attempts = $2, next_attempt_at = now(), begun_at = NULL
+            WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
+        self._note_interrupted = f"""
+            WITH under_way AS MATERIALIZED (
+                SELECT inbox_id, attempts + (next_attempt_at IS NOT NULL)::int AS attempt, begun_at FROM inbox
+                WHERE bot_id = {bot} AND state = 'new' AND begun_at IS NOT NULL
+            ), kept AS (
+                INSERT INTO attempts (bot_id, inbox_id, attempt, outcome, begun_at, error)
+                SELECT {bot}, inbox_id, attempt, 'interrupted', begun_at, $1::text FROM under_way)
+            UPDATE inbox SET begun_at = NULL FROM under_way
+            WHERE inbox.bot_id = {bot} AND inbox.inbox_id = under_way.inbox_id"""
         self._interrupted = f"""
             SELECT inbox_id, attempts FROM inbox
             WHERE bot_id = {bot} AND state = 'new' AND attempts > 0 AND next_attempt_at IS NULL"""
@@ -131,17 +151,18 @@ class Inbox:
             WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
               AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE
             RETURNING inbox_id, substring(last_error FROM '[0-9]+$')::int"""
-        self._postpone = f"""
+        counted = "$5::int, CASE WHEN $6::bool THEN 'failed' ELSE 'waited' END"
+        self._postpone = f"""{kept % (counted, "$7::text, $8::text", "begun_at IS NOT NULL")}
             UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
-                             attempts = $4
+                             attempts = $4, begun_at = NULL
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._done = f"""
             UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL,
                              last_error = CASE WHEN NOT starts_with(last_error, '{_SUSPECTED}')
                                                 AND NOT starts_with(last_error, '{_KILLED}') THEN last_error END
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
-        self._dead = f"""
-            UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL
+        self._dead = f"""{kept % ("$3::int, 'given up'", "$4::text, $5::text", "true")}
+            UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL, begun_at = NULL
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._depth = f"""
             SELECT count(*) FROM
@@ -174,14 +195,27 @@ class Inbox:
         result = await connection.exec_driver_sql(self._lane, (lane, after, limit))
         return [self._row(values) for values in result]
 
-    async def begin_attempt(self, connection: AsyncConnection, inbox_id: int, attempt: int) -> bool:
-        """Count an attempt, numbered from 1, before it is made. False when the row waits no more."""
-        result = await connection.exec_driver_sql(self._begin, (inbox_id, attempt))
+    async def begin_attempt(
+        self, connection: AsyncConnection, inbox_id: int, attempt: int, *, again: bool = False
+    ) -> bool:
+        """Count an attempt, numbered from 1, before it is made. False when the row waits no more.
+
+        `again`: it has begun before, and was stepped back from while it waited for something.
+        """
+        result = await connection.exec_driver_sql(self._begin, (inbox_id, attempt, again))
         return result.first() is not None
 
     async def step_back(self, connection: AsyncConnection, inbox_id: int, attempts: int) -> None:
         """The row is not worked on for now; `attempts` count, without the one that is stepped back from."""
         await connection.exec_driver_sql(self._step_back, (inbox_id, attempts))
+
+    async def interrupt(self, connection: AsyncConnection, inbox_id: int, attempt: int, reason: str) -> None:
+        """This attempt ends unfinished because the process is asked to end; it doesn't count."""
+        await connection.exec_driver_sql(self._interrupt, (inbox_id, attempt - 1, attempt, reason))
+
+    async def note_interrupted(self, connection: AsyncConnection, reason: str) -> None:
+        """Keep that the attempts an earlier process was making have not ended. Judges and counts nothing."""
+        await connection.exec_driver_sql(self._note_interrupted, (reason,))
 
     async def interrupted(self, connection: AsyncConnection) -> dict[int, int]:
         """Rows that an earlier process was working on when it ended: inbox_id -> attempts, that one included."""
@@ -219,19 +253,36 @@ class Inbox:
         return dict(result.all())
 
     async def postpone(
-        self, connection: AsyncConnection, inbox_id: int, error: str, delay: float, attempts: int
+        self,
+        connection: AsyncConnection,
+        inbox_id: int,
+        error: str,
+        delay: float,
+        attempts: int,
+        *,
+        attempt: int | None = None,
+        traceback: str | None = None,
     ) -> None:
-        """The attempt failed; the next one is due in `delay` seconds; `attempts` count so far."""
-        await connection.exec_driver_sql(self._postpone, (inbox_id, self._error(error), delay, attempts))
+        """This attempt failed; the next one is due in `delay` seconds; `attempts` count so far."""
+        attempt = attempts if attempt is None else attempt
+        counts = attempt == attempts
+        await connection.exec_driver_sql(
+            self._postpone,
+            (inbox_id, self._error(error), delay, attempts, attempt, counts, *self._kept(error, traceback)),
+        )
 
     async def done(self, connection: AsyncConnection, inbox_id: int) -> bool:
         """The row has been handled. False when it was done before."""
         result = await connection.exec_driver_sql(self._done, (inbox_id,))
         return bool(result.rowcount)
 
-    async def dead(self, connection: AsyncConnection, inbox_id: int, error: str) -> None:
-        """The row is given up: a dead letter, kept with its last error."""
-        await connection.exec_driver_sql(self._dead, (inbox_id, self._error(error)))
+    async def dead(
+        self, connection: AsyncConnection, inbox_id: int, error: str, *, attempt: int = 0, traceback: str | None = None
+    ) -> None:
+        """The row is given up at this attempt: a dead letter, kept with its last error."""
+        await connection.exec_driver_sql(
+            self._dead, (inbox_id, self._error(error), attempt, *self._kept(error, traceback))
+        )
 
     async def depth(self, connection: AsyncConnection) -> int:
         """How many rows wait; of more than MOST_COUNTED as many."""
@@ -241,6 +292,10 @@ class Inbox:
     def _error(self, error: str | None) -> str | None:
         """An exception's words may be a message's."""
         return self._sealing.text("inbox", "last_error", error)
+
+    def _kept(self, error: str, traceback: str | None) -> tuple[str | None, str | None]:
+        """The same as an attempt keeps them."""
+        return self._sealing.text("attempts", "error", error), self._sealing.text("attempts", "traceback", traceback)
 
     def _row(self, values: Any) -> InboxRow:
         inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at = values

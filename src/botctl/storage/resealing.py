@@ -37,6 +37,7 @@ class _Table:
 TABLES = (
     _Table("messages", {"message_id": "bigint"}, ("text",), ("entities",)),
     _Table("inbox", {"inbox_id": "bigint"}, ("last_error",), ("payload",)),
+    _Table("attempts", {"inbox_id": "bigint", "attempt_id": "bigint"}, ("error", "traceback")),
     _Table("sends", {"cause": "text", "n": "int"}, ("error",), ("payload", "result")),
     _Table("completions", {"cause": "text", "step": "int"}, (), ("response",)),
     _Table("outbox", {"seq": "bigint"}, (), ("data",)),

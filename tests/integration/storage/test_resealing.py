@@ -33,6 +33,8 @@ ALICE, BOB = 4201, 4202
 KEYS = {bot: [DataKey.new(bot, 1), DataKey.new(bot, 2)] for bot in (ALICE, BOB)}
 LOOKS_SEALED = re.compile(r'\$sealed[":\s\\]*([A-Za-z0-9+/]{20,}={0,2})')
 CAUSES = [f"update:{n}" for n in range(12)]
+ROWS = 5 * len(CAUSES) + len(CAUSES) // 2
+"""Sealed ones: five for each cause, and an attempt for every other."""
 
 
 def _sealing(bot: int, *key_ids: int) -> Sealing:
@@ -50,7 +52,7 @@ async def _fill(connection: AsyncConnection, bot: int, sealing: Sealing, *causes
     for n, cause in enumerate(causes):
         ids = await inbox.add(connection, [NewRow(cause, n, "message", "chat:1", f'{{"n": {n}}}', "")])
         if n % 2:
-            await inbox.dead(connection, ids[cause], f"error {n}")
+            await inbox.dead(connection, ids[cause], f"error {n}", traceback=f"line {n}")
         text = f"/command {n}" if n % 3 == 0 else f"text {n}"
         entities = [{"type": "bold", "offset": 0, "length": n}] if n % 2 else None
         await store.add(connection, [StoredMessage(conversation, 1, 0, "in", "user", text, cause, entities=entities)])
@@ -145,9 +147,9 @@ async def test_every_value_is_sealed_anew_and_says_the_same(admin: AsyncEngine, 
     assert all(before.values()), "no column is left out"
     said = _opened(before, _sealing(ALICE, 1))
     resealer = _resealer(admin)
-    assert await resealer.left() == 5 * len(CAUSES)
+    assert await resealer.left() == ROWS
     done = await resealer.run()
-    assert (done.rows, done.faults, await resealer.left()) == (5 * len(CAUSES), [], 0)
+    assert (done.rows, done.faults, await resealer.left()) == (ROWS, [], 0)
     after = await _stored(admin, ALICE)
     assert _keys(after) == {2}
     assert await _keys_anywhere(admin, ALICE) == {2}
@@ -197,7 +199,7 @@ async def test_a_row_that_is_held_is_left_for_later(admin: AsyncEngine, bots: As
         await connection.exec_driver_sql(f"UPDATE inbox SET attempts = 1 WHERE bot_id = {ALICE} AND cause = 'update:0'")
         async with asyncio.timeout(10):
             done = await resealer.run()
-        assert (done.rows, await resealer.left()) == (5 * len(CAUSES) - 1, 1)
+        assert (done.rows, await resealer.left()) == (ROWS - 1, 1)
     assert (await resealer.run()).rows == 1
     assert await resealer.left() == 0
 
@@ -226,7 +228,7 @@ async def test_the_bot_works_on_meanwhile(admin: AsyncEngine, bots: AsyncEngine)
             rows += (await resealer.run()).rows
         stop.set()
         await task
-    assert rows >= 5 * len(CAUSES)
+    assert rows >= ROWS
     after = await _stored(admin, ALICE)
     assert _keys(after) == {2}
     assert len(after["messages.text"]) == len(CAUSES) + 1 + worked
@@ -260,7 +262,7 @@ async def test_an_administrator_who_is_no_superuser_may_do_it_too(new_postgres: 
         entries = await connection.exec_driver_sql(
             "SELECT actor, after FROM audit_log WHERE action = 'secrets.resealed'"
         )
-        told = {"number": 2, "rows": 5 * len(CAUSES), "left": 0, "dropped": []}
+        told = {"number": 2, "rows": ROWS, "left": 0, "dropped": []}
         assert [tuple(entry) for entry in entries] == [("manager", told)]
         sealed = await connection.exec_driver_sql("SELECT text FROM messages")
         assert {key_id_of(sealed_bytes(text) or b"") for text in sealed.scalars()} == {2}
@@ -284,4 +286,4 @@ async def test_what_can_not_be_opened_is_told_and_left_as_it_is(admin: AsyncEngi
     done = await resealer.run()
     assert len(done.faults) == 1
     assert "can't be opened" in done.faults[0]
-    assert (done.rows, await resealer.left()) == (5 * len(CAUSES) - 1, 1)
+    assert (done.rows, await resealer.left()) == (ROWS - 1, 1)

@@ -14,6 +14,7 @@ from botctl.storage.engine import connect
 Connection = asyncpg.Connection
 
 TABLES = {
+    "attempts",
     *(
         "audit_log",
         "audit_seals",
@@ -111,7 +112,7 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
         "users": ["first_name", "language_code", "last_name", "last_seen_at", "username"],
         "conversations": ["closed_at"],
         "messages": ["telegram_message_id"],
-        "inbox": ["attempts", "done_at", "last_error", "next_attempt_at", "state"],
+        "inbox": ["attempts", "begun_at", "done_at", "last_error", "next_attempt_at", "state"],
         "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain"],
         "outbox": ["relayed_at"],
     }

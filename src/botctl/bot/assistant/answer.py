@@ -97,7 +97,7 @@ class Answerer:
         except CompletionError:
             await self._suspects.enter(scope)
             await self._database.statement(
-                lambda connection: self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt)
+                lambda connection: self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt, again=True)
             )
             scope.attempt_counted = True
             raise
@@ -105,7 +105,7 @@ class Answerer:
 
         async def record(connection: AsyncConnection) -> None:
             await self._completions.record(connection, scope.cause, _STEP, completion)
-            await self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt)
+            await self._inbox.begin_attempt(connection, scope.inbox_id, scope.attempt, again=True)
 
         await self._database.transaction(record)
         scope.attempt_counted = True

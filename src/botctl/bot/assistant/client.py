@@ -5,6 +5,7 @@ Retries on 5xx, 429 (as Retry-After says) and lost connections are the openai cl
 
 from __future__ import annotations
 
+import dataclasses
 import ssl
 import time
 from collections.abc import Sequence
@@ -58,7 +59,7 @@ class CompletionClient:
         ask = self._respond if self._assistant.api is CompletionApi.RESPONSES else self._chat
         begun = time.monotonic()
         try:
-            text, model, tokens_in, tokens_out = await ask(client, turns)
+            answer = await ask(client, turns)
         except openai.APITimeoutError as error:
             raise CompletionError("timeout", f"no answer within {self._assistant.timeout:g} s") from error
         except openai.APIConnectionError as error:
@@ -69,11 +70,18 @@ class CompletionClient:
             raise CompletionError(f"http {error.status_code}", error.message[:200], error.status_code) from error
         except (openai.OpenAIError, msgspec.DecodeError, IndexError) as error:
             raise CompletionError("unreadable answer", f"{type(error).__name__}: {error}"[:200]) from error
-        if not text.strip():
-            raise CompletionError("empty answer", f"{model} answered with no text")
-        duration = round((time.monotonic() - begun) * 1000)
-        _log.info("completed", model=model, input_tokens=tokens_in, output_tokens=tokens_out, duration_ms=duration)
-        return StoredCompletion(text, model, tokens_in, tokens_out, duration)
+        if not answer.text.strip():
+            raise CompletionError("empty answer", f"{answer.model} answered with no text")
+        answer = dataclasses.replace(answer, duration_ms=round((time.monotonic() - begun) * 1000))
+        _log.info(
+            "completed",
+            model=answer.model,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
+            duration_ms=answer.duration_ms,
+            retries=answer.retries,
+        )
+        return answer
 
     async def close(self) -> None:
         """End its connections."""
@@ -97,7 +105,7 @@ class CompletionClient:
             )
         return self._client
 
-    async def _respond(self, client: Any, turns: Sequence[Turn]) -> _Answer:
+    async def _respond(self, client: Any, turns: Sequence[Turn]) -> StoredCompletion:
         body: dict[str, Any] = {
             "model": self._assistant.model,
             "instructions": self._assistant.instructions,
@@ -106,35 +114,64 @@ class CompletionClient:
         }
         if self._assistant.max_output_tokens is not None:
             body["max_output_tokens"] = self._assistant.max_output_tokens
-        response = _response.decode(await self._post(client, "/responses", body))
+        raw, retries = await self._post(client, "/responses", body)
+        response = _response.decode(raw)
         text = "".join(
             part.text for item in response.output for part in item.content or () if part.type == "output_text"
         )
         usage = response.usage or _ResponseUsage()
-        return text, response.model or self._assistant.model, usage.input_tokens, usage.output_tokens
+        incomplete = response.incomplete_details
+        return StoredCompletion(
+            text,
+            response.model or self._assistant.model,
+            usage.input_tokens,
+            usage.output_tokens,
+            0,
+            usage.input_tokens_details.cached_tokens if usage.input_tokens_details is not None else None,
+            retries,
+            _word((incomplete.reason if incomplete is not None else None) or response.status),
+        )
 
-    async def _chat(self, client: Any, turns: Sequence[Turn]) -> _Answer:
+    async def _chat(self, client: Any, turns: Sequence[Turn]) -> StoredCompletion:
         body: dict[str, Any] = {
             "model": self._assistant.model,
             "messages": [{"role": "system", "content": self._assistant.instructions}, *_messages(turns)],
         }
         if self._assistant.max_output_tokens is not None:
             body["max_tokens"] = self._assistant.max_output_tokens
-        answer = _chat_completion.decode(await self._post(client, "/chat/completions", body))
+        raw, retries = await self._post(client, "/chat/completions", body)
+        answer = _chat_completion.decode(raw)
         usage = answer.usage or _ChatUsage()
-        text = answer.choices[0].message.content or ""
-        return text, answer.model or self._assistant.model, usage.prompt_tokens, usage.completion_tokens
+        return StoredCompletion(
+            answer.choices[0].message.content or "",
+            answer.model or self._assistant.model,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            0,
+            usage.prompt_tokens_details.cached_tokens if usage.prompt_tokens_details is not None else None,
+            retries,
+            _word(answer.choices[0].finish_reason),
+        )
 
-    async def _post(self, client: Any, path: str, body: dict[str, Any]) -> bytes:
-        """The raw answer: openai's own models would cost a bot 8 MB of memory it shares with the others until then."""
+    async def _post(self, client: Any, path: str, body: dict[str, Any]) -> tuple[bytes, int]:
+        """The raw answer, and how many calls came before it: openai's client says that in a header of its request.
+
+        Raw, for openai's own models would cost a bot 8 MB of memory it shares with the others until then.
+        """
         import httpx2
 
         response = await client.post(path, body=body, cast_to=httpx2.Response)
-        return bytes(response.content)
+        retries = response.request.headers.get("x-stainless-retry-count", "")
+        return bytes(response.content), int(retries) if retries.isdecimal() else 0
 
 
-_Answer = tuple[str, str, int | None, int | None]
-"""Text, model, input tokens, output tokens."""
+def _word(reason: str | None) -> str:
+    """Somebody else's word, for a column."""
+    return "".join(one for one in (reason or "")[:40] if one.isprintable())
+
+
+class _Cached(msgspec.Struct):
+    cached_tokens: int | None = None
 
 
 class _Part(msgspec.Struct):
@@ -149,12 +186,19 @@ class _Item(msgspec.Struct):
 class _ResponseUsage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
+    input_tokens_details: _Cached | None = None
+
+
+class _Incomplete(msgspec.Struct):
+    reason: str | None = None
 
 
 class _Response(msgspec.Struct):
     output: list[_Item]
     model: str | None = None
     usage: _ResponseUsage | None = None
+    status: str | None = None
+    incomplete_details: _Incomplete | None = None
 
 
 class _ChatMessage(msgspec.Struct):
@@ -163,11 +207,13 @@ class _ChatMessage(msgspec.Struct):
 
 class _Choice(msgspec.Struct):
     message: _ChatMessage
+    finish_reason: str | None = None
 
 
 class _ChatUsage(msgspec.Struct):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: _Cached | None = None
 
 
 class _ChatCompletion(msgspec.Struct):
