@@ -1,4 +1,4 @@
-"""What the inbox and python-telegram-bot's persistence need.
+"""What `control` may do with inboxes, an index of what waits by lane, and python-telegram-bot's persistence.
 
 Its SQL is in the folder of its name.
 """

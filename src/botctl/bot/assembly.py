@@ -118,7 +118,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     open_conversations = OpenConversations(conversations)
     publisher = Publisher(bot_id, outbox, spec.share, now, discreet=sealing.seals)
     lanes, flood, reactions = Lanes(), Flood(), Reactions()
-    intake = Intake(database, inbox, lanes, wakeups.lanes_changed, now)
+    intake = Intake(database, inbox, lanes, wakeups.lanes_changed, clock)
     recorder = SentRecorder(
         database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
     )
@@ -157,6 +157,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         limits=limits,
         ignored=ignored,
         now=now,
+        clock=clock,
     )
 
     async def handle(row: InboxRow) -> Handled:
@@ -201,7 +202,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         application=application,
         context=BotContext(spec, database, publisher, reactions, wakeups.events_committed),
         reactions=reactions,
-        recovery=Recovery(database, sends, conversations, sender, lanes, health, now=now),
+        recovery=Recovery(database, sends, conversations, sender, lanes, health, now=clock),
         suspects=suspects,
         limits=limits,
         ignored=ignored,

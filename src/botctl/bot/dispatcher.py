@@ -27,6 +27,10 @@ _log = structlog.get_logger("botctl.bot.dispatcher")
 
 _AFTER_CANCEL = 5.0
 
+_AFTER_BREAK = 30.0
+_MOST_BREAKS = 3
+"""Attempts at a row that broke by a fault of ours, after which it is left to the next incarnation; its lane goes on."""
+
 STUCK_AFTER = 60.0
 """Seconds after which a handling that hasn't ended is told as stuck. It keeps its lane: to end it could do worse."""
 
@@ -39,7 +43,7 @@ class _UnderWay:
 
 
 class Dispatcher:
-    """`handle` makes one attempt at a row, `deliver` sends what was committed with it."""
+    """`handle` makes one attempt at a row, `deliver` sends what was committed with it. `now` is monotonic."""
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class Dispatcher:
         deliver: Callable[[list[Outgoing]], Awaitable[None]],
         *,
         limits: LiveLimits,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = lanes
         self._intake = intake
@@ -62,6 +66,7 @@ class Dispatcher:
         self._handling: dict[asyncio.Task[None], _UnderWay] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._refill: asyncio.Task[None] | None = None
+        self._breaks: dict[int, int] = {}
 
     def stuck(self) -> int:
         """How many handlings don't end; each is logged once, with its stack."""
@@ -122,6 +127,7 @@ class Dispatcher:
     async def _work_off(self, row: InboxRow) -> None:
         structlog.contextvars.bind_contextvars(trace_id=row.trace_id, cause=row.cause, chat_id=chat_of_lane(row.lane))
         again: InboxRow | None = None
+        left = False
         task = asyncio.current_task()
         assert task is not None
         self._handling[task] = _UnderWay(row, self._now())
@@ -132,6 +138,13 @@ class Dispatcher:
                 # The end of the process, or a handler that has cancelled itself; then the row comes once more.
                 again = dataclasses.replace(row, next_attempt_at=self._now() + _AFTER_CANCEL, replayed=True)
                 raise
+            except Exception:
+                # Neither the handlers' nor the environment's fault: ours. What comes after it in its chat waits.
+                breaks = self._breaks[row.inbox_id] = self._breaks.get(row.inbox_id, 0) + 1
+                left = breaks >= _MOST_BREAKS
+                if not left:
+                    again = dataclasses.replace(row, next_attempt_at=self._now() + _AFTER_BREAK, replayed=True)
+                raise
             finally:
                 self._running -= 1
                 del self._handling[task]
@@ -140,8 +153,9 @@ class Dispatcher:
             if handled.outgoing:
                 await self._deliver(handled.outgoing)
         except Exception as error:
-            # Neither the handlers' nor the environment's fault: ours. The row stays for the next incarnation.
-            _log.critical("a lane broke", lane=row.lane, error=brief(error), exc_info=error)
+            _log.critical("a lane broke", lane=row.lane, error=brief(error), left=left, exc_info=error)
         finally:
-            self._lanes.release(row.lane, self._now(), again=again)
+            if again is None:
+                self._breaks.pop(row.inbox_id, None)
+            self._lanes.release(row.lane, self._now(), again=again, left=left)
             self._changed.set()

@@ -58,7 +58,10 @@ class Handled:
 
 
 class Handling:
-    """Works off rows; `react` is given the events of the mailbox. `now` gives seconds since the epoch."""
+    """Works off rows; `react` is given the events of the mailbox.
+
+    `now` gives seconds since the epoch; `clock` is monotonic, for the time of the next attempt.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Handling:
         limits: LiveLimits,
         ignored: Ignored,
         now: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._application = application
         self._database = database
@@ -88,6 +92,7 @@ class Handling:
         self._limits = limits
         self._ignored = ignored
         self._now = now
+        self._clock = clock
         self._waits: dict[str, int] = {}
         self._failures: set[str] = set()
 
@@ -194,7 +199,7 @@ class Handling:
             delay = min(_FIRST_DELAY * 2.0 ** min(waits, 10), _MAX_DELAY)
             _log.warning("handling waits for something outside", error=reason, retry_in=delay)
             await self._committer.postpone(scope, reason, delay, counts=False)
-            return Handled(again=_again(row, row.attempts, self._now() + delay))
+            return Handled(again=_again(row, row.attempts, self._clock() + delay))
         self._count_failure(row)
         if scope.attempt >= self._limits.attempts:
             self._failures.discard(row.cause)
@@ -202,7 +207,7 @@ class Handling:
         delay = min(_FIRST_DELAY * 2.0 ** (scope.attempt - 1), _MAX_DELAY)
         _log.error("handling failed", attempt=scope.attempt, retry_in=delay, exc_info=error)
         await self._committer.postpone(scope, reason, delay, counts=True, failure=error)
-        return Handled(again=_again(row, scope.attempt, self._now() + delay))
+        return Handled(again=_again(row, scope.attempt, self._clock() + delay))
 
     def _count_failure(self, row: InboxRow) -> None:
         """A user's update has not got its answer; further attempts at it are not counted again."""

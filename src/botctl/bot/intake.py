@@ -1,7 +1,7 @@
 """The way into the inbox and out of it into the lanes: what is stored, and what of it is in memory.
 
 Storing and reading exclude each other, so that no row can slip between a read of the database and the rows that are
-put into memory right after their commit.
+put into memory right after their commit. What other processes put into the inbox is found by looking.
 """
 
 from __future__ import annotations
@@ -15,14 +15,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from botctl.bot.database import Database
 from botctl.bot.faults import brief, database_away
 from botctl.bot.lanes import Lanes
-from botctl.storage.inbox import Inbox, InboxRow, NewRow
+from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored
 
 _log = structlog.get_logger("botctl.bot.intake")
 _READ = 200
 
 
 class Intake:
-    """Owns the order of arrival. `changed` is called when the lanes may have more to give."""
+    """Owns the order of arrival. `changed` is called when the lanes may have more to give. `now` is monotonic.
+
+    Rows of others may become visible in another order than that of their numbers, which are given before a commit. So
+    there is no mark up to which the inbox has been read: what is looked for is what waits and is not in memory.
+    """
 
     def __init__(
         self, database: Database, inbox: Inbox, lanes: Lanes, changed: Callable[[], None], now: Callable[[], float]
@@ -33,9 +37,10 @@ class Intake:
         self._changed = changed
         self._now = now
         self._lock = asyncio.Lock()
-        self._cursor = 0
         self._behind = True
-        """Whether rows wait in the database that are not in memory; at the start, nobody knows."""
+        """Whether rows may wait in the database that are not in memory, besides those of overflowed lanes."""
+        self._seen: int | None = None
+        """The highest inbox_id there was at the last look behind a backlog."""
 
     async def store(self, rows: Sequence[NewRow]) -> frozenset[str]:
         """Commit rows; returns the causes that are new. Waits as long as the database is away.
@@ -47,40 +52,43 @@ class Intake:
             return frozenset()
         async with self._lock:
             try:
-                ids = await self._insert(rows)
+                stored = await self._insert(rows)
             except Exception as error:
                 _log.warning("a batch was refused; storing row by row", rows=len(rows), error=brief(error))
-                ids = {}
+                stored = {}
                 for row in rows:
-                    ids |= await self._insert_alone(row)
-            if len(ids) < len(rows):
+                    stored |= await self._insert_alone(row)
+            if len(stored) < len(rows):
                 # They were there already: handled, in memory, or just now stored by an INSERT whose answer was lost
-                # and which was then repeated. The database knows; nothing that comes later may overtake them.
+                # and which was then repeated. The database knows.
                 self._behind = True
+            previous: dict[str, int] = {}
             for row in rows:
-                inbox_id = ids.get(row.cause)
-                if inbox_id is not None and row.dead is None:
-                    self._remember(row, inbox_id)
+                if (one := stored.get(row.cause)) is None or row.dead is not None:
+                    continue
+                fresh = InboxRow(one.inbox_id, row.cause, row.kind, row.lane, row.payload, row.trace_id, replayed=False)
+                before = previous.get(row.lane, one.previous)
+                previous[row.lane] = one.inbox_id
+                if not self._lanes.arrive(fresh, self._now(), previous=before):
+                    self._behind = True
         self._changed()
-        return frozenset(ids)
+        return frozenset(stored)
 
     async def refill(self) -> None:
         """Read what waits in the database, as far as there is room in memory."""
         async with self._lock:
-            while self._behind and self._lanes.room > 0:
-                limit = min(self._lanes.room, _READ)
-                after = self._cursor
+            await self._read()
+        self._changed()
 
-                async def read(connection: AsyncConnection, after: int = after, limit: int = limit) -> list[InboxRow]:
-                    return await self._inbox.waiting(connection, after, limit)
+    async def look(self) -> None:
+        """Find what others have put into the inbox: all that was committed before this call.
 
-                rows = await self._database.statement(read)
-                for row in rows:
-                    self._lanes.add(row, self._now())
-                    self._cursor = row.inbox_id
-                self._behind = len(rows) >= limit
-            while (hungry := self._lanes.hungry()) is not None:
-                await self._refill_lane(*hungry)
+        Afterwards it is in memory, or it waits behind the backlog like everything else.
+        """
+        async with self._lock:
+            self._behind = True
+            await self._read()
+            await self._read_first_of_lanes()
         self._changed()
 
     @property
@@ -90,33 +98,66 @@ class Intake:
 
     @property
     def wants_refill(self) -> bool:
-        """Whether reading from the database would bring something."""
-        return (self._behind and self._lanes.room >= _READ // 2) or self._lanes.hungry() is not None
+        """Whether reading from the database would bring something, and enough of it."""
+        if self._lanes.room < max(self._lanes.capacity // 2, 1):
+            return False
+        return (self._behind and self._lanes.may_grow) or self._lanes.hungry() is not None
 
-    async def _refill_lane(self, lane: str, after: int) -> None:
-        limit = self._lanes.per_lane
+    async def _read(self) -> None:
+        await self._read_hungry()
+        while self._behind and self._lanes.room > 0 and self._lanes.may_grow:
+            limit, known, full = self._lanes.room, self._lanes.known, self._lanes.overflowing()
+
+            async def read(
+                connection: AsyncConnection,
+                limit: int = limit,
+                known: Sequence[int] = known,
+                full: dict[str, int] = full,
+            ) -> list[InboxRow]:
+                return await self._inbox.waiting(connection, limit, known=known, full=full)
+
+            rows = await self._database.statement(read)
+            for row in rows:
+                self._lanes.add(row, self._now())
+            self._behind = len(rows) >= limit
+
+    async def _read_hungry(self) -> None:
+        """Half of the room is for lanes that have more waiting, the rest for the others."""
+        budget = self._lanes.room // 2 if self._behind else self._lanes.room
+        while budget > 0 and (name := self._lanes.hungry()) is not None:
+            limit = min(self._lanes.per_lane, budget)
+
+            async def read(connection: AsyncConnection, name: str = name, limit: int = limit) -> list[InboxRow]:
+                return await self._inbox.waiting_in_lane(connection, name, limit, self._lanes.left)
+
+            rows = await self._database.statement(read)
+            self._lanes.refill(name, rows, self._now(), complete=len(rows) < limit)
+            budget -= max(len(rows), 1)
+
+    async def _read_first_of_lanes(self) -> None:
+        """What others have stored behind a backlog: a chat of which nothing else waits has its turn at once."""
+        if not self._behind:
+            self._seen = None
+            return
+        newest = await self._database.statement(self._inbox.newest)
+        seen, self._seen = self._seen, newest
+        if seen is None or newest <= seen:
+            return
+        limit = self._lanes.reserve
 
         async def read(connection: AsyncConnection) -> list[InboxRow]:
-            return await self._inbox.waiting_in_lane(connection, lane, after, limit)
+            return await self._inbox.first_of_lanes(connection, seen, newest, limit)
 
-        rows = await self._database.statement(read)
-        self._lanes.refill(lane, rows, self._now(), complete=len(rows) < limit)
+        for row in await self._database.statement(read):
+            self._lanes.arrive(row, self._now(), previous=None)
 
-    def _remember(self, row: NewRow, inbox_id: int) -> None:
-        if self._behind or self._lanes.room <= 0:
-            self._behind = True
-            return
-        self._cursor = max(self._cursor, inbox_id)
-        fresh = InboxRow(inbox_id, row.cause, row.kind, row.lane, row.payload, row.trace_id, replayed=False)
-        self._lanes.add(fresh, self._now())
-
-    async def _insert(self, rows: Sequence[NewRow]) -> dict[str, int]:
-        async def insert(connection: AsyncConnection) -> dict[str, int]:
-            return await self._inbox.add(connection, rows)
+    async def _insert(self, rows: Sequence[NewRow]) -> dict[str, Stored]:
+        async def insert(connection: AsyncConnection) -> dict[str, Stored]:
+            return await self._inbox.store(connection, rows)
 
         return await self._database.statement(insert)
 
-    async def _insert_alone(self, row: NewRow) -> dict[str, int]:
+    async def _insert_alone(self, row: NewRow) -> dict[str, Stored]:
         try:
             return await self._insert([row])
         except Exception as error:

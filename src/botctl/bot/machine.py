@@ -21,6 +21,7 @@ from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.heartbeat import Heartbeat
 from botctl.bot.loading import HandlersError, load_handlers
+from botctl.bot.looking import Looking
 from botctl.bot.poller import Poller
 from botctl.bot.secrets import Passwords
 from botctl.bot.shortage import ShortageError, shortage_of
@@ -83,6 +84,7 @@ class BotMachine:
             ready_timeout=spec.restart.ready_timeout,
         )
         self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._looking = Looking(self._parts.intake.look, time.monotonic)
         self._hooked = False
 
     async def run(self) -> None:
@@ -137,7 +139,7 @@ class BotMachine:
         start = self._tasks.get("start")
         if start is not None and self._hooked:  # A post_init that has begun is let end, as a handler is.
             await asyncio.wait({start}, timeout=max(deadline - time.monotonic() - _RELAY_SHARE, 0.0))
-        await self._cancel("start", "dispatcher")
+        await self._cancel("start", "dispatcher", "look")
         interrupted = await parts.dispatcher.drain(deadline - time.monotonic() - _RELAY_SHARE)
         if interrupted:
             _log.warning("interrupted; the next incarnation takes them up", updates=interrupted)
@@ -174,6 +176,7 @@ class BotMachine:
             self._spawn("commands", publish_commands(parts.application))
         self._spawn("recovery", parts.recovery.deliver(parts.dispatcher.wake))
         self._spawn("dispatcher", parts.dispatcher.run())
+        self._spawn("look", self._looking.run())
         parts.bus.start(parts.intake)
 
     async def _initialize(self) -> None:
@@ -202,6 +205,10 @@ class BotMachine:
         if changed:
             self._parts.dispatcher.wake()
         return changed
+
+    def look(self) -> None:
+        """Somebody else has put rows into the inbox."""
+        self._looking.wake()
 
     def _heartbeat(self) -> Heartbeat:
         parts = self._parts

@@ -145,6 +145,8 @@ class BotProcess:
                     _log.info("data keys renewed", newest=self._cipher.newest)
                 case messages.Adjust(settings=settings):
                     self._adjust(settings)
+                case messages.Wake():
+                    self._machine.look()
                 case _:
                     _log.warning("message not understood", type=type(message).__name__)
 

@@ -27,7 +27,7 @@ from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
 from botctl.control.master_rotation import MasterRotation
-from botctl.control.ports import GenerationsPort
+from botctl.control.ports import WholeSupervisor
 from botctl.control.quarantine import Quarantine
 from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
 from botctl.control.recorder import Recorder
@@ -43,6 +43,7 @@ from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.control.vault import Vault
 from botctl.control.vault_desk import VaultDesk
 from botctl.control.wanted import Surroundings, without_userinfo
+from botctl.control.waking import Waker
 from botctl.control.watch import DatabaseWatch
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
@@ -60,9 +61,10 @@ _TRY_AGAIN_AFTER = 1.0
 class Assembly:
     """Everything of one control process but its pipe and its API's server."""
 
-    def __init__(self, config: ControlConfig, supervisor: GenerationsPort) -> None:
+    def __init__(self, config: ControlConfig, supervisor: WholeSupervisor) -> None:
         self._config = config
         self._supervisor = supervisor
+        self.waker = Waker(supervisor.wake)
         self._engine = login_engine(config.database, pool_size=4, application_name="botctl control")
         self._redis = self._client(blocking=False)
         self._router_redis = self._client(blocking=True)

@@ -216,3 +216,11 @@ class GenerationsPort(SupervisorPort, Protocol):
     async def generation(self, verb: str, number: int = 0) -> tuple[bool, str, int]:
         """Renew, promote or retire: whether it was done, what there is to say, and the generation's number."""
         ...
+
+
+class WholeSupervisor(GenerationsPort, Protocol):
+    """The supervisor, as the assembly of `control` is given it."""
+
+    def wake(self, bot_id: int) -> None:
+        """Have a running bot look into its inbox. For `control.waking`, which does so in measure."""
+        ...

@@ -69,6 +69,10 @@ class PipeSupervisor:
         """Give a running bot new credentials."""
         self._channel.send(messages.Rotate(credentials=_credentials(passwords), bot_id=bot_id))
 
+    def wake(self, bot_id: int) -> None:
+        """Have a running bot look into its inbox."""
+        self._channel.send(messages.Wake(bot_id=bot_id))
+
     def recorded(self, seq: int) -> None:
         """Every transition up to this one is stored."""
         self._channel.send(messages.Recorded(seq=seq))

@@ -69,6 +69,8 @@ class Desk:
                 self._records.stored(message.seq)
             case messages.Rotate():
                 self._rotate(message)
+            case messages.Wake(bot_id=bot_id):
+                self._wake(bot_id)
             case messages.Assign(sources=sources):
                 for bot_id, source in sources.items():
                     if (child := self._children.bot(bot_id)) is not None:
@@ -92,6 +94,12 @@ class Desk:
     def reload(self) -> None:
         """SIGHUP; while there is no `control`, the next one is told."""
         self._reload_waits = not self._tell(messages.Reload())
+
+    def _wake(self, bot_id: int) -> None:
+        """Not to a bot that has not read what it was sent before: however often it is woken, its pipe holds no more."""
+        child = self._children.bot(bot_id)
+        if child is not None and child.pipes is not None and not child.pipes.wants_to_write:
+            self._wire.send(child, messages.Wake())
 
     def _rotate(self, message: messages.Rotate) -> None:
         child = self._children.bot(message.bot_id)

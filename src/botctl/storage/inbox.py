@@ -6,7 +6,8 @@ is handled once. Never decides when a row is tried again or given up; it stores 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -49,7 +50,7 @@ class NewRow:
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A row that waits. `attempts` are those counted so far; `next_attempt_at` is in seconds since the epoch, or 0.
+    """A row that waits. `attempts` are those counted so far; `next_attempt_at` is by the reader's clock, or 0.
 
     `replayed` is False only when the row surely has not been attempted before. `fault` says why the payload can't be
     opened, if it is sealed and can't; the payload is empty then.
@@ -67,21 +68,40 @@ class InboxRow:
     fault: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What came of storing a row. `previous`: the inbox_id of the last one that waited in its lane then, if any."""
+
+    inbox_id: int
+    previous: int | None
+
+
+LONGEST_WAIT = 60.0
+"""Seconds. No attempt is put off for longer; a row that says so was written before the server's clock was set back."""
+
 MOST_COUNTED = 100_000
 """Rows that wait are counted up to here, so that a count every few seconds stays cheap."""
 
 
 class Inbox:
-    """The inbox of one bot. Payloads and errors go through `sealing`."""
+    """The inbox of one bot. Payloads and errors go through `sealing`; `clock` is monotonic, in seconds.
 
-    def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
+    Times between attempts are spans on both sides: the server's clock tells how much of one is left, and the reader's
+    when that is over. Neither needs to be right, or to agree with the other.
+    """
+
+    def __init__(
+        self, bot_id: int, sealing: Sealing = UNSEALED, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._sealing = sealing
+        self._clock = clock
         bot = f"{int(bot_id)}"
         columns = (
             "inbox_id, cause, kind, lane, payload::text, coalesce(trace_id, ''), attempts, "
-            "coalesce(extract(epoch FROM next_attempt_at)::float8, 0)"
+            "coalesce(extract(epoch FROM next_attempt_at - now())::float8, 0)"
         )
         self._add = f"""
+            WITH fresh AS (
             INSERT INTO inbox (bot_id, cause, update_id, kind, lane, payload, trace_id, attempts, received_at,
                                state, last_error, done_at)
             SELECT {bot}, cause, update_id, kind, lane, payload::jsonb, trace_id, 0, now(),
@@ -90,14 +110,32 @@ class Inbox:
                  WITH ORDINALITY AS row (cause, update_id, kind, lane, payload, trace_id, dead, position)
             ORDER BY position
             ON CONFLICT (bot_id, cause) DO NOTHING
-            RETURNING inbox_id, cause"""
+            RETURNING inbox_id, cause, lane)
+            SELECT inbox_id, cause, (
+                SELECT max(older.inbox_id) FROM inbox older
+                WHERE older.bot_id = {bot} AND older.lane = fresh.lane AND older.state = 'new') FROM fresh"""
+        # Hashed on both sides: it may have to pass over very many rows of a few lanes.
         self._waiting = f"""
             SELECT {columns} FROM inbox
-            WHERE bot_id = {bot} AND state = 'new' AND inbox_id > $1
-            ORDER BY inbox_id LIMIT $2"""
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY (ARRAY(
+                SELECT one.inbox_id FROM inbox one
+                LEFT JOIN unnest($2::text[], $3::bigint[]) AS full_lane (lane, last) ON full_lane.lane = one.lane
+                WHERE one.bot_id = {bot} AND one.state = 'new'
+                  AND (full_lane.lane IS NULL OR one.inbox_id < full_lane.last)
+                  AND one.inbox_id NOT IN (SELECT unnest($1::bigint[]))
+                ORDER BY one.inbox_id LIMIT $4))
+            ORDER BY inbox_id"""
         self._lane = f"""
             SELECT {columns} FROM inbox
-            WHERE bot_id = {bot} AND state = 'new' AND lane = $1 AND inbox_id > $2
+            WHERE bot_id = {bot} AND state = 'new' AND lane = $1 AND inbox_id <> ALL ($3::bigint[])
+            ORDER BY inbox_id LIMIT $2"""
+        self._newest = f"SELECT max(inbox_id) FROM inbox WHERE bot_id = {bot}"
+        self._first_of_lane = f"""
+            SELECT {columns} FROM inbox
+            WHERE bot_id = {bot} AND state = 'new' AND inbox_id > $1 AND inbox_id <= $2 AND NOT EXISTS (
+                SELECT FROM inbox older
+                WHERE older.bot_id = {bot} AND older.lane = inbox.lane AND older.state = 'new'
+                  AND older.inbox_id < inbox.inbox_id)
             ORDER BY inbox_id LIMIT $3"""
         # next_attempt_at is empty exactly while a begun attempt is being worked on, and before the first one. This
         # commit has to be durable: what the attempt goes on to commit builds on it.
@@ -170,6 +208,14 @@ class Inbox:
 
     async def add(self, connection: AsyncConnection, rows: Sequence[NewRow]) -> dict[str, int]:
         """Store rows in this order; returns cause -> inbox_id of those that were not there yet."""
+        return {cause: stored.inbox_id for cause, stored in (await self.store(connection, rows)).items()}
+
+    async def store(self, connection: AsyncConnection, rows: Sequence[NewRow]) -> dict[str, Stored]:
+        """Store rows in this order; what came of those that were not there yet, by cause.
+
+        Who stores several rows of one lane in several transactions has each committed before the next one begins:
+        numbers are given before the commit, and the order of what is stored at the same time is nobody's.
+        """
         result = await connection.exec_driver_sql(
             self._add,
             (
@@ -183,16 +229,39 @@ class Inbox:
             ),
         )
         added: Any = result.all()
-        return {cause: inbox_id for inbox_id, cause in added}
+        return {cause: Stored(inbox_id, previous) for inbox_id, cause, previous in added}
 
-    async def waiting(self, connection: AsyncConnection, after: int, limit: int) -> list[InboxRow]:
-        """The first rows that wait behind the inbox_id `after`."""
-        result = await connection.exec_driver_sql(self._waiting, (after, limit))
+    async def waiting(
+        self,
+        connection: AsyncConnection,
+        limit: int,
+        *,
+        known: Sequence[int] = (),
+        full: Mapping[str, int] | None = None,
+    ) -> list[InboxRow]:
+        """The first rows that wait and are none of the `known`, whenever they came: found by what they are.
+
+        Of a lane in `full`, only those before the inbox_id given for it.
+        """
+        full = full or {}
+        result = await connection.exec_driver_sql(self._waiting, (list(known), list(full), list(full.values()), limit))
         return [self._row(values) for values in result]
 
-    async def waiting_in_lane(self, connection: AsyncConnection, lane: str, after: int, limit: int) -> list[InboxRow]:
-        """The first rows of one lane that wait behind the inbox_id `after`."""
-        result = await connection.exec_driver_sql(self._lane, (lane, after, limit))
+    async def waiting_in_lane(
+        self, connection: AsyncConnection, lane: str, limit: int, without: Sequence[int] = ()
+    ) -> list[InboxRow]:
+        """The first rows of one lane that wait, but for those with these inbox_ids."""
+        result = await connection.exec_driver_sql(self._lane, (lane, limit, list(without)))
+        return [self._row(values) for values in result]
+
+    async def newest(self, connection: AsyncConnection) -> int:
+        """The highest inbox_id there is; 0 for none."""
+        result = await connection.exec_driver_sql(self._newest)
+        return int(result.scalar_one() or 0)
+
+    async def first_of_lanes(self, connection: AsyncConnection, after: int, up_to: int, limit: int) -> list[InboxRow]:
+        """Rows that wait between two inbox_ids, the second one included, with nothing of their lane before them."""
+        result = await connection.exec_driver_sql(self._first_of_lane, (after, up_to, limit))
         return [self._row(values) for values in result]
 
     async def begin_attempt(
@@ -298,10 +367,11 @@ class Inbox:
         return self._sealing.text("attempts", "error", error), self._sealing.text("attempts", "traceback", traceback)
 
     def _row(self, values: Any) -> InboxRow:
-        inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at = values
+        inbox_id, cause, kind, lane, payload, trace_id, attempts, wait = values
+        next_attempt_at = self._clock() + min(wait, LONGEST_WAIT) if wait > 0 else 0.0
         fault = ""
         try:
             payload = self._sealing.read_json("inbox", "payload", payload)
         except VaultError as error:
             payload, fault = "", error.message
-        return InboxRow(inbox_id, cause, kind, lane, payload, trace_id, attempts, float(next_attempt_at), fault=fault)
+        return InboxRow(inbox_id, cause, kind, lane, payload, trace_id, attempts, next_attempt_at, fault=fault)

@@ -6,23 +6,34 @@ from typing import Any
 
 from botctl.bot.intake import Intake
 from botctl.bot.lanes import Lanes
-from botctl.storage.inbox import InboxRow, NewRow
+from botctl.storage.inbox import InboxRow, NewRow, Stored
 
 
 class FakeInbox:
     def __init__(self) -> None:
         self.rows: dict[str, InboxRow] = {}
+        self.done: list[str] = []
 
-    async def add(self, connection: Any, rows: list[NewRow]) -> dict[str, int]:
+    async def store(self, connection: Any, rows: list[NewRow]) -> dict[str, Stored]:
+        last = {row.lane: row.inbox_id for row in self.rows.values()}
         new = {}
         for row in rows:
             if row.cause not in self.rows:
-                new[row.cause] = number = len(self.rows) + 1
+                number = len(self.rows) + 1
+                new[row.cause] = Stored(number, last.get(row.lane))
                 self.rows[row.cause] = InboxRow(number, row.cause, row.kind, row.lane, row.payload, row.trace_id)
         return new
 
-    async def waiting(self, connection: Any, after: int, limit: int) -> list[InboxRow]:
-        return [row for row in self.rows.values() if row.inbox_id > after][:limit]
+    async def waiting(self, connection: Any, limit: int, known: list[int], full: dict[str, int]) -> list[InboxRow]:
+        return [
+            row
+            for row in self.rows.values()
+            if row.inbox_id not in known and (row.lane not in full or row.inbox_id < full[row.lane])
+        ][:limit]
+
+    async def waiting_in_lane(self, connection: Any, lane: str, limit: int, without: list[int]) -> list[InboxRow]:
+        rows = [row for row in self.rows.values() if row.lane == lane and row.inbox_id not in without]
+        return [row for row in rows if row.cause not in self.done][:limit]
 
 
 class FakeDatabase:
@@ -52,9 +63,10 @@ async def test_rows_whose_commit_was_not_confirmed_are_handled_in_their_order() 
     database.loses = False
     await intake.store([new_row(4)])
     assert intake.wants_refill
-    await intake.refill()
-    taken = []
-    while (row := lanes.take(1.0)) is not None:
-        taken.append(row.cause)
-        lanes.release(row.lane, 1.0)
+    taken = inbox.done
+    while intake.wants_refill:
+        await intake.refill()
+        while (row := lanes.take(1.0)) is not None:
+            taken.append(row.cause)
+            lanes.release(row.lane, 1.0)
     assert taken == ["update:1", "update:2", "update:3", "update:4"]

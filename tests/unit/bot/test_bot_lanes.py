@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -78,21 +79,26 @@ def test_what_is_not_in_memory_is_known_before_the_lane_is_hungry() -> None:
     assert not lanes.overflowed
 
 
+def waiting(stored: list[InboxRow], lane: str, handled: list[int], limit: int) -> list[InboxRow]:
+    """What the database says of a hungry lane."""
+    return [one for one in stored if one.lane == lane and one.inbox_id not in handled][:limit]
+
+
 def test_an_overflowed_lane_is_hungry_when_it_is_empty_and_goes_on_in_order() -> None:
     lanes = Lanes(per_lane=2)
-    for number in range(1, 5):
-        lanes.add(row(number), 0.0)
-    handled = []
+    stored = [row(number) for number in range(1, 5)]
+    for one in stored:
+        lanes.add(one, 0.0)
+    handled: list[int] = []
     while True:
         while (taken := lanes.take(0.0)) is not None:
             handled.append(taken.inbox_id)
             lanes.release(taken.lane, 0.0)
-        hungry = lanes.hungry()
-        if hungry is None:
+        name = lanes.hungry()
+        if name is None:
             break
-        name, after = hungry
-        rest = [row(number) for number in range(after + 1, 5)]
-        lanes.refill(name, rest[:2], 0.0, complete=len(rest) < 2)
+        rest = waiting(stored, name, handled, 2)
+        lanes.refill(name, rest, 0.0, complete=len(rest) < 2)
     assert handled == [1, 2, 3, 4]
 
 
@@ -100,11 +106,111 @@ def test_rows_behind_an_overflow_are_not_taken_before_those_in_the_database() ->
     lanes = Lanes(per_lane=1)
     for number in (1, 2, 3):
         lanes.add(row(number), 0.0)
+    assert lanes.overflowing() == {"chat:1": 1}
     lanes.take(0.0)
     lanes.release("chat:1", 0.0)
     lanes.add(row(4), 0.0)
     assert lanes.take(0.0) is None
-    assert lanes.hungry() == ("chat:1", 1)
+    assert lanes.hungry() == "chat:1"
+
+
+def test_a_row_that_comes_late_goes_before_those_that_have_not_been_begun() -> None:
+    lanes = Lanes()
+    for number in (5, 7, 9):
+        lanes.add(row(number), 0.0)
+    assert lanes.take(0.0) is not None
+    for number in (8, 2):
+        lanes.add(row(number), 0.0)
+    order = [5]
+    lanes.release("chat:1", 0.0)
+    while (taken := lanes.take(0.0)) is not None:
+        order.append(taken.inbox_id)
+        lanes.release("chat:1", 0.0)
+    assert order == [5, 2, 7, 8, 9]
+
+
+def test_a_late_row_pushes_the_last_one_out_of_a_full_lane() -> None:
+    lanes = Lanes(per_lane=2)
+    for number in (5, 7):
+        lanes.add(row(number), 0.0)
+    lanes.add(row(3), 0.0)
+    assert sorted(lanes.known) == [3, 5]
+    assert lanes.overflowing() == {"chat:1": 5}
+
+
+def test_the_next_attempt_of_a_row_keeps_its_place_before_a_late_one() -> None:
+    lanes = Lanes()
+    lanes.add(row(5), 0.0)
+    taken = lanes.take(0.0)
+    assert taken is not None
+    lanes.release("chat:1", 0.0, again=dataclasses.replace(taken, attempts=1, next_attempt_at=9.0))
+    lanes.add(row(2), 0.0)
+    assert lanes.take(8.0) is None
+    again = lanes.take(9.0)
+    assert again is not None
+    assert again.inbox_id == 5
+
+
+def test_a_chat_of_which_nothing_waits_has_its_turn_though_memory_is_full() -> None:
+    lanes = Lanes(capacity=3, per_lane=3, reserve=2)
+    for number in (1, 2, 3):
+        lanes.add(row(number, "flood"), 0.0)
+    assert lanes.room == 0
+    assert lanes.arrive(row(90, "quiet"), 0.0, previous=None)
+    assert [lanes.take(0.0).lane, lanes.take(0.0).lane] == ["flood", "quiet"]  # type: ignore[union-attr]
+    assert lanes.arrive(row(91, "third"), 0.0, previous=None)
+    assert not lanes.arrive(row(92, "fourth"), 0.0, previous=None), "the reserve is bounded, too"
+    assert lanes.room == 0, "and is no room for the backlog"
+
+
+def test_a_chat_of_which_more_waits_in_the_database_is_read_from_there_in_order() -> None:
+    lanes = Lanes()
+    assert lanes.arrive(row(90), 0.0, previous=4)
+    assert lanes.take(0.0) is None
+    assert lanes.hungry() == "chat:1"
+    lanes.refill("chat:1", [row(4), row(90)], 0.0, complete=True)
+    taken = lanes.take(0.0)
+    assert taken is not None
+    assert taken.inbox_id == 4
+    assert not lanes.overflowed
+
+
+def test_a_row_goes_into_memory_only_behind_the_one_that_stands_before_it_in_the_database() -> None:
+    lanes = Lanes()
+    lanes.add(row(1), 0.0)
+    assert lanes.arrive(row(2), 0.0, previous=1)
+    assert lanes.arrive(row(90), 0.0, previous=50)
+    assert sorted(lanes.known) == [1, 2]
+    assert lanes.overflowing() == {"chat:1": 2}
+
+
+def test_a_row_that_was_left_is_not_taken_again() -> None:
+    lanes = Lanes()
+    lanes.add(row(1), 0.0)
+    lanes.take(0.0)
+    lanes.release("chat:1", 0.0, left=True)
+    lanes.add(row(1), 0.0)
+    assert lanes.take(0.0) is None
+    assert lanes.known == lanes.left == [1]
+
+
+def test_looking_for_hungry_lanes_costs_no_more_when_many_wait() -> None:
+    """The loop asks after each row: it must not walk through all lanes."""
+    lanes = Lanes(capacity=100_000, per_lane=1)
+    for number in range(4000):
+        lanes.add(row(2 * number + 1, f"chat:{number}"), 0.0)
+        lanes.add(row(2 * number + 2, f"chat:{number}"), 0.0)
+    steps = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    sys.setprofile(count)
+    assert lanes.hungry() is None
+    assert lanes.overflowed
+    sys.setprofile(None)
+    assert steps < 40
 
 
 def test_a_held_lane_waits_for_its_release() -> None:
@@ -142,10 +248,9 @@ def test_whatever_comes_every_chat_is_handled_completely_and_in_order(
             handled.setdefault(taken.lane, []).append(taken.inbox_id)
         if busy:
             lanes.release(busy.pop(0), 0.0)
-        elif (hungry := lanes.hungry()) is not None:
-            name, after = hungry
-            rest = [one for one in stored if one.lane == name and one.inbox_id > after]
-            lanes.refill(name, rest[:per_lane], 0.0, complete=len(rest) < per_lane)
+        elif (name := lanes.hungry()) is not None:
+            rest = waiting(stored, name, handled.get(name, []), per_lane)
+            lanes.refill(name, rest, 0.0, complete=len(rest) < per_lane)
         else:
             break
     for lane in set(arrivals):

@@ -22,6 +22,7 @@ from botctl.runtime.messages.child import (
     Rotated,
     SetupDone,
     Stop,
+    Wake,
 )
 from botctl.runtime.messages.codec import (
     LONGEST_REFUSAL,
@@ -97,6 +98,7 @@ __all__ = [
     "Source",
     "Stop",
     "Upward",
+    "Wake",
     "decode_control",
     "decode_downward",
     "decode_upward",

@@ -78,6 +78,15 @@ class Adjust(Message, frozen=True):
     settings: dict[str, Any]
 
 
+class Wake(Message, frozen=True):
+    """Somebody else has put rows into the bot's inbox. One that is lost is no harm: a bot looks by itself, too.
+
+    From `control`, `bot_id` names the bot; on its way to the bot it is 0.
+    """
+
+    bot_id: int = 0
+
+
 class Ready(Message, frozen=True):
     """The child does its job: for a bot, its first getUpdates has succeeded; for `control`, its API is served."""
 

@@ -19,6 +19,7 @@ from botctl.runtime.messages.child import (
     Rotated,
     SetupDone,
     Stop,
+    Wake,
 )
 from botctl.runtime.messages.control import (
     Assign,
@@ -34,9 +35,9 @@ from botctl.runtime.messages.control import (
     Snapshot,
 )
 
-Downward = Configure | Stop | Rotate | Rekey | Adjust | CommandResult | Snapshot | Lifecycle | Reload
+Downward = Configure | Stop | Rotate | Rekey | Adjust | Wake | CommandResult | Snapshot | Lifecycle | Reload
 Upward = Isolated | Ready | Heartbeat | Failing | Rotated | GaveUp | SetupDone
-ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Hearing | Assign | Generation
+ControlUpward = Upward | Desired | Command | GetSnapshot | Recorded | Rotate | Wake | Hearing | Assign | Generation
 
 _encoder = msgspec.json.Encoder()
 _downward: msgspec.json.Decoder[Downward] = msgspec.json.Decoder(Downward)
