@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event
+from botctl.bus.roster import Roster
 from botctl.bus.router import Router
 from botctl.handover import DatabaseLogin
 from botctl.storage import logins, scram
@@ -97,7 +98,7 @@ class Logins:
         """All of them exist at once, and one in ten is used."""
         bots = range(FIRST, FIRST + count)
         engine = login_engine(self._control, pool_size=2)
-        router = Router(self._admin.redis, self._admin.topology, lambda: self._fleet)
+        router = Router(self._admin.redis, self._admin.topology, lambda: Roster.of(self._fleet))
         routing = asyncio.create_task(router.run())
         try:
             began = time.monotonic()

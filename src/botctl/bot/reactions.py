@@ -15,7 +15,7 @@ from botctl.bot.health import Health
 from botctl.bot.intake import Intake
 from botctl.bus.events import Event, encode_event
 from botctl.bus.mailbox import Mailbox
-from botctl.bus.subscriptions import is_pattern, matches
+from botctl.bus.subscriptions import Subscription, is_pattern, matches, pattern_of
 from botctl.storage.inbox import NewRow
 
 _log = structlog.get_logger("botctl.bot.reactions")
@@ -41,12 +41,13 @@ class Reactions:
             if matches(pattern, event.type):
                 await callback(event)
 
-    def unheard(self, subscriptions: Sequence[str]) -> list[str]:
+    def unheard(self, subscriptions: Sequence[str | Subscription]) -> list[str]:
         """Patterns that wait for events the bot has not subscribed to."""
+        heard = [pattern_of(entry) for entry in subscriptions]
         return [
             pattern
             for pattern, _ in self._callbacks
-            if not any(pattern == known or matches(known, pattern.replace("*", "any")) for known in subscriptions)
+            if not any(pattern == known or matches(known, pattern.replace("*", "any")) for known in heard)
         ]
 
 

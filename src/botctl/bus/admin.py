@@ -6,8 +6,10 @@ Everything is idempotent and is done again whenever `run_id()` has changed.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
@@ -15,6 +17,8 @@ from botctl.bus.events import Log
 from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, ServerVersion, Topology
 from botctl.bus.wire import Command, execute
 from botctl.errors import ServerUnsupportedError
+
+_log = structlog.get_logger("botctl.bus.admin")
 
 
 class BusAdmin:
@@ -70,10 +74,13 @@ class BusAdmin:
         """Make the bot's streams, groups and user; see `ensure_bots`."""
         await self.ensure_bots({bot_id: password_hashes})
 
-    async def ensure_bots(self, bots: Mapping[int, Sequence[str]]) -> None:
+    async def ensure_bots(
+        self, bots: Mapping[int, Sequence[str]], memberships: Mapping[int, Sequence[str]] = MappingProxyType({})
+    ) -> None:
         """Make streams, groups and users of these bots, each with the SHA-256 hashes of one or two passwords.
 
-        Streams and groups that exist stay as they are; a user is replaced atomically, its connections live on.
+        `memberships` are the groups whose work a bot shares: it has rights on their streams, and on no others. Streams
+        and groups that exist stay as they are; a user is replaced atomically, its connections live on.
         Raises ServerUnsupportedError if the administrator may not manage users.
         """
         version = self._version or await self.check_version()
@@ -83,7 +90,7 @@ class BusAdmin:
             if bot_id <= 0:
                 raise ValueError("bot 0 is the fleet; it has no user")
             groups += [(self.topology.out(bot_id), ROUTER_GROUP), (self.topology.mailbox(bot_id), MAILBOX_GROUP)]
-            rules = self.topology.acl_rules(bot_id, hashes, version)
+            rules = self.topology.acl_rules(bot_id, hashes, version, memberships.get(bot_id, ()))
             users.append(("ACL", "SETUSER", self.topology.user(bot_id), *rules))
         await self._groups(groups)
         for reply in await self._change_users(users):
@@ -94,6 +101,21 @@ class BusAdmin:
                 )
             if isinstance(reply, BaseException):
                 raise reply
+
+    async def ensure_groups(self, groups: Collection[str]) -> None:
+        """Make the streams of these groups, and drop those of all others, with what nobody has read in them."""
+        await self._groups([(self.topology.group(name), MAILBOX_GROUP) for name in sorted(groups)])
+        keys = [key.decode() async for key in self.redis.scan_iter(match=self.topology.group_pattern, count=1000)]
+        for key in keys:
+            name = self.topology.group_of(key)
+            if name is not None and name not in groups:
+                left = await self.redis.xlen(key)
+                await self.redis.delete(key)
+                _log.warning("group is gone, and its stream with it", group=name, events=left)
+
+    async def cut_off(self, bots: Iterable[int]) -> None:
+        """End the connections of these bots; one that waits for an entry was admitted with the rights it had then."""
+        await execute(self.redis, [("CLIENT", "KILL", "USER", self.topology.user(bot_id)) for bot_id in bots])
 
     async def drop_user(self, bot_id: int) -> bool:
         """Delete the bot's user, which also ends its connections at once. Its streams stay. True if it existed."""

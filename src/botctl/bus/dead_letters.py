@@ -67,12 +67,15 @@ def dead_letter_command(
     attempts: int = 1,
     whole: bool = True,
 ) -> Command:
-    """What writes one. `whole` False: the body only describes what it was, or there is none. Pure."""
-    event_id, event_type = _named(body) if whole else ("", "")
+    """What writes one. `whole` False: the body only describes what it was, or there is none. Pure.
+
+    Without a `source`, which the stream tells, it is what the router has stamped on the body.
+    """
+    event_id, event_type, stamped = _named(body) if whole else ("", "", "")
     return (
         "XADD", topology.dead_letters, "MAXLEN", "~", KEPT, "*",
         "stream", stream, "id", entry_id, "reason", reason[:500], "event", event_id, "type", event_type,
-        "source", source, "attempts", attempts,
+        "source", source or stamped, "attempts", attempts,
         FIELD, body[:MAX_BODY], "size", len(body) if whole else len(body[:MAX_BODY]) + 1,
     )  # fmt: skip
 
@@ -159,18 +162,19 @@ class DeadLetters:
 class _Named(msgspec.Struct):
     id: str = ""
     type: str = ""
+    source: str = ""
 
 
 _named_decoder = msgspec.json.Decoder(_Named)
 
 
-def _named(body: bytes) -> tuple[str, str]:
-    """Id and type of what may be an event."""
+def _named(body: bytes) -> tuple[str, str, str]:
+    """Id, type and source of what may be an event."""
     try:
         found = _named_decoder.decode(body)
     except (ValueError, RecursionError):
-        return "", ""
-    return found.id[:100], found.type[:100]
+        return "", "", ""
+    return found.id[:100], found.type[:100], found.source[:100]
 
 
 def _checked(letter_id: str) -> str:

@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY
-from botctl.bus.topology import Topology
+from botctl.bus.topology import Receiver, Topology
 
 _log = structlog.get_logger("botctl.bus.doorbell")
 
@@ -26,10 +26,10 @@ _log = structlog.get_logger("botctl.bus.doorbell")
 class Doorbell:
     """`ready` are the bots whose out streams have rung since they were taken; `rung` is set when there is one.
 
-    `on_consumer` is called with the bot in whose mailbox a consumer was made.
+    `on_consumer` is called with the bot, or the group, in whose mailbox a consumer was made.
     """
 
-    def __init__(self, redis: Redis, topology: Topology, on_consumer: Callable[[int], None] | None = None) -> None:
+    def __init__(self, redis: Redis, topology: Topology, on_consumer: Callable[[Receiver], None] | None = None) -> None:
         self.works = False
         self.ready: dict[int, None] = {}
         self.added: Counter[int] = Counter()
@@ -86,7 +86,8 @@ class Doorbell:
                         self.ready[bot_id] = None
                         self.rung.set()
                 elif message[2] == self._consumers.encode() and self._on_consumer is not None:
-                    owner = self._topology.bot_of_mailbox(message[3].decode("utf-8", "replace"))
+                    key = message[3].decode("utf-8", "replace")
+                    owner = self._topology.receiver_of(key)
                     if owner is not None:
                         self._on_consumer(owner)
         finally:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from botctl.errors import ProtocolError
 
@@ -42,6 +43,7 @@ _Type = Annotated[str, msgspec.Meta(pattern=TYPE_FORMAT, max_length=100)]
 _Version = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 _Label = Annotated[str, msgspec.Meta(max_length=200)]
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
+_Replay = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +52,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     `id` is the same however often the event is delivered; consumers keep it to work each event off once. `source` is
     `bot:<bot_id>` or `fleet`, stamped by the router from the stream the event came from: what a publisher writes there
     is ignored. `correlation_id` is the trace of the update that began it all, `causation_id` the cause right before.
+
+    The last six keys are there only where they mean something. `to` with a `deadline` (seconds since the epoch) is a
+    request: the router delivers it to that bot alone, named by name or id, and stamps its `bot:<id>` and, as
+    `source_name`, who asks. With `reply_to`, the id of a request, it is the reply; `error` says why there is no answer.
+    `replay` marks an event that is delivered once more on purpose: each mark is worked off once. No bot can set it.
     """
 
     id: _Id
@@ -60,6 +67,22 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: _Label = ""
     causation_id: _Label = ""
     data: dict[str, Any] = {}
+    to: _Label | UnsetType = UNSET
+    deadline: _Moment | UnsetType = UNSET
+    reply_to: _Id | UnsetType = UNSET
+    error: _Label | UnsetType = UNSET
+    source_name: _Label | UnsetType = UNSET
+    replay: _Replay | UnsetType = UNSET
+
+    @property
+    def is_request(self) -> bool:
+        """Whether one bot is asked for an answer."""
+        return bool(self.to) and not self.reply_to
+
+    @property
+    def cause(self) -> str:
+        """The cause of what handling it leads to: the same for the same event, another one for each replay."""
+        return f"event:{self.id}@{self.replay}" if self.replay else f"event:{self.id}"
 
 
 _encoder = msgspec.json.Encoder()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from typing import Any
 
 import structlog
 from redis.asyncio import Redis
@@ -16,10 +15,12 @@ from redis.exceptions import ResponseError, WatchError
 
 from botctl.bus.dead_letters import dead_letter_command
 from botctl.bus.events import Log
+from botctl.bus.groups import GroupTender
 from botctl.bus.losses import Losses
-from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again
+from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
 from botctl.bus.room import Cut, Room
-from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Topology
+from botctl.bus.roster import Roster
+from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Receiver, Topology
 from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.janitor")
@@ -50,45 +51,56 @@ class Janitor:
         mailbox_limit: int = MAILBOX_LIMIT,
         memory: int | None = None,
         on_flood: Callable[[int, str], None] = lambda bot_id, what: None,
-        sources: Callable[[int], str] = lambda bot_id: "",
+        sources: Callable[[Receiver], str] = lambda receiver: "",
+        may_hand_out: Callable[[], bool] = lambda: True,
     ) -> None:
         self.dropped = 0
         """Entries cut off so far: unread ones, and ones of the logs before their time."""
         self.replaced = 0
         """Out streams replaced so far."""
-        self.mailbox_depths: dict[int, int] = {}
-        """Entries not acknowledged, by bot, when last looked at."""
+        self.remade = 0
+        """Mailboxes, of bots and of groups, that had to be made again."""
+        self.mailbox_depths: dict[Receiver, int] = {}
+        """Entries not acknowledged, by bot or group, when last looked at."""
+        self.groups = GroupTender(redis, topology)
         self.losses = Losses()
         self._redis = redis
         self._topology = topology
         self._flooding = on_flood
         self._sources = sources
         """Where most of what stands in a mailbox came from, in words."""
-        self._cut_off: dict[int, int] = {}
-        self._told: dict[int, float] = {}
+        self._may_hand_out = may_hand_out
+        """Whether members of groups could store what they have read: else nobody has left anything."""
+        self._cut_off: dict[Receiver, int] = {}
+        self._told: dict[Receiver, float] = {}
         self._keep_ms = int(keep_seconds * 1000)
         self.mailbox_limit = mailbox_limit
         self._room = Room(redis, topology, memory=memory)
 
-    async def relieve(self, bots: Collection[int]) -> None:
+    async def relieve(self, bots: Collection[int], roster: Roster) -> None:
         """Make room if the server is nearly full. Needs no memory itself."""
         if await self._room.scarce():
-            await self._keep_room(bots)
+            await self._keep_room(bots, roster)
 
-    async def tidy(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
-        """Look after the logs and these bots' streams. `ring` is called for streams that must be emptied first."""
+    async def tidy(self, bots: Collection[int], ring: Callable[[int], None], roster: Roster) -> None:
+        """Look after the logs, these bots' streams and the fleet's groups.
+
+        `ring` is called for streams that must be emptied first. Mailboxes that the fleet should have are made again.
+        """
         now = await self._now()
         await self._trim_logs(now)
-        mailboxes = [bot for bot in bots if bot]
+        mailboxes: list[Receiver] = [*(bot for bot in bots if bot), *roster.groups]
         self.mailbox_depths = {}
-        for bot, length in (await self.measure(mailboxes)).items():
+        for receiver, length in (await self.measure(mailboxes, wanted=set(roster.receivers()))).items():
             if length > self.mailbox_limit:
-                await self._cut(bot)
+                await self._cut(receiver)
+        if self._may_hand_out():
+            await self.groups.tend(roster)
         await self.check_outs(bots, ring)
-        await self._keep_room(bots)
+        await self._keep_room(bots, roster)
 
-    async def _keep_room(self, bots: Collection[int]) -> None:
-        for cut in await self._room.keep(bots):
+    async def _keep_room(self, bots: Collection[int], roster: Roster) -> None:
+        for cut in await self._room.keep(bots, roster.groups):
             self.dropped += cut.entries
             _log.warning(
                 "stream takes more than its share of the memory: its oldest events were cut off",
@@ -120,43 +132,61 @@ class Janitor:
         commands: list[Command] = [("XTRIM", self._topology.log(log), "MINID", "~", f"{oldest}-0") for log in Log]
         await _checked(self._redis, commands)
 
-    async def measure(self, bots: list[int]) -> dict[int, int]:
-        """Take away what these bots have read of their mailboxes, and count what is left."""
-        streams = [self._topology.mailbox(bot) for bot in bots]
+    async def measure(self, receivers: list[Receiver], wanted: Collection[Receiver] = ()) -> dict[Receiver, int]:
+        """Take away what these have read of their mailboxes, and count what is left.
+
+        A mailbox without its consumer group, or none at all, is made again if it is `wanted`.
+        """
+        streams = [self._topology.inlet(receiver) for receiver in receivers]
         replies = await execute(self._redis, [("XINFO", "GROUPS", stream) for stream in streams])
         summaries = await execute(self._redis, [("XPENDING", stream, MAILBOX_GROUP) for stream in streams])
         trims: list[Command] = []
-        for stream, groups, pending in zip(streams, replies, summaries, strict=True):
+        missing: list[str] = []
+        for receiver, stream, groups, pending in zip(receivers, streams, replies, summaries, strict=True):
             if isinstance(groups, BaseException) or isinstance(pending, BaseException):
-                continue  # No mailbox yet, or no group: nothing was read, so nothing is trimmed.
-            consumers = max((int(_field(group, "consumers") or 0) for group in groups), default=0)
-            if consumers > MOST_CONSUMERS or int(pending[0] or 0) > 2 * self.mailbox_limit:
+                if receiver in wanted and not (isinstance(groups, BaseException) and "WRONGTYPE" in str(groups)):
+                    missing.append(stream)
+                continue  # Nothing was read, so nothing is trimmed.
+            consumers = max((int(field_of(group, "consumers") or 0) for group in groups), default=0)
+            crowded = isinstance(receiver, int) and consumers > MOST_CONSUMERS
+            if crowded or int(pending[0] or 0) > 2 * self.mailbox_limit:
                 await begin_again(self._redis, stream)
                 _log.warning("mailbox had too many consumers or unacknowledged events; its group was begun again",
                              stream=stream, consumers=consumers, unacknowledged=int(pending[0] or 0))  # fmt: skip
                 continue
-            delivered = next((_field(group, "last-delivered-id") for group in groups), None)
+            delivered = next((field_of(group, "last-delivered-id") for group in groups), None)
             if delivered is not None:
                 first = pending[1] if pending[0] else _after(delivered)
                 trims.append(("XTRIM", stream, "MINID", "=", first))
         await _checked(self._redis, trims)
+        await self._make_again(missing)
         lengths = await execute(self._redis, [("XLEN", stream) for stream in streams])
-        depths = {bot: length for bot, length in zip(bots, lengths, strict=True) if isinstance(length, int)}
+        depths = {one: length for one, length in zip(receivers, lengths, strict=True) if isinstance(length, int)}
         self.mailbox_depths |= depths
         return depths
 
-    async def _cut(self, bot: int) -> None:
-        stream, sources = self._topology.mailbox(bot), self._sources(bot)
+    async def _make_again(self, streams: list[str]) -> None:
+        """Mailboxes that somebody has deleted, or whose group. What stands in them is read from its beginning."""
+        commands: list[Command] = [("XGROUP", "CREATE", one, MAILBOX_GROUP, "0", "MKSTREAM") for one in streams]
+        for stream, reply in zip(streams, await execute(self._redis, commands), strict=True):
+            if not isinstance(reply, BaseException):
+                self.remade += 1
+                _log.warning("a mailbox was missing, or its group, and has been made", stream=stream)
+
+    async def _cut(self, receiver: Receiver) -> None:
+        stream, sources = self._topology.inlet(receiver), self._sources(receiver)
+        whose = {"bot_id": receiver} if isinstance(receiver, int) else {"group": receiver}
         dropped = int(await self._redis.xtrim(stream, maxlen=self.mailbox_limit, approximate=False))
         self.dropped += dropped
-        self.mailbox_depths[bot] = self.mailbox_limit
-        _log.warning("mailbox overflows, its bot does not read: the oldest unread events were cut off",
-                     bot_id=bot, dropped=dropped, most_came_from=sources)  # fmt: skip
-        self._cut_off[bot] = self._cut_off.get(bot, 0) + dropped
+        self.mailbox_depths[receiver] = self.mailbox_limit
+        _log.warning("mailbox overflows, nobody reads it: the oldest unread events were cut off",
+                     **whose, dropped=dropped, most_came_from=sources)  # fmt: skip
+        self._cut_off[receiver] = self._cut_off.get(receiver, 0) + dropped
         now = time.monotonic()
-        if now - self._told.get(bot, -_TELL_EVERY) >= _TELL_EVERY:
-            self._told[bot] = now
-            reason = f"overflow: {self._cut_off.pop(bot)} events for a bot that does not read were cut off"
+        if now - self._told.get(receiver, -_TELL_EVERY) >= _TELL_EVERY:
+            self._told[receiver] = now
+            who = "a bot that does" if isinstance(receiver, int) else "a group whose members do"
+            reason = f"overflow: {self._cut_off.pop(receiver)} events for {who} not read were cut off"
             await self._bury_one(stream, f"{reason}; in its mailbox stand {sources}" if sources else reason)
 
     async def check_outs(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
@@ -174,10 +204,10 @@ class Janitor:
             if isinstance(info, BaseException) or isinstance(groups, BaseException):
                 ring(bot)  # No such key: the router makes it anew when it finds no group.
                 continue
-            added, read = _field(info, "entries-added"), [_field(group, "entries-read") for group in groups]
-            if len(read) == 1 and isinstance(added, int) and isinstance(read[0], int) and not _field(info, "length"):
+            added, read = field_of(info, "entries-added"), [field_of(group, "entries-read") for group in groups]
+            if len(read) == 1 and isinstance(added, int) and isinstance(read[0], int) and not field_of(info, "length"):
                 self.losses.compare(bot, added, read[0], now)
-            if tampered(_field(info, "last-generated-id"), milliseconds):
+            if tampered(field_of(info, "last-generated-id"), milliseconds):
                 await self._replace(bot, streams[bot], ring)
 
     async def _replace(self, bot: int, stream: str, ring: Callable[[int], None]) -> None:
@@ -210,14 +240,6 @@ async def _checked(redis: Redis, commands: list[Command]) -> None:
     for reply in await execute(redis, commands):
         if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
             raise reply
-
-
-def _field(pairs: Any, name: str) -> Any:
-    """A value of an XINFO reply: a dict over RESP3, a flat list over RESP2."""
-    key = name.encode()
-    if isinstance(pairs, dict):
-        return pairs.get(key)
-    return dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)
 
 
 def _after(entry_id: bytes) -> str:

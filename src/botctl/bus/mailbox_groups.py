@@ -14,7 +14,7 @@ from botctl.bus.topology import MAILBOX_GROUP
 from botctl.bus.wire import execute, transact
 
 MOST_CONSUMERS = 8
-"""Of a mailbox. Ours reads as one; a group of several bots has one each, and isn't looked at here."""
+"""Of a bot's mailbox. Ours reads as one; members of a group have one each, see `groups.py`."""
 
 
 async def begin_again(redis: Redis, mailbox: str) -> bool:
@@ -24,7 +24,7 @@ async def begin_again(redis: Redis, mailbox: str) -> bool:
     )
     if isinstance(groups, BaseException) or isinstance(pending, BaseException) or not groups:
         return False
-    start = before(pending[1]) if pending[0] else _field(groups[0], "last-delivered-id")
+    start = before(pending[1]) if pending[0] else field_of(groups[0], "last-delivered-id")
     await transact(
         redis,
         [("XGROUP", "DESTROY", mailbox, MAILBOX_GROUP), ("XGROUP", "CREATE", mailbox, MAILBOX_GROUP, start)],
@@ -41,6 +41,7 @@ def before(entry_id: bytes) -> str:
     return f"{ms - 1}-{2**64 - 1}" if ms else "0-0"
 
 
-def _field(pairs: Any, name: str) -> Any:
+def field_of(pairs: Any, name: str) -> Any:
+    """A value of an XINFO reply: a dict over RESP3, a flat list over RESP2."""
     key = name.encode()
     return pairs.get(key) if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)

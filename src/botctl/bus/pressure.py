@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from botctl.bus.room import fair_level
+from botctl.bus.topology import Receiver
 
 PATIENCE = 30.0
 """Seconds for which sources wait for a bot that does not read; none are left for one that has not read for long."""
@@ -50,10 +51,10 @@ class Pressure:
     def __init__(self, clock: Callable[[], float], limit: int) -> None:
         self._clock = clock
         self._limit = limit
-        self._mailboxes: dict[int, _Mailbox] = {}
-        self._full: set[int] = set()
+        self._mailboxes: dict[Receiver, _Mailbox] = {}
+        self._full: set[Receiver] = set()
 
-    def delivered(self, counts: Mapping[tuple[int, int], int]) -> None:
+    def delivered(self, counts: Mapping[tuple[Receiver, int], int]) -> None:
         """So many entries were put into mailboxes, by receiver and source."""
         for (receiver, source), count in counts.items():
             mailbox = self._mailbox(receiver)
@@ -62,14 +63,14 @@ class Pressure:
         for receiver in {receiver for receiver, _ in counts}:
             self._changed(receiver)
 
-    def measured(self, depths: Mapping[int, int]) -> None:
+    def measured(self, depths: Mapping[Receiver, int]) -> None:
         """So many entries stand unread, by receiver."""
         for receiver, depth in depths.items():
             if depth or receiver in self._mailboxes:
                 self._measured(self._mailbox(receiver), depth)
                 self._changed(receiver)
 
-    def to_measure(self) -> list[int]:
+    def to_measure(self) -> list[Receiver]:
         """Mailboxes that may be filling, by what was delivered since they were last measured."""
         now, much = self._clock(), self._limit / 4
         return [
@@ -89,7 +90,7 @@ class Pressure:
             least = left if least is None else min(least, left)
         return None if least is None else max(0, int(least))
 
-    def sources(self, receiver: int, most: int = 3) -> str:
+    def sources(self, receiver: Receiver, most: int = 3) -> str:
         """Where most of what stands in a mailbox came from, in words; empty if nobody knows."""
         mailbox = self._mailboxes.get(receiver)
         if mailbox is None:
@@ -100,13 +101,13 @@ class Pressure:
             for count, source in sorted(known, reverse=True)[:most]
         )
 
-    def forget(self, bots: Iterable[int]) -> None:
+    def forget(self, receivers: Iterable[Receiver]) -> None:
         """Only these have mailboxes."""
-        for receiver in self._mailboxes.keys() - set(bots):
+        for receiver in self._mailboxes.keys() - set(receivers):
             del self._mailboxes[receiver]
             self._full.discard(receiver)
 
-    def _mailbox(self, receiver: int) -> _Mailbox:
+    def _mailbox(self, receiver: Receiver) -> _Mailbox:
         found = self._mailboxes.get(receiver)
         if found is None:
             now = self._clock()
@@ -132,7 +133,7 @@ class Pressure:
             mailbox.sources = {}
         mailbox.total = sum(mailbox.sources.values())
 
-    def _changed(self, receiver: int) -> None:
+    def _changed(self, receiver: Receiver) -> None:
         mailbox = self._mailboxes[receiver]
         mailbox.level = None
         unknown = mailbox.sources.get(_UNKNOWN, 0.0)

@@ -35,7 +35,7 @@ _WORTH_IT = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Entries taken off the old end of a stream. `bot_id` None: a log or the dead letters."""
+    """Entries taken off the old end of a stream. `bot_id` None: a log, the dead letters, or a group's."""
 
     stream: str
     entries: int
@@ -56,7 +56,7 @@ class Room:
         used, most = await self._usage()
         return most > 0 and used >= SCARCE * most
 
-    async def keep(self, bots: Collection[int]) -> list[Cut]:
+    async def keep(self, bots: Collection[int], groups: Collection[str] = ()) -> list[Cut]:
         """Bring every stream down to its share; to less and less while the server is full of them."""
         cuts: list[Cut] = []
         for part in (1.0, 0.5, 0.25):
@@ -65,25 +65,28 @@ class Room:
             if part < 1.0 and not scarce:
                 break
             memory = self._memory or most or UNLIMITED
-            sizes = await self._sizes(bots)
+            sizes = await self._sizes(bots, groups)
             if part < 1.0 and sum(sizes.values()) < _WORTH_IT * memory:
                 break
-            cuts += await self._cut(self._over(sizes, memory * part, bots))
+            cuts += await self._cut(self._over(sizes, memory * part, bots, groups))
         return cuts
 
     async def _usage(self) -> tuple[int, int]:
         info: Any = await self._redis.info("memory")
         return int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
 
-    async def _sizes(self, bots: Collection[int]) -> dict[str, int]:
+    async def _sizes(self, bots: Collection[int], groups: Collection[str]) -> dict[str, int]:
         streams = [self._topology.log(log) for log in Log]
         streams.append(self._topology.dead_letters)
+        streams += map(self._topology.group, groups)
         for bot_id in bots:
             streams += [self._topology.out(bot_id), self._topology.mailbox(bot_id)]
         replies = await execute(self._redis, [("MEMORY", "USAGE", stream, "SAMPLES", 0) for stream in streams])
         return {stream: size for stream, size in zip(streams, replies, strict=True) if isinstance(size, int)}
 
-    def _over(self, sizes: Mapping[str, int], memory: float, bots: Collection[int]) -> list[tuple[Cut, int, float]]:
+    def _over(
+        self, sizes: Mapping[str, int], memory: float, bots: Collection[int], groups: Collection[str]
+    ) -> list[tuple[Cut, int, float]]:
         """What is to be cut, its size, and what may be left."""
         over: list[tuple[Cut, int, float]] = []
         shares = dict.fromkeys((self._topology.log(log) for log in Log), LOG_SHARE)
@@ -91,15 +94,13 @@ class Room:
         for stream, share in shares.items():
             if (size := sizes.get(stream, 0)) > share * memory:
                 over.append((Cut(stream, 0), size, share * memory))
-        for name, share, unrouted in (
-            (self._topology.out, OUTS_SHARE, True),
-            (self._topology.mailbox, MAILBOXES_SHARE, False),
-        ):
-            held = {bot_id: sizes.get(name(bot_id), 0) for bot_id in bots}
-            level = fair_level(held.values(), share * memory)
-            over += [
-                (Cut(name(bot_id), 0, bot_id, unrouted), size, level) for bot_id, size in held.items() if size > level
-            ]
+        outs = [Cut(self._topology.out(bot_id), 0, bot_id, True) for bot_id in bots]
+        inlets = [Cut(self._topology.mailbox(bot_id), 0, bot_id) for bot_id in bots]
+        inlets += [Cut(self._topology.group(name), 0) for name in groups]
+        for cuts, share in ((outs, OUTS_SHARE), (inlets, MAILBOXES_SHARE)):
+            held = [sizes.get(cut.stream, 0) for cut in cuts]
+            level = fair_level(held, share * memory)
+            over += [(cut, size, level) for cut, size in zip(cuts, held, strict=True) if size > level]
         return over
 
     async def _cut(self, over: list[tuple[Cut, int, float]]) -> list[Cut]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import structlog
@@ -28,11 +28,13 @@ from botctl.bus.janitor import Janitor, tampered
 from botctl.bus.mailbox_groups import MOST_CONSUMERS
 from botctl.bus.portions import Portions
 from botctl.bus.pressure import LOOK_EVERY, Pressure
+from botctl.bus.requests import Switchboard
+from botctl.bus.roster import Roster
 from botctl.bus.router_stats import RouterStats
 from botctl.bus.seen import Seen
 from botctl.bus.sentry import Offence, Sentry
 from botctl.bus.stream_reply import entries_of, event_key, size_of
-from botctl.bus.topology import ROUTER_GROUP, Topology
+from botctl.bus.topology import ROUTER_GROUP, Receiver, Topology
 from botctl.bus.wire import execute, transact
 
 _log = structlog.get_logger("botctl.bus.router")
@@ -48,23 +50,25 @@ _PAGE = 200
 
 
 class Router:
-    """`subscribers` gives the fleet as it is now: every bot with its patterns, none for a bot that doesn't subscribe.
+    """`roster` gives the fleet as it is now, the same object as long as it is the same.
 
     `on_rejected` is told of each dead letter, and of whatever else a bot does to the bus that no bot of ours would.
     `on_lost` is told that what this bot has relayed within so many seconds may be lost. `sweep_every`: seconds between
-    looks at all streams while the doorbell doesn't work. `redis` needs all rights on the namespace.
+    looks at all streams while the doorbell doesn't work. `may_hand_out` says whether members of groups can store what
+    they read. `redis` needs all rights on the namespace.
     """
 
     def __init__(
         self,
         redis: Redis,
         topology: Topology,
-        subscribers: Callable[[], Mapping[int, tuple[str, ...]]],
+        roster: Callable[[], Roster],
         on_rejected: Callable[[Rejected], None] | None = None,
         *,
         on_lost: Callable[[int, float], None] = lambda bot_id, seconds: None,
         sweep_every: float = 0.25,
         janitor: Janitor | None = None,
+        may_hand_out: Callable[[], bool] = lambda: True,
         allowance: Allowance | None = None,
     ) -> None:
         self.stats = RouterStats()
@@ -72,22 +76,24 @@ class Router:
             redis,
             topology,
             on_flood=lambda bot, what: self._sentry.accuse(bot, what),
-            sources=lambda bot: self._pressure.sources(bot),
+            sources=lambda receiver: self._pressure.sources(receiver),
+            may_hand_out=may_hand_out,
         )
         self._pressure = Pressure(time.monotonic, self.janitor.mailbox_limit)
         self._held: set[int] = set()
         """Bots whose events wait until others have read."""
         self._redis = redis
         self._topology = topology
-        self._subscribers = subscribers
+        self._roster = roster
         self._on_rejected = on_rejected
         self._sweep_every = sweep_every
         self._fanout = Fanout()
         self._seen = Seen()
-        self._batcher = Batcher(topology, self._fanout, self._seen)
+        self._switchboard = Switchboard(time.time())
+        self._batcher = Batcher(topology, self._fanout, self._seen, self._switchboard)
         self._doorbell = Doorbell(redis, topology, self._consumer_made)
         self._sentry = Sentry(redis, topology, self._bots, self._offended)
-        self._consumers: Counter[int] = Counter()
+        self._consumers: Counter[Receiver] = Counter()
         """Consumers made in mailboxes since all were looked at."""
         self._portions = Portions()
         self._on_lost = on_lost
@@ -98,7 +104,7 @@ class Router:
         self._allowance = allowance or Allowance(time.monotonic)
         self._forgetful = False
         self._tampered = False
-        """Whether an out stream was seen that the janitor should replace without delay."""
+        """Whether a stream was seen that the janitor should look after without delay."""
         self._warned: dict[int, float] = {}
 
     def forget(self) -> None:
@@ -140,7 +146,7 @@ class Router:
             if self._forgetful:
                 await self._open()
             if clock() >= relieve_at:
-                await self.janitor.relieve(self._bots())
+                await self.janitor.relieve(self._bots(), self._roster())
                 await self._look_for_losses()
                 self.stats.dropped = self.janitor.dropped
                 relieve_at = clock() + _RELIEVE_EVERY
@@ -157,18 +163,31 @@ class Router:
             if not chosen:
                 await asyncio.sleep(_BETWEEN_RINGS)  # Bots that have to wait may ring as often as they like.
                 continue
-            self._fanout.update(self._subscribers())
+            roster = self._roster()
+            self._fanout.update(roster)
+            self._switchboard.update(roster)
             await self._round(chosen)
             self._recovered(backoff)
             if clock() >= tidy_at or self._tampered:
                 self._tampered = False
                 self._consumers.clear()
-                await self.janitor.tidy(self._bots(), self._doorbell.ring)
+                await self.janitor.tidy(self._bots(), self._doorbell.ring, roster)
                 self._pressure.measured(self.janitor.mailbox_depths)
                 self._pressure.forget(self.janitor.mailbox_depths)
                 self._tell_losses()
-                self.stats.dropped, self.stats.replaced_streams = self.janitor.dropped, self.janitor.replaced
+                self._count_tidied(roster)
                 tidy_at = clock() + _TIDY_EVERY
+
+    def _count_tidied(self, roster: Roster) -> None:
+        stats, janitor = self.stats, self.janitor
+        stats.dropped, stats.replaced_streams, stats.remade_mailboxes = (
+            janitor.dropped,
+            janitor.replaced,
+            janitor.remade,
+        )
+        stats.taken_over, stats.given_up = janitor.groups.taken_over, janitor.groups.given_up
+        stats.group_depths = {name: janitor.mailbox_depths.get(name, 0) for name in roster.groups}
+        stats.group_pending = dict(janitor.groups.pending)
 
     async def _open(self) -> None:
         """After a start or an error: what is still pending is read again, what was routed is remembered."""
@@ -196,7 +215,7 @@ class Router:
             newest = b"(" + page[-1][0]
 
     def _bots(self) -> list[int]:
-        self._known |= self._subscribers().keys()
+        self._known |= self._roster().bots.keys()
         return sorted(self._known)
 
     def _sweep(self) -> None:
@@ -288,11 +307,19 @@ class Router:
         for commands in self._batcher.seal(batch):
             replies += await transact(self._redis, commands)
         self._seen.add(batch.routed)
+        for asked in batch.asked:
+            self._switchboard.delivered(*asked)
+        for answered in batch.answered:
+            self._switchboard.replied(*answered)
         self._pressure.delivered(batch.deliveries)
         self.stats.routed += len(batch.routed)
         self.stats.delivered += batch.delivered
         self.stats.duplicates += batch.duplicates
         self.stats.rejected += len(batch.rejected)
+        self.stats.requests += len(batch.asked)
+        self.stats.replies += len(batch.answered)
+        self.stats.refused_requests += batch.refused
+        self.stats.expired += batch.expired
         await self._bury_failed(batch, replies)
         for rejected in batch.rejected:
             self._tell(rejected)
@@ -317,11 +344,15 @@ class Router:
             self._on_lost(bot_id, seconds)
             self._accuse(bot_id, f"its out stream was made unusable, or cut before it was routed: {entries} events")
 
-    def _consumer_made(self, bot_id: int) -> None:
-        self._consumers[bot_id] += 1
-        if self._consumers[bot_id] > MOST_CONSUMERS:
-            del self._consumers[bot_id]
-            self._sentry.accuse(bot_id, "it makes consumers in its mailbox without end")
+    def _consumer_made(self, receiver: Receiver) -> None:
+        """Nobody can say which member of a group it was: who shares a group shares this."""
+        members = (receiver,) if isinstance(receiver, int) else self._roster().members(receiver)
+        self._consumers[receiver] += 1
+        if self._consumers[receiver] > MOST_CONSUMERS + len(members) - 1:
+            del self._consumers[receiver]
+            self._tampered |= isinstance(receiver, str)
+            for bot_id in members:
+                self._sentry.accuse(bot_id, "it makes consumers in its mailbox, or its group's, without end")
 
     def _offended(self, offence: Offence) -> None:
         self.stats.paused_bots += 1
@@ -345,7 +376,7 @@ class Router:
             return
         if "NOGROUP" not in str(error):
             raise error
-        if bot_id and bot_id not in self._subscribers():
+        if bot_id and bot_id not in self._roster().bots:
             self._known.discard(bot_id)  # Dropped together with its bot.
             return
         stream = self._topology.out(bot_id)

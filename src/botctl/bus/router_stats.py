@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass
@@ -11,6 +11,11 @@ class RouterStats:
 
     `vanished`: entries that their bot has cut off its out stream before they were routed, as far as can be counted.
     `paused_bots`: how often one was kept off Redis for a while.
+
+    `refused_requests`: answered with an error at once; `expired`: requests that came too late to be delivered, and
+    replies that nobody waits for any more. `remade_mailboxes` were missing. `taken_over`: entries of groups handed out
+    anew because a member had left them; `given_up`: those that became dead letters. `group_depths`: entries nobody has
+    acknowledged, by group; `group_pending`: those of them that a member has read.
     """
 
     healthy: bool = True
@@ -24,3 +29,12 @@ class RouterStats:
     vanished: int = 0
     paused_bots: int = 0
     doorbell: bool = False
+    requests: int = 0
+    replies: int = 0
+    refused_requests: int = 0
+    expired: int = 0
+    remade_mailboxes: int = 0
+    taken_over: int = 0
+    given_up: int = 0
+    group_depths: dict[str, int] = field(default_factory=dict)
+    group_pending: dict[str, int] = field(default_factory=dict)

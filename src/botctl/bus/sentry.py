@@ -17,7 +17,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from botctl.bus.client import AWAY
 from botctl.bus.crowd import MOST_CONNECTIONS, Crowd
-from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again
+from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
 from botctl.bus.room import SCARCE
 from botctl.bus.topology import Topology
 from botctl.bus.wire import Command, execute
@@ -184,7 +184,7 @@ class Sentry:
         for bot_id, groups in zip(bots, await execute(self._redis, asked, timeout=60), strict=True):
             if isinstance(groups, BaseException):
                 continue
-            consumers = max((int(_field(group, "consumers") or 0) for group in groups), default=0)
+            consumers = max((int(field_of(group, "consumers") or 0) for group in groups), default=0)
             if consumers > MOST_CONSUMERS:
                 await self._send_off(bot_id, f"{consumers} consumers in its mailbox")
 
@@ -225,11 +225,6 @@ def _numbers(info: Any) -> dict[str, int]:
         return {}
     pairs = (line.partition(":") for line in _text(info).splitlines())
     return {name: int(value) for name, _, value in pairs if value.isdecimal()}
-
-
-def _field(pairs: Any, name: str) -> Any:
-    key = name.encode()
-    return pairs.get(key) if isinstance(pairs, dict) else dict(zip(pairs[::2], pairs[1::2], strict=True)).get(key)
 
 
 def _text(value: Any) -> str:

@@ -16,7 +16,13 @@ ROUTER_GROUP = "router"
 """Consumer group of the router on every out stream."""
 
 MAILBOX_GROUP = "bot"
-"""Consumer group of a bot on its mailbox."""
+"""Consumer group of a bot on its mailbox, and of a group's members on the one they share."""
+
+TAKER = "control"
+"""Consumer that takes from a group's members what they have left."""
+
+TRIES = "tries"
+"""A second field of an entry of a group: how often it was handed out before it was appended anew."""
 
 FIELD = "e"
 """The one field of an entry: the encoded event."""
@@ -111,8 +117,17 @@ class Topology:
         found = self._group.fullmatch(key)
         return found[1] if found is not None else None
 
-    def acl_rules(self, bot_id: int, password_hashes: Sequence[str], version: ServerVersion) -> list[str]:
+    def receiver_of(self, key: str) -> Receiver | None:
+        """Whose mailbox this key is: a bot's or a group's."""
+        bot_id = self.bot_of_mailbox(key)
+        return bot_id if bot_id is not None else self.group_of(key)
+
+    def acl_rules(
+        self, bot_id: int, password_hashes: Sequence[str], version: ServerVersion, groups: Sequence[str] = ()
+    ) -> list[str]:
         """The rules of ACL SETUSER for a bot: read and acknowledge its mailbox, append to its out stream, no more.
+
+        Of the groups it belongs to it may read and acknowledge the streams, too.
 
         `password_hashes` are SHA-256 in hex, the new one first and perhaps the previous one. ACLs can't restrict
         arguments, so whoever reads the out stream must trust neither its ids nor its length. No XPENDING and
@@ -124,15 +139,21 @@ class Topology:
         commands = ["-@all", "+ping", "+hello", "+auth"]
         if version.has_client_setinfo:
             commands.append("+client|setinfo")
+        inlets = " ".join(f"~{key}" for key in (self.mailbox(bot_id), *map(self.group, sorted(groups))))
         return [
             "reset",
             "on",
             *(f"#{digest}" for digest in password_hashes),
             "resetchannels",
             *commands,
-            f"(+xreadgroup +xack ~{self.mailbox(bot_id)})",
+            f"(+xreadgroup +xack {inlets})",
             f"(+xadd %W~{self.out(bot_id)})",
         ]
+
+
+def consumer_of(bot_id: int) -> str:
+    """The consumer a bot reads a group's stream as."""
+    return f"bot-{bot_id}"
 
 
 def source_of(bot_id: int) -> str:

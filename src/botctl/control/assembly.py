@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
@@ -56,6 +57,8 @@ from botctl.storage.engine import login_engine
 _log = structlog.get_logger("botctl.control")
 
 _TRY_AGAIN_AFTER = 1.0
+_CATCH_UP = 30.0
+"""Seconds after the database is back, or after the start, before a group's work is taken from a member."""
 
 
 class Assembly:
@@ -116,9 +119,10 @@ class Assembly:
         self.router = Router(
             self._router_redis,
             topology,
-            self.keeper.subscribers,
+            self.keeper.roster,
             self.threats.rejected,
             on_lost=lambda bot_id, seconds: self.resender.lost(seconds, bot_id),
+            may_hand_out=self._members_can_store,
         )
         self.watch = DatabaseWatch(self._engine, on_mended=self.threats.mended)
         self.disk = DiskWatch(Path(config.data_dir))
@@ -155,8 +159,15 @@ class Assembly:
             threats=self.threats,
             vault=VaultDesk(self._engine, self.keeper, self.rotation, self.rollouts, config.telegram_base_url),
         )
+        self._away_at = time.monotonic()
         self.api_problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+
+    def _members_can_store(self) -> bool:
+        """Not while the database is away, nor right afterwards: then members still work off what has waited."""
+        if self.watch.problem is not None:
+            self._away_at = time.monotonic()
+        return time.monotonic() - self._away_at > _CATCH_UP
 
     def _names(self) -> dict[int, str]:
         return {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {}

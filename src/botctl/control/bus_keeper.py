@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 
@@ -44,6 +44,12 @@ class BusKeeper:
         self._changed: set[int] = set()
         self._previous: dict[int, tuple[str, float]] = {}
         """Hash of the password before, and until when it is valid."""
+        self._groups: frozenset[str] | None = None
+        """Groups that there shall be; None as long as nobody has said."""
+        self._memberships: dict[int, tuple[str, ...]] = {}
+        self._leaving: set[int] = set()
+        """Bots that are no longer of a group they were of: their connections end with their rights."""
+        self._groups_changed = False
         self._known_run: str | None = None
         """None when users are to be made anew."""
         self._seen: tuple[str, float] | None = None
@@ -60,6 +66,19 @@ class BusKeeper:
         if previous_sha256:
             self._previous[bot_id] = (previous_sha256, time.monotonic() + PREVIOUS_FOR)
         self._changed.add(bot_id)
+        self._wake.set()
+
+    def share(self, groups: Collection[str], memberships: Mapping[int, tuple[str, ...]]) -> None:
+        """There shall be these groups, each bot with rights on the streams of those it belongs to."""
+        if frozenset(groups) != self._groups:
+            self._groups, self._groups_changed = frozenset(groups), True
+        for bot_id in self._memberships.keys() | memberships.keys():
+            before, after = set(self._memberships.get(bot_id, ())), set(memberships.get(bot_id, ()))
+            if before != after:
+                self._changed.add(bot_id)
+            if before - after:
+                self._leaving.add(bot_id)
+        self._memberships = dict(memberships)
         self._wake.set()
 
     def load(self, hashes: dict[int, str]) -> None:
@@ -134,6 +153,7 @@ class BusKeeper:
         lost = self._lost(run)
         if run != self._known_run:
             await self._admin.ensure_logs()
+            await self._make_groups()
             await self._make(dict(self.hashes))
             if self.complete:
                 for stranger in await self._admin.known_bots() - self.hashes.keys():
@@ -144,7 +164,8 @@ class BusKeeper:
                 _log.warning("redis began anew; users, streams and groups were made again", bots=len(self.hashes))
             if lost and self._on_lost is not None:
                 self._on_lost(lost)
-        elif self._changed:
+        elif self._changed or self._groups_changed:
+            await self._make_groups()
             await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
         self._seen = (run, time.monotonic())
         await self._write_down()
@@ -180,9 +201,19 @@ class BusKeeper:
             return 0.0
         return ALL if marker != known.rpartition(":")[2] else time.monotonic() - at + LATEST
 
+    async def _make_groups(self) -> None:
+        if self._groups is not None:
+            await self._admin.ensure_groups(self._groups)
+            self._groups_changed = False
+
     async def _make(self, wanted: dict[int, str]) -> None:
         if wanted:
-            await self._admin.ensure_bots({bot_id: self._accepted(bot_id, hashed) for bot_id, hashed in wanted.items()})
+            await self._admin.ensure_bots(
+                {bot_id: self._accepted(bot_id, hashed) for bot_id, hashed in wanted.items()}, self._memberships
+            )
+            if leaving := self._leaving & wanted.keys():
+                await self._admin.cut_off(leaving)
+                self._leaving -= leaving
         for bot_id, hashed in wanted.items():
             if self.hashes.get(bot_id) == hashed:
                 self._changed.discard(bot_id)

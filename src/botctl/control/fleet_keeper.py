@@ -17,11 +17,13 @@ import msgspec
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from botctl.bus.roster import Roster
 from botctl.control.applied import AppliedNote, FleetSource, told
 from botctl.control.bus_keeper import BusKeeper
 from botctl.control.credential_keeper import CredentialKeeper
 from botctl.control.ports import SupervisorPort, WantedFleet
 from botctl.control.registering import Also, register
+from botctl.control.roster import groups_of, roster_of
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError, database_reason
 from botctl.control.vault import Vault
 from botctl.control.views import AppliedBody
@@ -70,6 +72,8 @@ class FleetKeeper:
         self._presumed: set[int] = set()
         """Of these, whose reason the registry may know better."""
         self._knows_shut = False
+        self._known_to_router: tuple[Fleet | None, frozenset[int]] = (None, frozenset())
+        self._roster = Roster()
         self._source = FleetSource()
         self._engine = engine
         self._bus = bus
@@ -195,6 +199,7 @@ class FleetKeeper:
         self.fleet = Fleet.model_validate_json(bytes(applied.fleet))
         self.generation = applied.generation
         self._source = FleetSource(applied.path, applied.env)
+        self._bus.share(self.fleet.groups, groups_of(self.fleet))
         self.credentials.hold(held)
         self.vault.resume(applied.master_keys)
         self.ignored = applied.ignored
@@ -256,12 +261,12 @@ class FleetKeeper:
             await self._provide()
             await self._desire()
 
-    def subscribers(self) -> dict[int, tuple[str, ...]]:
-        """Every bot with an out stream, by bot_id, and the event types it subscribes to."""
-        leaving: dict[int, tuple[str, ...]] = dict.fromkeys(self.credentials.retiring, ())
-        if self.fleet is None:
-            return leaving
-        return leaving | {bot.bot_id: bot.subscribe for bot in self.fleet.bots}
+    def roster(self) -> Roster:
+        """Every bot with an out stream and what it subscribes to; the same object as long as nothing has changed."""
+        known = (self.fleet, frozenset(self.credentials.retiring))
+        if self._known_to_router[0] is not known[0] or self._known_to_router[1] != known[1]:
+            self._known_to_router, self._roster = known, roster_of(*known)
+        return self._roster
 
     async def run(self) -> None:
         """Give credentials to those who lack them, take them from those who have gone; until cancelled."""
@@ -348,6 +353,7 @@ class FleetKeeper:
     async def _desire(self) -> None:
         """Tell the supervisor. Bots that never had credentials wait until they have some."""
         assert self.fleet is not None
+        self._bus.share(self.fleet.groups, groups_of(self.fleet))
         await self._bus.settle(_REDIS_TIMEOUT)
         self.generation += 1
         ready = [bot for bot in self.fleet.bots if self._may_run(bot)]

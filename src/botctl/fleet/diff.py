@@ -15,11 +15,13 @@ class FleetDiff:
     removed: tuple[str, ...]
     changed: tuple[str, ...]
     unchanged: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+    """Groups that are new, gone, or subscribe to something else; no bot is restarted for what they subscribe to."""
 
     @property
     def empty(self) -> bool:
         """Whether applying would do nothing."""
-        return not (self.added or self.removed or self.changed)
+        return not (self.added or self.removed or self.changed or self.groups)
 
 
 def diff_fleets(old: Fleet, new: Fleet) -> FleetDiff:
@@ -34,6 +36,11 @@ def diff_fleets(old: Fleet, new: Fleet) -> FleetDiff:
         removed=tuple(bot.name for bot in old.bots if bot.bot_id not in after),
         changed=tuple(bot.name for bot in changed),
         unchanged=tuple(bot.name for bot in kept if bot not in changed),
+        groups=tuple(
+            name
+            for name in sorted(old.groups.keys() | new.groups.keys())
+            if old.groups.get(name) != new.groups.get(name)
+        ),
     )
 
 

@@ -14,7 +14,8 @@ import yaml
 from pydantic import ValidationError
 
 from botctl.errors import InvalidFileError, Problem
-from botctl.fleet.model import TOKEN_FORMAT, BotSpec, Fleet
+from botctl.fleet.model import NAME_FORMAT, TOKEN_FORMAT, BotSpec, Fleet, Group, entries_with_sources
+from botctl.fleet.subscriptions import FLEET_SOURCE, TAG
 from botctl.fleet.units import size_text
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
@@ -66,10 +67,10 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
         problems.append(Problem(file, places.line(path), _dotted(path), message))
 
     if not isinstance(document, dict):
-        raise InvalidFileError([Problem(file, 1, "", "must be a mapping with the keys defaults and bots")])
+        raise InvalidFileError([Problem(file, 1, "", "must be a mapping with the keys defaults, groups and bots")])
     for key in document:
-        if key not in ("defaults", "bots"):
-            problem((key,), "unknown key; a fleet file has defaults and bots")
+        if key not in ("defaults", "groups", "bots"):
+            problem((key,), "unknown key; a fleet file has defaults, groups and bots")
     document = _substitute(document, (), env, problem)
     defaults = document.get("defaults") or {}
     if not isinstance(defaults, dict):
@@ -91,10 +92,12 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
             bots.append(bot)
             positions.append(index)
     _refuse_duplicates(entries, bots, positions, problem)
+    groups = _groups(document.get("groups"), problem)
+    _refuse_strangers(bots, positions, len(entries), groups, document.get("groups"), problem)
     if problems:
         unique = sorted(set(problems), key=lambda item: (item.line or 0, item.key))
         raise InvalidFileError(unique, hint="Nothing was changed. Correct the file and run the command again.")
-    return Fleet(bots=tuple(bots), folder=str(folder), private=_token_files(defaults, entries, folder))
+    return Fleet(bots=tuple(bots), groups=groups, folder=str(folder), private=_token_files(defaults, entries, folder))
 
 
 def referenced_variables(text: str) -> frozenset[str]:
@@ -215,7 +218,7 @@ def _bot(
         return BotSpec.model_validate(merged)
     except ValidationError as error:
         for fault in error.errors():
-            inner = fault["loc"]
+            inner = _place(fault["loc"])
             path: KeyPath = (*here, *inner)
             message = _wording(fault["type"], fault["msg"])
             for bound in fault.get("ctx", {}).values():
@@ -228,6 +231,57 @@ def _bot(
             if _UNSET not in str(fault["input"]):
                 problem(path, message)
         return None
+
+
+def _groups(value: Any, problem: Any) -> dict[str, Group]:
+    """What stands under `groups`."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        problem(("groups",), "must be a mapping from names of groups to what they subscribe to")
+        return {}
+    groups: dict[str, Group] = {}
+    for name, group in value.items():
+        if not isinstance(name, str) or re.match(NAME_FORMAT, name) is None:
+            problem(("groups", name), f"a group's name must be of the form {NAME_FORMAT}")
+            continue
+        try:
+            groups[name] = Group.model_validate(group)
+        except ValidationError as error:
+            for fault in error.errors():
+                problem(("groups", name, *_place(fault["loc"])), _wording(fault["type"], fault["msg"]))
+    return groups
+
+
+def _refuse_strangers(
+    bots: list[BotSpec], positions: list[int], entries: int, groups: dict[str, Group], written: Any, problem: Any
+) -> None:
+    """Groups and sources that there are not. As long as a bot can't be read, only groups are looked at."""
+    known = set(written) if isinstance(written, dict) else set()
+    for bot, index in zip(bots, positions, strict=True):
+        for place, name in enumerate(bot.groups):
+            if name not in known:
+                problem(("bots", index, "groups", place), f"there is no group {name!r}; groups: names what there is")
+    if len(bots) < entries:
+        return
+    members = {name for bot in bots for name in bot.groups}
+    for name in groups.keys() - members:
+        problem(("groups", name), "no bot belongs to this group, and its events would wait for ever")
+    sources: set[object] = {FLEET_SOURCE, *(bot.name for bot in bots), *(bot.bot_id for bot in bots)}
+    lists: list[tuple[KeyPath, Any]] = []
+    for bot, index in zip(bots, positions, strict=True):
+        lists += [(("bots", index, "subscribe"), bot.subscribe), (("bots", index, "answers"), bot.answers)]
+    lists += [(("groups", name, "subscribe"), group.subscribe) for name, group in groups.items()]
+    for path, listed in lists:
+        for place, named in entries_with_sources(listed):
+            for one in named:
+                if one not in sources:
+                    problem((*path, place, "where", "source"), f"there is no bot {one!r} in this file")
+
+
+def _place(location: tuple[str | int, ...]) -> KeyPath:
+    """Where the fault stands in the file: without what pydantic adds."""
+    return tuple(part for part in location if not (isinstance(part, str) and (part[:1] == TAG or part == "[key]")))
 
 
 def _wording(kind: str, message: str) -> str:

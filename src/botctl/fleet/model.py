@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from botctl.fleet.subscriptions import SOURCE, Entries, Entry, Subscription, sources_of
 from botctl.fleet.threats import Tuning
 from botctl.fleet.units import Duration, Size
 
@@ -33,6 +34,9 @@ SOFT_SHARE = 0.8
 
 SMALLEST_PROCESSES = 16
 """Threads of a bot and of its name resolver, with room."""
+
+MOST_GROUPS = 4
+"""That one bot may share work of: each takes a connection to Redis."""
 
 HANDLERS_FORMAT = r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$"
 
@@ -136,6 +140,18 @@ class Limits(_Model):
     attempts: Annotated[int, Field(ge=1, le=100)] = Field(
         default=5, description="How often an update is tried before it becomes a dead letter."
     )
+    sends_per_second: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=30, description="Messages a second to all chats together, as Telegram's FAQ has it; 0 for no limit."
+    )
+    chat_sends_per_second: Annotated[float, Field(ge=0, le=1000)] = Field(
+        default=1.0, description="Messages a second to one chat in the long run; 0 for no limit."
+    )
+    chat_burst: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=5, description="Messages to one chat at once, before chat_sends_per_second holds."
+    )
+    group_sends_per_minute: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        default=20, description="Messages a minute to one group or channel; 0 for no limit."
+    )
 
     @model_validator(mode="after")
     def _soft_before_hard(self) -> Self:
@@ -221,7 +237,15 @@ class BotSpec(_Model):
     isolation: IsolationLevel = IsolationLevel.AUTO
     files: Files = Files()
     threats: Tuning = Tuning()
-    subscribe: tuple[str, ...] = Field(default=(), description="Event types or patterns such as bot.* delivered to it.")
+    subscribe: Entries = Field(
+        default=(), description="Event types or patterns such as bot.* delivered to it, with conditions or without."
+    )
+    groups: Annotated[tuple[Annotated[str, Field(pattern=NAME_FORMAT)], ...], Field(max_length=MOST_GROUPS)] = Field(
+        default=(), description="Groups whose work it shares: each event for a group goes to one of its bots."
+    )
+    answers: Entries = Field(
+        default=(), description="Requests of other bots that it lets in, as in subscribe; none unless named."
+    )
     share: tuple[str, ...] = Field(default=(), description="Event types whose data may carry message text.")
     on_uncertain: OnUncertain = OnUncertain.RESEND
     encrypt_messages: bool = Field(
@@ -255,6 +279,18 @@ class BotSpec(_Model):
     def _reveal(self, value: SecretStr) -> str:
         return value.get_secret_value()
 
+    @field_validator("groups")
+    @classmethod
+    def _each_group_once(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) < len(value):
+            raise ValueError("names a group twice")
+        return value
+
+    @property
+    def hears(self) -> bool:
+        """Whether anything but replies comes to its mailbox."""
+        return bool(self.subscribe or self.answers)
+
     @property
     def bot_id(self) -> int:
         """Telegram's own id of the bot: the number before the colon of its token."""
@@ -263,13 +299,27 @@ class BotSpec(_Model):
         return int(match["bot_id"])
 
 
+class Group(_Model):
+    """Bots that share work: each event goes to one of them."""
+
+    subscribe: Entries
+
+    @field_validator("subscribe")
+    @classmethod
+    def _subscribes(cls, value: tuple[Entry, ...]) -> tuple[Entry, ...]:
+        if not value:
+            raise ValueError("must name at least one event type or pattern")
+        return value
+
+
 class Fleet(_Model):
-    """All bots of a fleet file, in its order. `folder` is where handler packages are looked for.
+    """All bots of a fleet file, in its order, and groups by name. `folder` is where handler packages are looked for.
 
     `private` are files with secrets, which no bot may read: the fleet file and those of tokens.
     """
 
     bots: tuple[BotSpec, ...] = ()
+    groups: dict[Annotated[str, Field(pattern=NAME_FORMAT)], Group] = {}
     folder: str | None = None
     private: tuple[str, ...] = ()
 
@@ -279,8 +329,19 @@ class Fleet(_Model):
             raise ValueError("two bots have the same name")
         if len({bot.bot_id for bot in self.bots}) < len(self.bots):
             raise ValueError("two bots have tokens of the same bot")
+        if missing := {name for bot in self.bots for name in bot.groups} - self.groups.keys():
+            raise ValueError(f"there is no group {sorted(missing)[0]!r}")
         return self
 
     def by_name(self, name: str) -> BotSpec | None:
         """The bot of this name, if the fleet has it."""
         return next((bot for bot in self.bots if bot.name == name), None)
+
+
+def entries_with_sources(entries: tuple[Entry, ...]) -> list[tuple[int, tuple[object, ...]]]:
+    """Place of each entry that names sources, and what it names."""
+    return [
+        (place, sources_of(entry.where[SOURCE]))
+        for place, entry in enumerate(entries)
+        if isinstance(entry, Subscription) and SOURCE in entry.where
+    ]

@@ -24,6 +24,7 @@ from botctl.bus.client import AWAY, connect
 from botctl.bus.events import Event, encode_event
 from botctl.bus.mailbox import Mailbox
 from botctl.bus.relay import Relay
+from botctl.bus.roster import Roster
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey
@@ -131,8 +132,9 @@ class Ground:
         self.lost: list[tuple[int, float]] = []
         routes = connect(url, blocking=True, steadfast=True)
         fleet = {A: ("custom.*",), B: ("custom.probe", "bot.*"), C: ()}
+        roster = Roster.of(fleet)
         self.router = Router(
-            routes, self.topology, lambda: fleet, self.rejected.append, on_lost=lambda *lost: self.lost.append(lost)
+            routes, self.topology, lambda: roster, self.rejected.append, on_lost=lambda *lost: self.lost.append(lost)
         )
         self._clients = [self.redis, routes]
         self._tasks: list[asyncio.Task[Any]] = []

@@ -10,6 +10,7 @@ from typing import Any
 from bot_waiting import until
 
 from botctl.bus.client import connect
+from botctl.bus.roster import Roster
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.fleet import load_fleet
@@ -27,9 +28,9 @@ async def test_the_kitchen_cooks_what_the_concierge_has_ordered(
         bot.folder = fleet.folder
         bot.start(**spec.model_dump(mode="json"))
         await bot.ready()
-    subscribers = {concierge.bot_id: fleet.bots[0].subscribe, kitchen.bot_id: fleet.bots[1].subscribe}
+    roster = Roster.of({concierge.bot_id: fleet.bots[0].subscribe, kitchen.bot_id: fleet.bots[1].subscribe})
     blocking = connect(valkey_admin_url, blocking=True)
-    routing = asyncio.create_task(Router(blocking, Topology("test"), lambda: subscribers).run())
+    routing = asyncio.create_task(Router(blocking, Topology("test"), lambda: roster).run())
     try:
         await concierge.say("/menu")
         await concierge.answers(1)

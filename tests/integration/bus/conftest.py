@@ -26,6 +26,7 @@ from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Event
 from botctl.bus.relay import Relay
+from botctl.bus.roster import Roster
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey
@@ -123,7 +124,7 @@ class Bus:
 
     def router(self, **options: object) -> Router:
         """A router over the test's fleet, not started."""
-        return Router(self.redis, self.topology, lambda: self.subscribers, **options)  # type: ignore[arg-type]
+        return Router(self.redis, self.topology, lambda: Roster.of(self.subscribers), **options)  # type: ignore[arg-type]
 
     async def aclose(self) -> None:
         """End everything and leave nothing on the server."""

@@ -10,6 +10,7 @@ from botctl.bus.events import Log, encode_event
 from botctl.bus.janitor import Janitor
 from botctl.bus.reader import read_log, read_logs
 from botctl.bus.room import LOG_SHARE, MAILBOXES_SHARE
+from botctl.bus.roster import Roster
 from botctl.bus.topology import Topology
 from support.bus_steps import tick
 
@@ -19,14 +20,14 @@ async def test_the_janitor_trims_mailboxes_only_up_to_what_is_acknowledged(bus: 
     stream = bus.topology.mailbox(1)
     ids = [await bus.redis.xadd(stream, {"e": b"x"}) for _ in range(10)]
     janitor = Janitor(bus.redis, bus.topology)
-    await janitor.tidy([0, 1], lambda bot: None)
+    await janitor.tidy([0, 1], lambda bot: None, Roster())
     assert await bus.redis.xlen(stream) == 10
     await bus.redis.xreadgroup("bot", "bot", {stream: ">"}, count=6)
     await bus.redis.xack(stream, "bot", *ids[:3], ids[4])
-    await janitor.tidy([0, 1], lambda bot: None)
+    await janitor.tidy([0, 1], lambda bot: None, Roster())
     assert [entry_id for entry_id, _ in await bus.redis.xrange(stream)] == ids[3:]
     await bus.redis.xack(stream, "bot", *ids[:6])
-    await janitor.tidy([0, 1], lambda bot: None)
+    await janitor.tidy([0, 1], lambda bot: None, Roster())
     assert [entry_id for entry_id, _ in await bus.redis.xrange(stream)] == ids[6:]
     assert janitor.mailbox_depths == {1: 4}
     assert janitor.dropped == 0
@@ -37,7 +38,7 @@ async def test_a_mailbox_nobody_reads_is_cut_and_that_is_said(bus: Any) -> None:
     for _ in range(30):
         await bus.redis.xadd(bus.topology.mailbox(1), {"e": b"x"})
     janitor = Janitor(bus.redis, bus.topology, mailbox_limit=20)
-    await janitor.tidy([1], lambda bot: None)
+    await janitor.tidy([1], lambda bot: None, Roster())
     assert (janitor.dropped, await bus.redis.xlen(bus.topology.mailbox(1))) == (10, 20)
 
 
@@ -47,7 +48,7 @@ async def test_logs_keep_what_is_young(bus: Any) -> None:
     body = encode_event(tick("x"))
     for age_ms in [10_000_000] * 300 + [1000] * 5:
         await bus.redis.xadd(stream, {"e": body}, id=f"{now - age_ms}-*")
-    await Janitor(bus.redis, bus.topology, keep_seconds=3600).tidy([], lambda bot: None)
+    await Janitor(bus.redis, bus.topology, keep_seconds=3600).tidy([], lambda bot: None, Roster())
     assert 5 <= await bus.redis.xlen(stream) < 120
 
 
@@ -87,7 +88,7 @@ async def test_logs_and_mailboxes_keep_to_their_share_of_the_memory(make_server:
         await bus.redis.xadd(mailboxes[0], {"e": b"x" * 60_000})
     await bus.redis.xadd(mailboxes[1], {"e": b"small"})
     janitor = Janitor(bus.redis, bus.topology)
-    await janitor.tidy([1, 2], lambda bot: None)
+    await janitor.tidy([1, 2], lambda bot: None, Roster())
     assert await bus.redis.memory_usage(log, samples=0) <= LOG_SHARE * 48 * 2**20
     ((_, newest),) = await bus.redis.xrevrange(log, count=1)
     assert newest[b"e"].startswith(b"00199"), "the oldest go"

@@ -26,7 +26,9 @@ async def test_a_new_fleet_gets_rows_logins_and_users_and_reaches_the_supervisor
     for spec in (one, two):
         assert await stage.can_log_in(spec.bot_id)
         assert await stage.has_redis_user(spec.bot_id)
-    assert stage.keeper.subscribers() == {one.bot_id: ("bot.*",), two.bot_id: ()}
+    heard = {bot_id: [entry.type for entry in bot.subscribe] for bot_id, bot in stage.keeper.roster().bots.items()}
+    assert heard == {one.bot_id: ["bot.*"], two.bot_id: []}
+    assert stage.keeper.roster() is stage.keeper.roster()
     found = await stage.rows(f"SELECT name, removed_at FROM bots WHERE bot_id IN ({one.bot_id}, {two.bot_id})")
     assert sorted(found) == [("one", None), ("two", None)]
 
@@ -63,7 +65,7 @@ async def test_a_removed_bot_keeps_its_row_and_loses_its_login_once_it_has_ended
         await stage.apply(one)
         assert [wanted.name for wanted in stage.supervisor.desired[-1].bots] == ["one"]
         assert await stage.can_log_in(two.bot_id), "it may still be draining"
-        assert two.bot_id in stage.keeper.subscribers(), "what it still publishes is routed"
+        assert two.bot_id in stage.keeper.roster().bots, "what it still publishes is routed"
         stage.supervisor.lingering = set()
 
         async def gone() -> bool:

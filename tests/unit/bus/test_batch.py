@@ -13,6 +13,8 @@ from botctl.bus.batch import Batch, Batcher
 from botctl.bus.dead_letters import MAX_BODY
 from botctl.bus.events import Event, decode_event, encode_event
 from botctl.bus.fanout import Fanout
+from botctl.bus.requests import Switchboard
+from botctl.bus.roster import Roster
 from botctl.bus.seen import Seen
 from botctl.bus.topology import Topology
 
@@ -21,8 +23,8 @@ TOPOLOGY = Topology("ns")
 
 def batcher(subscribers: dict[int, tuple[str, ...]] | None = None, seen: Seen | None = None) -> Batcher:
     fanout = Fanout()
-    fanout.update(subscribers or {})
-    return Batcher(TOPOLOGY, fanout, seen or Seen())
+    fanout.update(Roster.of(subscribers or {}))
+    return Batcher(TOPOLOGY, fanout, seen or Seen(), Switchboard(0.0), lambda: 1000.0)
 
 
 def fields(event_id: str = "x", event_type: str = "custom.tick", source: str = "") -> list[bytes]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from botctl.bus.events import Event
 from botctl.bus.fanout import Fanout
-from botctl.bus.subscriptions import is_pattern, matches, wants
+from botctl.bus.roster import Member, Roster
+from botctl.bus.subscriptions import Subscription, concerning, is_pattern, matches
+from botctl.bus.topology import Receiver
 
 
 @pytest.mark.parametrize(
@@ -41,24 +46,70 @@ def test_what_could_never_match_is_no_pattern(text: str, expected: bool) -> None
     assert is_pattern(text) is expected
 
 
+def receivers(fanout: Fanout, event_type: str, publisher: int, **data: Any) -> set[Receiver]:
+    return set(fanout.receivers(Event(id="x", type=event_type, occurred_at=1, data=data), publisher))
+
+
 def test_its_own_events_a_bot_gets_only_by_their_exact_name() -> None:
-    assert not wants(("*", "custom.*"), "custom.tick", own=True)
-    assert wants(("*", "custom.tick"), "custom.tick", own=True)
+    entries = [Subscription(type="*"), Subscription(type="custom.*"), Subscription(type="custom.tick")]
+    assert concerning(entries[:2], "custom.tick", own=True) == []
+    assert concerning(entries, "custom.tick", own=True) == entries[2:]
 
 
 def test_the_fanout_follows_changed_subscriptions() -> None:
     fanout = Fanout()
-    fanout.update({1: ("custom.*",), 2: ("*",), 3: ()})
-    assert fanout.receivers("custom.tick", publisher=3) == (1, 2)
-    assert fanout.receivers("custom.tick", publisher=1) == (2,)
-    assert fanout.receivers("bot.ready", publisher=0) == (2,)
-    fanout.update({1: ("custom.tick",), 3: ("bot.ready",)})
-    assert fanout.receivers("custom.tick", publisher=1) == (1,)
-    assert fanout.receivers("bot.ready", publisher=0) == (3,)
+    fanout.update(Roster.of({1: ("custom.*",), 2: ("*",), 3: ()}))
+    assert receivers(fanout, "custom.tick", publisher=3) == {1, 2}
+    assert receivers(fanout, "custom.tick", publisher=1) == {2}
+    assert receivers(fanout, "bot.ready", publisher=0) == {2}
+    fanout.update(Roster.of({1: ("custom.tick",), 3: ("bot.ready",)}))
+    assert receivers(fanout, "custom.tick", publisher=1) == {1}
+    assert receivers(fanout, "bot.ready", publisher=0) == {3}
 
 
 def test_made_up_types_do_not_fill_the_memory() -> None:
     fanout = Fanout()
+    fanout.update(Roster.of({1: ("*",)}))
     for n in range(10_000):
-        fanout.receivers(f"custom.t{n}", publisher=1)
-    assert len(fanout._receivers) <= 4096
+        receivers(fanout, f"custom.t{n}", publisher=1)
+    assert len(fanout._routes) <= 4096
+
+
+def test_a_group_gets_an_event_once_and_its_members_own_ones_by_their_exact_name_only() -> None:
+    fanout = Fanout()
+    roster = Roster(
+        {1: Member(name="one", groups=("desk",)), 2: Member(name="two", groups=("desk",)), 3: Member(name="three")},
+        {"desk": (Subscription(type="order.*"), Subscription(type="order.moved"))},
+    )
+    fanout.update(roster)
+    assert receivers(fanout, "order.placed", publisher=3) == {"desk"}
+    assert receivers(fanout, "order.placed", publisher=1) == set()
+    assert receivers(fanout, "order.moved", publisher=2) == {"desk"}
+
+
+def test_one_entry_that_lets_an_event_in_is_enough() -> None:
+    some = Subscription(type="order.*", where={"total": {"gte": 100}})
+    other = Subscription(type="order.placed", where={"vip": True})
+    fanout = Fanout()
+    fanout.update(Roster({1: Member(subscribe=(some, other)), 2: Member(subscribe=(some, Subscription(type="*")))}))
+    assert receivers(fanout, "order.placed", 9, total=100) == {1, 2}
+    assert receivers(fanout, "order.placed", 9, total=99) == {2}
+    assert receivers(fanout, "order.placed", 9, total=1, vip=True) == {1, 2}
+    assert receivers(fanout, "order.sent", 9, vip=True) == {2}
+
+
+def test_a_source_is_known_by_name_by_id_and_as_the_fleet() -> None:
+    fanout = Fanout()
+
+    def where(source: Any) -> Member:
+        return Member(subscribe=(Subscription(type="*", where={"source": source}),))
+
+    fanout.update(
+        Roster({
+            1: where("shop"), 2: where([7, "fleet"]), 3: where({"not": "shop"}), 4: where("stranger"),
+            7: Member(name="shop"),
+        })
+    )  # fmt: skip
+    assert receivers(fanout, "order.placed", 7) == {1, 2}
+    assert receivers(fanout, "order.placed", 8) == {3}
+    assert receivers(fanout, "bot.ready", 0) == {2, 3}
