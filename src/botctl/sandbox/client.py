@@ -31,7 +31,7 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class BotEvent:
-    """Something a bot did: send, edit, delete, chat_action, callback_answer, commands."""
+    """Something a bot did: send, edit, delete, draft, pin, reaction, chat_action, callback_answer …"""
 
     seq: int
     at: float
@@ -92,8 +92,9 @@ class SandboxClient:
         reply_to_message_id: int | None = None,
         message_thread_id: int | None = None,
         document: tuple[str, bytes] | None = None,
+        **content: Any,
     ) -> Said:
-        """Write to a bot as a user."""
+        """Write to a bot as a user; `content` are other fields of the operator's API: `photo={}`, `location={…}`."""
         body: dict[str, Any] = {
             "chat_id": chat_id,
             "text": text,
@@ -101,10 +102,11 @@ class SandboxClient:
             "chat_type": chat_type,
             "reply_to_message_id": reply_to_message_id,
             "message_thread_id": message_thread_id,
+            **content,
         }
         if document is not None:
-            name, content = document
-            body["document"] = {"file_name": name, "content_base64": base64.b64encode(content).decode()}
+            name, data = document
+            body["document"] = {"file_name": name, "content_base64": base64.b64encode(data).decode()}
         return _said(await self._call("POST", f"/bots/{bot_id}/messages", body))
 
     async def say_many(self, bot_id: int, messages: Sequence[tuple[int, str]]) -> list[Said]:
@@ -123,6 +125,13 @@ class SandboxClient:
         """Press a button under a message; the id of the callback query."""
         body = {"chat_id": chat_id, "message_id": message_id, "data": data, "user": dict(user or {})}
         return str((await self._call("POST", f"/bots/{bot_id}/callback", body))["callback_query_id"])
+
+    async def act(self, bot_id: int, deed: str, **fields: Any) -> dict[str, Any]:
+        """What people do besides: albums, reactions, votes, inline_queries, payments, members, migrations.
+
+        Fields and answer are those of the operator's API (docs/sandbox.md).
+        """
+        return await self._call("POST", f"/bots/{bot_id}/{deed}", fields)
 
     async def inject(self, bot_id: int, update: Mapping[str, Any]) -> int:
         """Queue a raw update, well-formed or not; its update_id."""
@@ -153,6 +162,10 @@ class SandboxClient:
     async def transcript(self, bot_id: int, chat_id: int) -> list[dict[str, Any]]:
         """Every message of a chat, both directions, oldest first."""
         return _list(await self._call("GET", f"/bots/{bot_id}/chats/{chat_id}/messages"), "messages")
+
+    async def drafts(self, bot_id: int, chat_id: int) -> list[dict[str, Any]]:
+        """The drafts that are shown in a chat now."""
+        return _list(await self._call("GET", f"/bots/{bot_id}/chats/{chat_id}/messages"), "drafts")
 
     async def stats(self, bot_id: int | None = None) -> dict[str, Any]:
         """Counts of one bot, or of all."""
@@ -191,8 +204,8 @@ class SandboxClient:
             path += f"&bot_id={bot_id}"
         return _list(await self._call("GET", path), "calls")
 
-    async def set_limits(self, **limits: float) -> None:
-        """Change `chat_burst`, `chat_rate`, `callback_lifetime`."""
+    async def set_limits(self, **limits: float | str) -> None:
+        """Change `flood` (telegram, off), `chat_burst`, `chat_rate`, `callback_lifetime` … (docs/sandbox.md)."""
         await self._call("PUT", "/limits", limits)
 
     async def _call(self, verb: str, path: str, body: Any = None, wait: float = 0.0) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from aiohttp import web
 
 from botctl.sandbox.completion.app import CompletionWorld, completion_app
 from botctl.sandbox.telegram.app import telegram_app
-from botctl.sandbox.telegram.flood import FloodControl
+from botctl.sandbox.telegram.limits import PRESETS, change_limits
 from botctl.sandbox.telegram.world import World
 
 SHUTDOWN_SECONDS = 0.2
@@ -46,6 +46,8 @@ class Options:
     strict_polling: bool = False
     chat_burst: int = 0
     chat_rate: float = 1.0
+    flood: str = "off"
+    https_webhooks: bool = False
     models: tuple[str, ...] = ()
     refused_keys: tuple[str, ...] = ()
     chunk_delay: float = 0.0
@@ -64,8 +66,10 @@ class Sandbox:
             any_bot=chosen.any_bot,
             any_chat=chosen.any_chat,
             strict_polling=chosen.strict_polling,
-            flood=FloodControl(chosen.chat_burst, chosen.chat_rate),
+            https_webhooks=chosen.https_webhooks,
         )
+        figures = {"chat_burst": chosen.chat_burst, "chat_rate": chosen.chat_rate} if chosen.chat_burst else {}
+        change_limits(self.telegram, {"flood": chosen.flood, **figures})
         self.completion = CompletionWorld(chosen.models, set(chosen.refused_keys), chosen.chunk_delay)
         for token in chosen.bots:
             self.telegram.register(token)
@@ -157,6 +161,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Options:
     add("--strict-polling", action="store_true", help="the 3-second rules of the real getUpdates")
     add("--chat-burst", type=int, default=0, metavar="N", help="messages at once into a chat before 429; 0 is off")
     add("--chat-rate", type=float, default=1.0, metavar="N", help="messages a second into a chat in the long run")
+    add("--flood", choices=sorted(PRESETS), default="off", help="telegram: 30/s a bot, 1/s a chat, 20/min a group")
+    add("--https-webhooks", action="store_true", help="refuse webhooks without TLS on this machine too")
     add("--model", action="append", default=[], metavar="NAME", help="the only models there are; repeatable")
     add("--refused-key", action="append", default=[], metavar="KEY", help="an API key answered with 401; repeatable")
     add("--chunk-delay", type=float, default=0.0, metavar="SECONDS", help="pause between pieces of a stream")
@@ -174,6 +180,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Options:
         strict_polling=given.strict_polling,
         chat_burst=given.chat_burst,
         chat_rate=given.chat_rate,
+        flood=given.flood,
+        https_webhooks=given.https_webhooks,
         models=tuple(given.model),
         refused_keys=tuple(given.refused_key),
         chunk_delay=given.chunk_delay,

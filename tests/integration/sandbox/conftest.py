@@ -44,7 +44,7 @@ async def operator(servers: SandboxProcess) -> AsyncIterator[SandboxClient]:
     async with SandboxClient(servers.telegram) as client:
         yield client
         await client.clear_faults()
-        await client.set_limits(chat_burst=0, chat_rate=1.0, callback_lifetime=30.0)
+        await client.set_limits(flood="off", chat_rate=1.0, callback_lifetime=30.0, webhook_pace=1.0)
 
 
 @pytest.fixture

@@ -89,7 +89,7 @@ async def test_the_place_of_a_poller_that_is_gone_is_free_at_once(
 async def test_polling_while_a_webhook_is_set_is_refused(bot: Bot, operator: SandboxClient, until: Until) -> None:
     poll = asyncio.create_task(bot.get_updates(timeout=30))
     await until(_polled, operator, bot)
-    await bot.set_webhook("https://example.com/hook")
+    await bot.set_webhook("https://127.0.0.1:9/hook")
     with pytest.raises(Conflict, match="terminated by setWebhook"):
         await asyncio.wait_for(poll, 5)
     with pytest.raises(Conflict, match="can't use getUpdates method while webhook is active"):

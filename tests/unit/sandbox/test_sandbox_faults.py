@@ -142,3 +142,20 @@ def test_flood_control_lets_a_burst_pass_and_then_says_how_long_to_wait() -> Non
     assert flood.admit(1, 6, 0.0) == 0
     assert flood.admit(1, 5, 2.0) == 0
     assert FloodControl().admit(1, 5, 0.0) == 0
+
+
+def test_flood_control_counts_chats_groups_and_the_whole_bot() -> None:
+    flood = FloodControl.telegram()
+    assert [flood.admit(1, 5, 0.0) for _ in range(4)] == [0, 0, 0, 1]
+    sent = [flood.admit(1, -5, number * 1.0, group=True) for number in range(40)]
+    assert sent.count(0) == 20 + 39 // 3, "20 at once and one every 3 s"
+    many = FloodControl.telegram()
+    assert [many.admit(1, chat, 0.0) for chat in range(100, 131)] == [0] * 30 + [1]
+    assert many.admit(2, 100, 0.0) == 0
+
+
+def test_an_album_counts_each_of_its_messages_and_is_not_refused_for_ever() -> None:
+    flood = FloodControl(burst=3, rate=1.0)
+    assert flood.admit(1, 5, 0.0, count=10) == 0
+    assert flood.admit(1, 5, 0.0) == 8
+    assert flood.admit(1, 5, 8.0) == 0

@@ -35,6 +35,11 @@ def telegram_app(world: World) -> web.Application:
     app.router.add_get("/file/bot{token:[^/]+}/{path:.+}", calls.download)
     add_shared_routes(app, "telegram", world.faults, world.calls)
     add_operator_routes(app, world)
+
+    async def close(app: web.Application) -> None:
+        world.close()
+
+    app.on_cleanup.append(close)
     app.router.add_route("*", "/{anything:.*}", calls.nowhere)
     return app
 

@@ -12,6 +12,7 @@ from typing import Any
 from botctl.sandbox.signals import Signal
 from botctl.sandbox.telegram.chats import Chat, Message, chat_body
 from botctl.sandbox.telegram.files import FileStore
+from botctl.sandbox.telegram.memberships import Member
 from botctl.sandbox.telegram.updates import UpdateQueue
 
 TOKEN = re.compile(r"([1-9]\d{0,15}):[A-Za-z0-9_-]{3,64}")
@@ -30,7 +31,7 @@ def bot_id_of(token: str) -> int | None:
 
 @dataclass(slots=True)
 class Callback:
-    """A press on a button that waits for its answer."""
+    """A pressed button, or another query, that waits for its answer."""
 
     at: float
     answered: bool = False
@@ -49,7 +50,10 @@ class Bot:
     files: FileStore = field(default_factory=FileStore)
     callbacks: dict[str, Callback] = field(default_factory=dict)
     commands: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    webhook_url: str = ""
+    texts: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Name, description and short description, by what and language."""
+    webhook: Any = None
+    """The webhooks.Webhook that is delivered to; None while the bot polls."""
     events: deque[dict[str, Any]] = field(default_factory=lambda: deque(maxlen=EVENT_LIMIT))
     happened: Signal = field(default_factory=Signal)
     last_message_id: int = field(default_factory=lambda: random.randrange(10, 1000))
@@ -68,7 +72,7 @@ class Bot:
             **self.user,
             "can_join_groups": True,
             "can_read_all_group_messages": False,
-            "supports_inline_queries": False,
+            "supports_inline_queries": True,
             "can_connect_to_business": False,
             "has_main_web_app": False,
         }
@@ -79,6 +83,27 @@ class Bot:
         if chat is None:
             chat = self.chats[chat_id] = Chat(chat_id, chat_body(chat_id, chat_type, user, title))
         return chat
+
+    def chat_by_name(self, username: str) -> Chat | None:
+        """The public group or channel of that @username."""
+        wanted = username.lower()
+        found = (chat for chat in self.chats.values() if str(chat.body.get("username", "")).lower() == wanted)
+        return next((chat for chat in found if chat.body["type"] != "private"), None)
+
+    def known_user(self, user_id: int) -> dict[str, Any] | None:
+        """A user the bot has seen anywhere."""
+        for chat in self.chats.values():
+            if chat.chat_id == user_id and chat.body["type"] == "private":
+                return {"is_bot": False, **{key: value for key, value in chat.body.items() if key != "type"}}
+            if user_id in chat.members:
+                return chat.members[user_id].user
+        return None
+
+    def tell_of_member(self, chat: Chat, by: dict[str, Any], old: Member, new: Member) -> int | None:
+        """Queue the update about a changed member, my_chat_member for the bot itself; its id."""
+        kind = "my_chat_member" if new.user["id"] == self.bot_id else "chat_member"
+        body = {"chat": chat.body, "from": by, "date": int(time.time())}
+        return self.updates.push(kind, {**body, "old_chat_member": old.as_json(), "new_chat_member": new.as_json()})
 
     def next_message_id(self, chat: Chat) -> int:
         """The id of the next message there."""

@@ -5,6 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from botctl.sandbox.telegram.memberships import Member
+
+DRAFT_LIFE = 30.0
+"""Seconds a draft is shown (documentation of sendMessageDraft)."""
+SERVICE = frozenset(
+    {
+        *("new_chat_members", "left_chat_member", "new_chat_title", "pinned_message", "group_chat_created"),
+        *("migrate_to_chat_id", "migrate_from_chat_id"),
+    }
+)
+"""Fields that make a message a service message."""
+
 
 @dataclass(slots=True)
 class Message:
@@ -19,6 +31,10 @@ class Message:
     """The method that made it; `user` for a user's message."""
     edits: list[dict[str, Any]] = field(default_factory=list)
     deleted: bool = False
+    reactions: dict[int, list[str]] = field(default_factory=dict)
+    """Emoji by the user who reacted."""
+    votes: dict[int, list[int]] = field(default_factory=dict)
+    """Chosen options of a poll by the user who voted."""
 
     @property
     def message_id(self) -> int:
@@ -43,8 +59,26 @@ class Message:
             "entities": self.body.get("entities", self.body.get("caption_entities", [])),
             "edits": self.edits,
             "deleted": self.deleted,
+            "reactions": {str(user): emoji for user, emoji in self.reactions.items() if emoji},
             "message": self.body,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A text that is still being written."""
+
+    draft_id: int
+    text: str
+    entities: list[dict[str, Any]]
+    at: float
+    changes: int
+    thread: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        """A line of the transcript."""
+        shown = {"draft_id": self.draft_id, "text": self.text, "entities": self.entities, "at": self.at}
+        return {**shown, "changes": self.changes, "message_thread_id": self.thread}
 
 
 @dataclass(slots=True)
@@ -58,6 +92,19 @@ class Chat:
     messages: dict[int, Message] = field(default_factory=dict)
     last_message_id: int = 0
     """Supergroups count their own messages; other chats share the bot's counter."""
+    bot_status: str = "member"
+    """What the bot is in a group or channel, as in ChatMember."""
+    members: dict[int, Member] = field(default_factory=dict)
+    """People who were seen in it; never the bot."""
+    pinned: list[int] = field(default_factory=list)
+    drafts: dict[int, Draft] = field(default_factory=dict)
+    migrated_to: int | None = None
+    """The supergroup that this group has become."""
+
+    def live_drafts(self, now: float) -> dict[int, Draft]:
+        """The drafts that are still shown, by their ids; `now` in seconds since the epoch."""
+        self.drafts = {key: draft for key, draft in self.drafts.items() if now < draft.at + DRAFT_LIFE}
+        return self.drafts
 
     @property
     def is_supergroup(self) -> bool:

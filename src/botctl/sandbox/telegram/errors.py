@@ -39,6 +39,11 @@ def unauthorized() -> ApiError:
     return ApiError(401, "Unauthorized")
 
 
+def forbidden(description: str) -> ApiError:
+    """403: the bot may not write there."""
+    return ApiError(403, f"Forbidden: {description}")
+
+
 def not_found() -> ApiError:
     """404: no such method, or a token that can't be one."""
     return ApiError(404, "Not Found")

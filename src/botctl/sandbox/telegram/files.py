@@ -21,6 +21,8 @@ class StoredFile:
     name: str
     mime_type: str
     content: bytes
+    type_name: str = "Document"
+    """TDLib's name of what it is: a photo's id can't be sent as a document."""
 
     def as_document(self) -> dict[str, Any]:
         """The Document object of a message."""
@@ -63,12 +65,15 @@ class FileStore:
         self._by_id: dict[str, StoredFile] = {}
         self._by_path: dict[str, StoredFile] = {}
 
-    def add(self, name: str, mime_type: str, content: bytes, folder: str = "documents") -> StoredFile:
+    def add(
+        self, name: str, mime_type: str, content: bytes, folder: str = "documents", type_name: str = "Document"
+    ) -> StoredFile:
         """Keep a file; makes room by forgetting the oldest."""
         unique_id = "AgAD" + hashlib.sha256(content).hexdigest()[:12]
         suffix = name.rpartition(".")[2] if "." in name else "bin"
         path = f"{folder}/file_{len(self._by_id)}_{secrets.token_hex(3)}.{suffix}"
-        stored = StoredFile("BQACAgIAAxk" + secrets.token_urlsafe(24), unique_id, path, name, mime_type, content)
+        file_id = "BQACAgIAAxk" + secrets.token_urlsafe(24)
+        stored = StoredFile(file_id, unique_id, path, name, mime_type, content, type_name)
         self._by_id[stored.file_id] = stored
         self._by_path[path] = stored
         self._size += len(content)

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
 from botctl.sandbox.operator_json import OperatorError, query_number, read_json
-from botctl.sandbox.telegram import people
+from botctl.sandbox.telegram import people, people_groups, people_queries
 from botctl.sandbox.telegram.bots import Bot
+from botctl.sandbox.telegram.limits import change_limits
 from botctl.sandbox.telegram.world import World
 
 LONGEST_WAIT = 300.0
+
+Deed = Callable[[Bot, object], dict[str, Any]]
+DEEDS: dict[str, Deed] = {
+    "albums": people.write_album,
+    "edits": people.rewrite,
+    "callback": people.press,
+    "reactions": people_queries.react,
+    "votes": people_queries.vote,
+    "inline_queries": people_queries.ask_inline,
+    "payments": people_queries.pay,
+    "members": people_groups.set_member,
+    "migrations": people_groups.migrate,
+}
+"""What people do, by its place below a bot's address."""
 
 
 def add_operator_routes(app: web.Application, world: World) -> None:
@@ -25,8 +41,8 @@ def add_operator_routes(app: web.Application, world: World) -> None:
     router.add_delete("/sandbox/bots/{bot_id}", operator.remove)
     router.add_post("/sandbox/bots/{bot_id}/updates", operator.inject)
     router.add_post("/sandbox/bots/{bot_id}/messages", operator.write)
-    router.add_post("/sandbox/bots/{bot_id}/edits", operator.rewrite)
-    router.add_post("/sandbox/bots/{bot_id}/callback", operator.press)
+    for place, deed in DEEDS.items():
+        router.add_post(f"/sandbox/bots/{{bot_id}}/{place}", operator.performing(deed))
     router.add_post("/sandbox/bots/{bot_id}/chats", operator.set_chat)
     router.add_get("/sandbox/bots/{bot_id}/chats", operator.list_chats)
     router.add_get("/sandbox/bots/{bot_id}/chats/{chat_id}/messages", operator.transcript)
@@ -83,13 +99,13 @@ class Operator:
             return web.json_response({"messages": [people.write(bot, item) for item in raw]})
         return web.json_response(people.write(bot, raw))
 
-    async def rewrite(self, request: web.Request) -> web.Response:
-        """A user edits a message."""
-        return web.json_response(people.rewrite(self._bot(request), await read_json(request)))
+    def performing(self, deed: Deed) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """The handler of one of `DEEDS`."""
 
-    async def press(self, request: web.Request) -> web.Response:
-        """A user presses a button."""
-        return web.json_response(people.press(self._bot(request), await read_json(request)))
+        async def perform(request: web.Request) -> web.Response:
+            return web.json_response(deed(self._bot(request), await read_json(request)))
+
+        return perform
 
     async def set_chat(self, request: web.Request) -> web.Response:
         """Make a chat known, or block the bot in it."""
@@ -105,14 +121,17 @@ class Operator:
         return web.json_response({"chats": chats})
 
     async def transcript(self, request: web.Request) -> web.Response:
-        """Every message of a chat, both directions, oldest first."""
+        """Every message of a chat, both directions, oldest first, and the drafts that are shown now."""
         bot = self._bot(request)
         try:
             chat = bot.chats.get(int(request.match_info["chat_id"]))
         except ValueError as error:
             raise OperatorError("a chat id is a whole number") from error
-        messages = [] if chat is None else [message.as_json() for message in chat.messages.values()]
-        return web.json_response({"messages": messages})
+        if chat is None:
+            return web.json_response({"messages": [], "drafts": []})
+        messages = [message.as_json() for message in chat.messages.values()]
+        drafts = [draft.as_json() for draft in chat.live_drafts(time.time()).values()]
+        return web.json_response({"messages": messages, "drafts": drafts})
 
     async def events(self, request: web.Request) -> web.Response:
         """What the bot did after event `after`; waits up to `wait` seconds when there is nothing yet."""
@@ -140,22 +159,8 @@ class Operator:
         )
 
     async def set_limits(self, request: web.Request) -> web.Response:
-        """Change the flood control: `chat_burst` (0 is off), `chat_rate` a second; and `callback_lifetime` seconds."""
-        raw = await read_json(request)
-        flood = self._world.flood
-        try:
-            flood.burst = int(raw.get("chat_burst", flood.burst))
-            flood.rate = max(0.001, float(raw.get("chat_rate", flood.rate)))
-            self._world.callback_lifetime = float(raw.get("callback_lifetime", self._world.callback_lifetime))
-        except (AttributeError, TypeError, ValueError) as error:
-            raise OperatorError("chat_burst, chat_rate and callback_lifetime are numbers") from error
-        return web.json_response(
-            {
-                "chat_burst": flood.burst,
-                "chat_rate": flood.rate,
-                "callback_lifetime": self._world.callback_lifetime,
-            }
-        )
+        """Change flood control and other limits; answers all of them as they are now."""
+        return web.json_response(change_limits(self._world, await read_json(request)))
 
     def _bot(self, request: web.Request) -> Bot:
         try:
@@ -171,6 +176,7 @@ class Operator:
             **bot.user,
             "pending": len(bot.updates),
             "polled": bot.updates.polled,
+            "webhook": bot.webhook.url if bot.webhook is not None else "",
             "last_poll_at": bot.updates.last_poll_at,
             "next_update_id": bot.updates.next_id,
             "chats": len(bot.chats),

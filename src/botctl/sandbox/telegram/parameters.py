@@ -68,6 +68,13 @@ class Parameters:
         except ValueError:
             raise bad_request(f"can't parse {what} JSON object") from None
 
+    def words(self, name: str) -> list[str] | None:
+        """A list of strings, None when absent or no list; raises 400 when it is no JSON."""
+        if name not in self.values:
+            return None
+        raw = self.structure(name, name)
+        return [str(word) for word in raw] if isinstance(raw, list) else None
+
 
 def to_integer(value: object) -> int:
     """The number at the start of a value, 0 when there is none."""

@@ -9,12 +9,15 @@ a poll that has to wait ends the one that waits already (409), a poll that doesn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
+from botctl.sandbox.signals import Signal
 from botctl.sandbox.telegram.errors import ApiError, conflict
 
 RETENTION = 86_400.0
@@ -30,7 +33,7 @@ second 409 within this time is answered so much later."""
 OTHER_POLL = "terminated by other getUpdates request; make sure that only one bot instance is running"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Update:
     """An update as it waits: `body` is everything but the id."""
 
@@ -57,6 +60,8 @@ class UpdateQueue:
         self._last_offset: int | None = None
         self._last_start = 0.0
         self._next_conflict = 0.0
+        self.changed = Signal()
+        """Notified at each new update; webhooks wait for it."""
         self.last_poll_at: float | None = None
         self.confirmed = 0
 
@@ -108,6 +113,22 @@ class UpdateQueue:
             self._pending.popleft()
         self._wake()
         return update_id
+
+    def first(self, count: int) -> list[Update]:
+        """The oldest so many that wait."""
+        self._expire()
+        return list(islice(self._pending, count))
+
+    def confirm(self, update: Update) -> None:
+        """Forget one update that a webhook has taken."""
+        with contextlib.suppress(ValueError):
+            self._pending.remove(update)
+            self.confirmed += 1
+
+    def put_back(self, update: Update) -> None:
+        """Let an update that was taken wait again, behind all others."""
+        self._pending.append(update)
+        self._wake()
 
     def drop_all(self) -> int:
         """Forget everything that waits."""
@@ -167,6 +188,7 @@ class UpdateQueue:
                 self._waiting = None
 
     def _wake(self) -> None:
+        self.changed.notify()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             _settle(waiting)

@@ -25,6 +25,10 @@ class World:
     """Hold polls that repeat an offset within 3 s, and delay a second 409 within 3 s, as the real server does."""
     callback_lifetime: float = 30.0
     """Seconds a pressed button may be answered."""
+    https_webhooks: bool = False
+    """Refuse webhooks without TLS on this machine too, as the real server does."""
+    webhook_pace: float = 1.0
+    """Length of a second between a webhook's attempts."""
     flood: FloodControl = field(default_factory=FloodControl)
     faults: FaultEngine = field(default_factory=FaultEngine)
     calls: CallLog = field(default_factory=CallLog)
@@ -59,7 +63,15 @@ class World:
             return False
         del self._by_token[bot.token]
         bot.updates.end_poll(unauthorized())
+        if bot.webhook is not None:
+            bot.webhook.stop()
         return True
+
+    def close(self) -> None:
+        """Stop everything that runs by itself: webhooks."""
+        for bot in self.bots.values():
+            if bot.webhook is not None:
+                bot.webhook.stop()
 
     def authorize(self, token: str) -> Bot:
         """The bot of a token; 401 for an unknown one, 404 for what can be none."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from botctl.sandbox.telegram.bots import Bot
 from botctl.sandbox.telegram.errors import bad_request
-from botctl.sandbox.telegram.methods.registry import method
+from botctl.sandbox.telegram.methods.registry import Function, method
 from botctl.sandbox.telegram.parameters import Parameters
 from botctl.sandbox.telegram.world import World
 
@@ -54,6 +54,40 @@ def get_my_commands(world: World, bot: Bot, parameters: Parameters) -> list[dict
 def delete_my_commands(world: World, bot: Bot, parameters: Parameters) -> bool:
     """Drop the commands of a scope and language."""
     bot.commands.pop(_scope(parameters), None)
+    return True
+
+
+_TEXTS = {"Name": ("name", 64), "Description": ("description", 512), "ShortDescription": ("short_description", 120)}
+
+
+def _setter(field: str, limit: int) -> Function:
+    def set_text(world: World, bot: Bot, parameters: Parameters) -> bool:
+        text = parameters.text(field)
+        if len(text) > limit:
+            raise bad_request(f"{field.replace('_', ' ')} is too long")
+        bot.texts[(field, parameters.text("language_code"))] = text
+        return True
+
+    return set_text
+
+
+def _getter(field: str) -> Function:
+    def get_text(world: World, bot: Bot, parameters: Parameters) -> dict[str, Any]:
+        default = bot.first_name if field == "name" else ""
+        found = bot.texts.get((field, parameters.text("language_code"))) or bot.texts.get((field, ""))
+        return {field: found or default}
+
+    return get_text
+
+
+for _name, (_field, _limit) in _TEXTS.items():
+    method(f"setMy{_name}")(_setter(_field, _limit))
+    method(f"getMy{_name}")(_getter(_field))
+
+
+@method("logOut")
+def log_out(world: World, bot: Bot, parameters: Parameters) -> bool:
+    """Nothing to do here: it moves a bot from the cloud to a server of one's own."""
     return True
 
 

@@ -2,6 +2,32 @@
 
 from __future__ import annotations
 
-from botctl.sandbox.telegram.methods import account, files, messages, receiving
+from botctl.sandbox.telegram.methods import (
+    account,
+    answering,
+    copying,
+    editing,
+    files,
+    media,
+    members,
+    messages,
+    receiving,
+    removing,
+    things,
+    webhook,
+)
 
-__all__ = ["account", "files", "messages", "receiving"]
+__all__ = [
+    "account",
+    "answering",
+    "copying",
+    "editing",
+    "files",
+    "media",
+    "members",
+    "messages",
+    "receiving",
+    "removing",
+    "things",
+    "webhook",
+]
