@@ -10,33 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from botctl.errors import InvalidFileError, Problem
 from botctl.fleet.model import NAME_FORMAT, TOKEN_FORMAT, BotSpec, Fleet, Group, entries_with_sources
 from botctl.fleet.subscriptions import FLEET_SOURCE, TAG
 from botctl.fleet.units import size_text
+from botctl.fleet.yaml_places import KeyPath, Places, dotted, read_yaml, wording
 
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _UNSET = "\0unset"
 """Stands for a variable that has been reported as missing, so that what lacks it isn't reported again."""
 _MERGED = ("assistant", "access", "limits", "restart", "recycle", "files")
-
-KeyPath = tuple[str | int, ...]
-
-
-class _Places:
-    """Lines (from 1) of every key and item of a YAML document, by their path."""
-
-    def __init__(self) -> None:
-        self.lines: dict[KeyPath, int] = {}
-
-    def line(self, path: KeyPath) -> int | None:
-        """The line of the path, or of the nearest enclosing one that stands in the file."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return self.lines.get(path)
 
 
 def load_fleet(path: Path, env: Mapping[str, str]) -> Fleet:
@@ -59,12 +44,12 @@ def parse_fleet(text: str, *, file: str, folder: Path, env: Mapping[str, str]) -
 
     Raises InvalidFileError with every problem found, not only the first.
     """
-    places = _Places()
-    document = _compose(text, file, places)
+    places = Places()
+    document = read_yaml(text, file, places, hint="See config/fleet.example.yaml.")
     problems: list[Problem] = []
 
     def problem(path: KeyPath, message: str) -> None:
-        problems.append(Problem(file, places.line(path), _dotted(path), message))
+        problems.append(Problem(file, places.line(path), dotted(path), message))
 
     if not isinstance(document, dict):
         raise InvalidFileError([Problem(file, 1, "", "must be a mapping with the keys defaults, groups and bots")])
@@ -105,69 +90,6 @@ def referenced_variables(text: str) -> frozenset[str]:
     return frozenset(match["name"] for match in _VARIABLE.finditer(text) if match["name"])
 
 
-def _compose(text: str, file: str, places: _Places) -> Any:
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark is not None else None
-        raise InvalidFileError([Problem(file, line, "", f"is not YAML: {error.problem or error.context}")]) from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise InvalidFileError([Problem(file, None, "", f"is not YAML: {error}")]) from error
-    if node is None:
-        raise InvalidFileError([Problem(file, 1, "", "is empty")], hint="See config/fleet.example.yaml.")
-    loader = yaml.SafeLoader("")
-    duplicates: list[Problem] = []
-    try:
-        value = _construct(node, (), places, loader, file, duplicates)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        raise InvalidFileError([Problem(file, mark.line + 1 if mark else None, "", str(error.problem))]) from error
-    except RecursionError as error:
-        raise InvalidFileError(
-            [Problem(file, None, "", "an alias contains itself, or the nesting is too deep")]
-        ) from error
-    finally:
-        loader.dispose()
-    if duplicates:
-        raise InvalidFileError(duplicates)
-    return value
-
-
-def _construct(
-    node: yaml.Node, path: KeyPath, places: _Places, loader: yaml.SafeLoader, file: str, duplicates: list[Problem]
-) -> Any:
-    places.lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        _refuse_keys_twice(node, path, file, duplicates)
-        loader.flatten_mapping(node)
-        mapping: dict[Any, Any] = {}
-        for key_node, value_node in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key_node.start_mark)
-            key = loader.construct_object(key_node, deep=True)
-            here = (*path, key if isinstance(key, str | int) else str(key))
-            places.lines[here] = key_node.start_mark.line + 1
-            mapping[key] = _construct(value_node, here, places, loader, file, duplicates)
-        return mapping
-    if isinstance(node, yaml.SequenceNode):
-        return [
-            _construct(item, (*path, index), places, loader, file, duplicates) for index, item in enumerate(node.value)
-        ]
-    return loader.construct_object(node, deep=True)
-
-
-def _refuse_keys_twice(node: yaml.MappingNode, path: KeyPath, file: str, duplicates: list[Problem]) -> None:
-    # Before merge keys are resolved: a key may stand in a merged mapping and, to override it, beside it.
-    seen: set[str] = set()
-    for key_node, _ in node.value:
-        if isinstance(key_node, yaml.ScalarNode):
-            if key_node.value in seen:
-                line = key_node.start_mark.line + 1
-                duplicates.append(Problem(file, line, _dotted((*path, key_node.value)), "stands twice"))
-            seen.add(key_node.value)
-
-
 def _substitute(value: Any, path: KeyPath, env: Mapping[str, str], problem: Any) -> Any:
     if isinstance(value, dict):
         return {key: _substitute(item, (*path, key), env, problem) for key, item in value.items()}
@@ -191,7 +113,7 @@ def _substitute(value: Any, path: KeyPath, env: Mapping[str, str], problem: Any)
 
 
 def _bot(
-    entry: Any, index: int, defaults: dict[str, Any], folder: Path, places: _Places, problem: Any
+    entry: Any, index: int, defaults: dict[str, Any], folder: Path, places: Places, problem: Any
 ) -> BotSpec | None:
     here: KeyPath = ("bots", index)
     if not isinstance(entry, dict):
@@ -220,7 +142,7 @@ def _bot(
         for fault in error.errors():
             inner = _place(fault["loc"])
             path: KeyPath = (*here, *inner)
-            message = _wording(fault["type"], fault["msg"])
+            message = wording(fault["type"], fault["msg"])
             for bound in fault.get("ctx", {}).values():
                 if isinstance(bound, int):
                     message = message.replace(str(bound), size_text(bound))
@@ -249,7 +171,7 @@ def _groups(value: Any, problem: Any) -> dict[str, Group]:
             groups[name] = Group.model_validate(group)
         except ValidationError as error:
             for fault in error.errors():
-                problem(("groups", name, *_place(fault["loc"])), _wording(fault["type"], fault["msg"]))
+                problem(("groups", name, *_place(fault["loc"])), wording(fault["type"], fault["msg"]))
     return groups
 
 
@@ -282,15 +204,6 @@ def _refuse_strangers(
 def _place(location: tuple[str | int, ...]) -> KeyPath:
     """Where the fault stands in the file: without what pydantic adds."""
     return tuple(part for part in location if not (isinstance(part, str) and (part[:1] == TAG or part == "[key]")))
-
-
-def _wording(kind: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        return "unknown key"
-    if kind == "missing":
-        return "is missing"
-    message = message.removeprefix("Value error, ")
-    return message[:1].lower() + message[1:]
 
 
 def _token_files(defaults: dict[str, Any], entries: list[Any], folder: Path) -> tuple[str, ...]:
@@ -328,10 +241,3 @@ def _refuse_duplicates(entries: list[Any], bots: list[BotSpec], positions: list[
         if owner is not None:
             problem(("bots", index, "token"), f"belongs to bot {bot.bot_id}, which is {owner!r} already")
         owners.setdefault(bot.bot_id, bot.name)
-
-
-def _dotted(path: KeyPath) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else (f".{part}" if text else str(part))
-    return text
