@@ -1,4 +1,4 @@
-"""What sends need: jobs, chats that have moved or can't be reached.
+"""Jobs of bots; chats that have moved or can't be reached.
 
 Its SQL is in the folder of its name.
 """

@@ -13,12 +13,14 @@ from botctl.bot.assistant.client import CompletionClient
 from botctl.bot.bot_api import App, JournaledBot, build_application
 from botctl.bot.builtin import add_builtin_commands
 from botctl.bot.bus_link import BusLink
+from botctl.bot.calling import Caller
 from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
 from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
 from botctl.bot.dispatcher import Dispatcher
-from botctl.bot.flood import Flood
+from botctl.bot.flood import Flood, rates_of
+from botctl.bot.flood_gate import FloodGate
 from botctl.bot.handling import Handled, Handling
 from botctl.bot.health import Health
 from botctl.bot.ignored import Ignored
@@ -40,10 +42,12 @@ from botctl.bot.suspects import Suspects
 from botctl.bot.tls import tls_context
 from botctl.bot.token_refusal import TokenRefusal
 from botctl.bot.transport import Transport
+from botctl.bot.whereabouts import Whereabouts
 from botctl.fleet.model import BotSpec, OnUncertain
 from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor
 from botctl.security.vault import Cipher, DataKey
+from botctl.storage.chats import Chats
 from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
@@ -69,6 +73,7 @@ class Parts:
     context: BotContext
     reactions: Reactions
     recovery: Recovery
+    whereabouts: Whereabouts
     suspects: Suspects
     limits: LiveLimits
     ignored: Ignored
@@ -117,18 +122,24 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     conversations, completions = Conversations(bot_id, sealing), Completions(bot_id, sealing)
     open_conversations = OpenConversations(conversations)
     publisher = Publisher(bot_id, outbox, spec.share, now, discreet=sealing.seals)
-    lanes, flood, reactions = Lanes(), Flood(), Reactions()
+    lanes, reactions = Lanes(), Reactions()
     intake = Intake(database, inbox, lanes, wakeups.lanes_changed, clock)
     recorder = SentRecorder(
         database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
     )
     token_refusal = TokenRefusal()
-    states = SendStates(database, sends, health, token_refusal)
-    journal = SendJournal(states, recorder, flood, health, token_refusal, resend=resend, clock=clock)
+    states = SendStates(database, sends, health)
+    whereabouts = Whereabouts(
+        database, Chats(bot_id), sends, open_conversations, publisher, health, wakeups.events_committed
+    )
+    gate = FloodGate(Flood(rates_of(spec.limits)), clock)
+    caller = Caller(gate, whereabouts, token_refusal, resend=resend, clock=clock)
+    journal = SendJournal(states, recorder, caller, health)
     guard = LeakGuard(_own_secrets(config, spec), health, config.canary)
     bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal, guard)
     application = build_application(bot)
-    sender = Sender(bot, states, recorder, flood, resend=resend, clock=clock)
+    whereabouts.on_moved = application.take_along
+    sender = Sender(bot, states, recorder, caller, whereabouts)
     committer = Committer(
         database,
         inbox,
@@ -202,7 +213,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         application=application,
         context=BotContext(spec, database, publisher, reactions, wakeups.events_committed),
         reactions=reactions,
-        recovery=Recovery(database, sends, conversations, sender, lanes, health, now=clock),
+        recovery=Recovery(database, sends, conversations, sender, lanes, health, repeats=caller.repeats, now=clock),
+        whereabouts=whereabouts,
         suspects=suspects,
         limits=limits,
         ignored=ignored,

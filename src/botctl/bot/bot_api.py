@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from telegram.error import BadRequest
+from telegram import InputFile, TelegramObject
 from telegram.ext import Application, ApplicationBuilder, CallbackContext, ExtBot
 from telegram.request import RequestData
 from telegram.request._requestparameter import RequestParameter
 
-from botctl.bot.journal import SendJournal
-from botctl.bot.journal_rules import is_numbered
+from botctl.bot.journal import Asked, SendJournal
 from botctl.bot.leak_guard import LeakGuard
+from botctl.bot.methods import is_numbered, items_of
 from botctl.bot.scope import active
-from botctl.bot.sent import chat_of
+from botctl.bot.sent import place_of
 from botctl.bot.telegram_request import TransportRequest
 from botctl.bot.transport import Transport
-
-App = Application[Any, Any, Any, Any, Any, Any]
 
 
 class JournaledBot(ExtBot[None]):
@@ -42,24 +40,27 @@ class JournaledBot(ExtBot[None]):
         return await super()._do_post(endpoint, dict(data), **options)
 
     async def _do_post(self, endpoint: str, data: dict[str, Any], **options: Any) -> Any:
-        async def perform() -> Any:
-            return await self.perform(endpoint, data, **options)
+        read_files(data)
 
-        if is_numbered(endpoint):
-            parameters = RequestData(
-                [RequestParameter.from_input(key, value) for key, value in data.items()]
-            ).parameters
-            return await self._journal.call(endpoint, self._guard.without_secrets(parameters), perform)
-        try:
-            return await self._journal.unnumbered(endpoint, chat_of(data), perform)
-        except BadRequest as error:
-            if endpoint == "answerCallbackQuery" and _expired(error):
-                return True
-            raise
+        async def perform(chat: int | None) -> Any:
+            return await self.perform(endpoint, data if chat is None else {**data, "chat_id": chat}, **options)
+
+        place, items, paid = place_of(data), items_of(endpoint, data), bool(data.get("allow_paid_broadcast"))
+        if not is_numbered(endpoint):
+            return await self._journal.unnumbered(Asked(endpoint, {}, place, items), perform)
+        parameters = RequestData([RequestParameter.from_input(key, value) for key, value in data.items()]).parameters
+        return await self._journal.call(
+            Asked(endpoint, self._guard.without_secrets(parameters), place, items, paid), perform
+        )
 
 
 class ScopedApplication(Application[Any, Any, Any, Any, Any, Any]):
     """An application that knows which tasks belong to the update being handled."""
+
+    def take_along(self, old: int, new: int) -> None:
+        """A group has become a supergroup: what handlers keep for the chat is kept for the new id."""
+        if old in self.chat_data and new not in self.chat_data:
+            self.migrate_chat_data(old_chat_id=old, new_chat_id=new)
 
     def create_task(self, coroutine: Any, update: object | None = None, *, name: str | None = None) -> Any:
         """As in python-telegram-bot; a task started while an update is handled is part of its handling."""
@@ -70,10 +71,14 @@ class ScopedApplication(Application[Any, Any, Any, Any, Any, Any]):
         return task
 
 
-def build_application(bot: JournaledBot) -> App:
+App = Application[Any, Any, Any, Any, Any, Any]
+
+
+def build_application(bot: JournaledBot) -> ScopedApplication:
     """An application without an updater, whose first error handler notes what went wrong with an update."""
     builder = ApplicationBuilder().application_class(ScopedApplication).bot(bot).updater(None)
-    application: App = builder.build()
+    application = builder.build()
+    assert isinstance(application, ScopedApplication)
     application.add_error_handler(_note_error)
     return application
 
@@ -84,6 +89,20 @@ async def _note_error(update: object, context: CallbackContext[Any, Any, Any, An
         scope.errors.append(context.error)
 
 
-def _expired(error: BadRequest) -> bool:
-    text = str(error).lower()
-    return "query is too old" in text or "query id is invalid" in text
+def read_files(value: Any) -> None:
+    """Read files that were given open: a call that is made again sends them from their beginning (50 MB at most)."""
+    if isinstance(value, InputFile):
+        if not isinstance(value.input_file_content, bytes):
+            value.input_file_content = value.input_file_content.read()
+    elif isinstance(value, dict):
+        for item in value.values():
+            read_files(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            read_files(item)
+    elif isinstance(value, TelegramObject) and type(value).__name__.startswith("Input"):
+        for name in _WITH_FILES:
+            read_files(getattr(value, name, None))
+
+
+_WITH_FILES = ("animation", "cover", "media", "photo", "sticker", "thumbnail", "video")

@@ -17,11 +17,11 @@ from botctl.bot.faults import traceback_of
 from botctl.bot.health import Health
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Reply, Scope
-from botctl.bot.sender import Outgoing, Sender, send_row
+from botctl.bot.sender import Outgoing, Sender, begun, send_row
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.inbox import Inbox
 from botctl.storage.outbox import StoredEvent
-from botctl.storage.sends import Sends
+from botctl.storage.sends import SendRow, Sends
 
 
 class Committer:
@@ -56,23 +56,26 @@ class Committer:
 
     async def _finish(self, scope: Scope) -> list[Outgoing]:
         replies = scope.replies if scope.chat_id is not None else []
-        first = scope.journal.reserve(len(replies)) if replies else 0
+        rows = self._planned(scope, replies)
 
         async def work(connection: AsyncConnection) -> tuple[list[Outgoing], bool]:
             outgoing: list[Outgoing] = []
             events = list(scope.events)
-            if replies or scope.reset:
-                conversation_id = await self._conversation(connection, scope)
-                outgoing = [self._part(scope, first + i, reply, conversation_id) for i, reply in enumerate(replies)]
-                await self._conversations.add(connection, [part.message for part in outgoing])
-                await self._sends.plan(connection, [part.row for part in outgoing])
+            if rows or scope.reset:
+                conversation_id = await self._conversation(connection, scope) if replies or scope.reset else 0
+                messages = [
+                    self._message(scope, row, reply, conversation_id) for row, reply in zip(rows, replies, strict=False)
+                ]
+                await self._conversations.add(connection, messages)
+                await self._sends.plan(connection, rows)
+                outgoing = [Outgoing(row, messages[i] if i < len(messages) else None) for i, row in enumerate(rows)]
                 if scope.reset:
                     await self._conversations.close(connection, conversation_id)
                     events.append(self._publisher.conversation(scope, "reset", conversation_id))
             await self._publisher.store(connection, *events)
-            if scope.journal.leftovers:
-                abandoned = await self._sends.abandon_of_cause(connection, scope.cause, "not repeated on the replay")
-                self._health.count("sends_uncertain", abandoned)
+            for also in scope.kept:
+                await also(connection)
+            await self._abandon(connection, scope, "not repeated on the replay, or cut short")
             await self._inbox.done(connection, scope.inbox_id)
             return outgoing, bool(events)
 
@@ -129,6 +132,8 @@ class Committer:
 
         async def work(connection: AsyncConnection) -> None:
             await end(connection)
+            for also in scope.undone:
+                await also(connection)
             if event is not None:
                 await self._publisher.store(connection, event)
 
@@ -144,16 +149,36 @@ class Committer:
         conversation_id, _ = await self._open.get(connection, scope.chat_id, scope.thread_id)
         return conversation_id
 
-    def _part(self, scope: Scope, n: int, reply: Reply, conversation_id: int) -> Outgoing:
-        assert scope.chat_id is not None
+    def _planned(self, scope: Scope, replies: list[Reply]) -> list[SendRow]:
+        """The rows of what is to be sent; the first one is begun with the commit if flood control lets it go now."""
+        calls = [("sendMessage", self._payload(scope, reply)) for reply in replies] + scope.calls
+        first = scope.journal.reserve(len(calls)) if calls else 0
+        rows = [
+            send_row(scope.cause, first + i, scope.trace_id, payload, method)
+            for i, (method, payload) in enumerate(calls)
+        ]
+        if rows and self._sender.take(rows[0]):
+            rows[0] = begun(rows[0])
+        return rows
+
+    async def _abandon(self, connection: AsyncConnection, scope: Scope, reason: str) -> None:
+        if scope.journal.leftovers:
+            abandoned = await self._sends.abandon_of_cause(connection, scope.cause, reason)
+            self._health.count("sends_uncertain", abandoned)
+
+    def _payload(self, scope: Scope, reply: Reply) -> dict[str, Any]:
         payload: dict[str, Any] = {"chat_id": scope.chat_id, "text": reply.text}
         if reply.entities:
             payload["entities"] = reply.entities
         if scope.thread_id:
             payload["message_thread_id"] = scope.thread_id
+        return payload
+
+    def _message(self, scope: Scope, row: SendRow, reply: Reply, conversation_id: int) -> StoredMessage:
+        assert scope.chat_id is not None
         completion = scope.completion if reply.role == "assistant" else None
         figures = completion if reply is scope.replies[0] else None  # once for the whole answer, not for each part
-        message = StoredMessage(
+        return StoredMessage(
             conversation_id=conversation_id,
             chat_id=scope.chat_id,
             thread_id=scope.thread_id,
@@ -161,15 +186,13 @@ class Committer:
             role=reply.role,
             text=reply.text,
             cause=scope.cause,
-            part=n,
+            part=row.n,
             entities=reply.entities or None,
             trace_id=scope.trace_id,
             model=completion.model if completion is not None else None,
             input_tokens=figures.input_tokens if figures is not None else None,
             output_tokens=figures.output_tokens if figures is not None else None,
         )
-        begun = reply is scope.replies[0] and self._sender.may_send_now(scope.chat_id)
-        return Outgoing(send_row(scope.cause, n, scope.trace_id, payload, begun=begun), message)
 
 
 @contextmanager

@@ -38,6 +38,11 @@ class OpenConversations:
         """Ask the database the next time."""
         self._known.pop((chat_id, thread_id), None)
 
+    def forget_chat(self, chat_id: int) -> None:
+        """Ask the database for all threads of a chat."""
+        for key in [key for key in self._known if key[0] == chat_id]:
+            del self._known[key]
+
 
 class Acquaintances:
     """People whose row is fresh, so that not every message writes it again."""

@@ -40,11 +40,17 @@ COUNTERS = (
     "canaries_held_back",
     "handled",
     "handler_failures",
+    "chats_unreachable",
+    "requests_failed",
+    "requests_expired",
+    "late_replies",
 )
 """`tokens`: of completions, in and out, as the API counts them. `ignored`: updates of users who flood, set aside.
 `handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
 failed, each counted once by a process, whether a later attempt succeeds or not; also those answered by an apology only.
-Events, refused users and failures of the surroundings count as neither.
+Events, refused users and failures of the surroundings count as neither. `chats_unreachable`: chats found to be so.
+`requests_failed`: requests to other bots without an answer in time; `requests_expired`: others' that were too late to be
+worked on; `late_replies`: replies that nobody waited for any more.
 """
 
 

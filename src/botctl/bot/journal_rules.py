@@ -12,33 +12,6 @@ from typing import Any
 
 from botctl.storage.sends import SendRow
 
-_UNNUMBERED = frozenset(
-    {
-        "sendChatAction",
-        "sendMessageDraft",
-        "answerCallbackQuery",
-        "answerInlineQuery",
-        "answerPreCheckoutQuery",
-        "answerShippingQuery",
-        "setMyCommands",
-        "deleteMyCommands",
-        "setMyName",
-        "setMyDescription",
-        "setMyShortDescription",
-        "setMyDefaultAdministratorRights",
-        "setChatMenuButton",
-        "setWebhook",
-        "deleteWebhook",
-        "logOut",
-        "close",
-    }
-)
-
-
-def is_numbered(method: str) -> bool:
-    """Whether a call is journaled. What only reads, or what does no harm when it is done twice, isn't."""
-    return not method.startswith("get") and method not in _UNNUMBERED
-
 
 @dataclass(frozen=True)
 class Recorded:
@@ -56,11 +29,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Make:
-    """Make the call. `known`: its row is there already; `uncertain`: an earlier one may have arrived."""
+    """Make the call. `known`: its row is there already; `uncertain`: it was begun, and nobody knows what came of it;
+    `again`: an earlier one may have arrived, and that has been counted.
+    """
 
     n: int
     known: bool = False
     uncertain: bool = False
+    again: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,6 +59,8 @@ class Journal:
     diverged: bool = False
     divergences: int = 0
     repeated: set[int] = field(default_factory=set)
+    open: set[int] = field(default_factory=set)
+    """Calls that this attempt has begun and that have no outcome yet."""
 
     def begin(self, rows: list[SendRow]) -> None:
         """An attempt begins; `rows` are those of earlier attempts."""
@@ -90,6 +68,7 @@ class Journal:
         self.next = 0
         self.diverged = False
         self.repeated = set()
+        self.open = set()
 
     def decide(self, method: str, chat_id: int | None, *, resend: bool) -> Decision:
         """What to do with the next call. `resend`: the bot's `on_uncertain`."""
@@ -112,7 +91,7 @@ class Journal:
         if row.state == "skipped":
             return Skip(n, recorded=True)
         if row.state == "planned":
-            return Make(n, known=True)
+            return Make(n, known=True, again=row.uncertain > 0)
         return Make(n, known=True, uncertain=True) if resend else Skip(n)
 
     def reserve(self, count: int) -> int:
@@ -123,8 +102,12 @@ class Journal:
 
     @property
     def leftovers(self) -> bool:
-        """Whether calls that had been begun were not repeated by this attempt."""
-        return any(row.state == "sending" and n not in self.repeated for n, row in self.recorded.items())
+        """Whether calls have no outcome: of earlier attempts and not repeated, or cut short in this one."""
+        unfinished = ("planned", "sending")
+        return bool(self.open) or any(
+            row.mode == "inline" and row.state in unfinished and n not in self.repeated
+            for n, row in self.recorded.items()
+        )
 
     def _behind(self) -> int:
         return max(self.recorded, default=-1) + 1

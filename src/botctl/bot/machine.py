@@ -165,6 +165,7 @@ class BotMachine:
         await asyncio.gather(first, self._initialize())
         if given_up := await parts.suspects.find(self._previous_failure):
             self._on_give_up(given_up)
+        await parts.whereabouts.load()
         await parts.recovery.find()
         await parts.intake.refill()
         if parts.application.post_init is not None:
@@ -231,7 +232,7 @@ class BotMachine:
         else:
             self.health.well(Trouble.OPEN_FILES)
         stuck = parts.dispatcher.stuck()
-        if stuck >= parts.limits.concurrent_chats:
+        if stuck >= parts.limits.places:
             self.health.trouble(Trouble.STUCK, "all handlers are stuck")
         else:
             self.health.well(Trouble.STUCK)

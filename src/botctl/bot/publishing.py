@@ -69,8 +69,8 @@ class Publisher:
         return self._make(scope.cause, scope.trace_id, "received", "message.received", self._with_text(
             "message.received", data, message.text))  # fmt: skip
 
-    def sent(self, cause: str, trace_id: str, n: int, message: StoredMessage) -> StoredEvent:
-        """`message.sent`."""
+    def sent(self, cause: str, trace_id: str, n: int, message: StoredMessage, item: int = 0) -> StoredEvent:
+        """`message.sent`. `item` numbers the messages of one send, such as an album's."""
         data: dict[str, Any] = {
             "chat_id": message.chat_id,
             "thread_id": message.thread_id,
@@ -81,7 +81,8 @@ class Publisher:
             "length": len(message.text),
             "model": message.model,
         }
-        return self._make(cause, trace_id, f"sent:{n}", "message.sent", self._with_text(
+        key = f"sent:{n}:{item}" if item else f"sent:{n}"
+        return self._make(cause, trace_id, key, "message.sent", self._with_text(
             "message.sent", data, message.text))  # fmt: skip
 
     def conversation(self, scope: Scope, what: str, conversation_id: int) -> StoredEvent:
@@ -115,6 +116,11 @@ class Publisher:
             "dead": dead,
         }
         return self._make(scope.cause, scope.trace_id, f"failed:{scope.attempt}", "handler.failed", data)
+
+    def unreachable(self, cause: str, trace_id: str, n: int, chat_id: int, reason: str) -> StoredEvent:
+        """`chat.unreachable`."""
+        data = {"chat_id": chat_id, "reason": reason}
+        return self._make(cause, trace_id, f"unreachable:{n}:{chat_id}", "chat.unreachable", data)
 
     def _with_text(self, type_: str, data: dict[str, Any], text: str) -> dict[str, Any]:
         return {**data, "text": clean_text(text)[:_SHARED_TEXT]} if type_ in self._share else data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import structlog
@@ -19,9 +20,15 @@ from botctl.storage.sends import SendRow, Sends
 
 _log = structlog.get_logger("botctl.bot.recovery")
 
+_ENDED = "the process ended during the call"
+
 
 class Recovery:
-    """`find` comes before the lanes begin; it holds back the lanes of the chats that `deliver` then serves."""
+    """`find` comes before the lanes begin; it holds back the lanes of the chats that `deliver` then serves.
+
+    What was under way when the process ended is counted once, when it is found: then it is planned anew, or given up,
+    as `repeats` says of its method. Ending again before it is called doesn't count it again.
+    """
 
     def __init__(
         self,
@@ -32,6 +39,7 @@ class Recovery:
         lanes: Lanes,
         health: Health,
         *,
+        repeats: Callable[[str], bool],
         now: Callable[[], float],
     ) -> None:
         self._database = database
@@ -40,6 +48,7 @@ class Recovery:
         self._sender = sender
         self._lanes = lanes
         self._health = health
+        self._repeats = repeats
         self._now = now
         self._chats: dict[int | None, list[Outgoing]] = {}
 
@@ -47,19 +56,25 @@ class Recovery:
         """Read what is left; returns how many sends."""
 
         async def work(connection: AsyncConnection) -> tuple[int, list[Outgoing]]:
-            abandoned = await self._sends.abandon(connection, "the process ended during the call; nothing repeats it")
+            uncertain = await self._sends.abandon(connection, "the process ended during the call; nothing repeats it")
             parts = []
             for row in await self._sends.unfinished(connection):
                 if row.fault:
                     _log.error("a send can't be opened and is given up", cause=row.cause, n=row.n, why=row.fault)
                     await self._sends.failed(connection, row.cause, row.n, row.fault)
                     continue
-                message = await self._message(connection, row)
-                parts.append(Outgoing(row, message or _nameless(row)))
-            return abandoned, parts
+                if row.state == "sending":
+                    again = self._repeats(row.method)
+                    await self._sends.hidden(connection, row.cause, row.n, _ENDED, again=again)
+                    uncertain += 1
+                    if not again:
+                        continue
+                    row = dataclasses.replace(row, state="planned", uncertain=row.uncertain + 1)
+                parts.append(Outgoing(row, await self._message(connection, row)))
+            return uncertain, parts
 
-        abandoned, parts = await self._database.transaction(work)
-        self._health.count("sends_uncertain", abandoned)
+        uncertain, parts = await self._database.transaction(work)
+        self._health.count("sends_uncertain", uncertain)
         for part in parts:
             self._chats.setdefault(part.row.chat_id, []).append(part)
         for chat_id in self._chats:
@@ -82,7 +97,7 @@ class Recovery:
         async def serve(chat_id: int | None, parts: list[Outgoing]) -> None:
             structlog.contextvars.bind_contextvars(trace_id=parts[0].row.trace_id, chat_id=chat_id)
             try:
-                await self._sender.resume(parts)
+                await self._sender.deliver(parts)
             except Exception as error:
                 # One chat's trouble; the next incarnation takes it up. The others' deliveries go on.
                 _log.critical("what was left for a chat can't be delivered", error=brief(error), exc_info=error)
@@ -95,17 +110,3 @@ class Recovery:
         async with asyncio.TaskGroup() as group:
             for chat_id, parts in chats.items():
                 group.create_task(serve(chat_id, parts))
-
-
-def _nameless(row: SendRow) -> StoredMessage:
-    return StoredMessage(
-        conversation_id=0,
-        chat_id=row.chat_id or 0,
-        thread_id=0,
-        direction="out",
-        role="assistant",
-        text=str(row.payload.get("text", "")),
-        cause=row.cause,
-        part=row.n,
-        trace_id=row.trace_id,
-    )

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from botctl.bot.journal_rules import Journal
 from botctl.storage.completions import StoredCompletion
 from botctl.storage.outbox import StoredEvent
+
+Also = Callable[[AsyncConnection], Awaitable[None]]
+"""Something idempotent to be done in a commit."""
 
 
 @dataclass
@@ -44,6 +51,8 @@ class Scope:
     conversation_id: int | None = None
     journal: Journal = field(default_factory=Journal)
     replies: list[Reply] = field(default_factory=list)
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    """Methods and parameters of further calls to be committed with the end of the handling, and made afterwards."""
     events: list[StoredEvent] = field(default_factory=list)
     completion: StoredCompletion | None = None
     reset: bool = False
@@ -52,7 +61,28 @@ class Scope:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
     published: int = 0
-    closed: bool = False
+    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Requests so far, by whom they went to and their type."""
+    asking: int = 0
+    """Requests whose replies are awaited now."""
+    kept: list[Also] = field(default_factory=list)
+    """What is to be stored with the end of the handling, if it succeeds."""
+    undone: list[Also] = field(default_factory=list)
+    """What is to be stored with it if it doesn't."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it is being committed and afterwards."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing gets into it any more."""
+        return self.ended.is_set()
+
+    @closed.setter
+    def closed(self, value: bool) -> None:
+        if value:
+            self.ended.set()
+        else:
+            self.ended.clear()
 
     @classmethod
     def operation(cls, trace_id: str | None = None) -> Scope:

@@ -1,53 +1,114 @@
-"""What becomes of a send's row before and after its call: begun, not begun after all, skipped, failed.
+"""What becomes of a send's row before and after its call: begun, not begun after all, of unknown outcome, failed.
 
-Handlers' calls and deferred answers go through it alike; that a send was made is `SentRecorder`'s. Each step is a
-statement of its own, and each uncertain case is counted.
+Handlers' calls and deferred answers go through it alike; that a send was made is `SentRecorder`'s. Each step is one
+statement that names the state it changes, so that it may be repeated when its own outcome was lost.
 """
 
 from __future__ import annotations
 
-from telegram.error import InvalidToken, TelegramError
+from typing import Protocol
+
+import structlog
 
 from botctl.bot.database import Database
 from botctl.bot.health import Health
-from botctl.bot.journal_rules import describe_error
-from botctl.bot.token_refusal import TokenRefusal, means_the_token
 from botctl.storage.sends import SendRow, Sends
+
+_log = structlog.get_logger("botctl.bot.sends")
 
 
 class SendStates:
     """Rows are named by their cause and number. Waits while the database is away."""
 
-    def __init__(self, database: Database, sends: Sends, health: Health, token_refusal: TokenRefusal) -> None:
+    def __init__(self, database: Database, sends: Sends, health: Health) -> None:
         self._database = database
         self._sends = sends
         self._health = health
-        self._token_refusal = token_refusal
+
+    def entry(self, row: SendRow, *, known: bool) -> RowEntry:
+        """A row as its call sees it; `known`: it is stored already."""
+        return RowEntry(self, row, known=known)
 
     async def plan(self, row: SendRow) -> None:
         """A new row, in the state it says."""
         await self._database.statement(lambda connection: self._sends.plan(connection, [row]))
 
-    async def begin(self, cause: str, n: int, *, uncertain: bool) -> None:
-        """The call is about to be made; `uncertain`: it may have been made before."""
-        if uncertain:
-            self._health.count("sends_uncertain")
-        await self._database.statement(lambda connection: self._sends.begin(connection, cause, n, uncertain=uncertain))
+    async def begin(self, cause: str, n: int) -> None:
+        """The call is about to be made."""
+        await self._database.statement(lambda connection: self._sends.begin(connection, cause, n))
 
     async def unbegin(self, cause: str, n: int) -> None:
         """The call has surely had no effect."""
         await self._database.statement(lambda connection: self._sends.unbegin(connection, cause, n))
 
-    async def skip(self, cause: str, n: int, reason: str) -> None:
-        """The call may have had an effect, and is not made again."""
+    async def hidden(self, cause: str, n: int, reason: str, *, again: bool) -> None:
+        """The call may have had an effect; `again`: it will be made once more, else never."""
+        outcome = "it is made again" if again else "it is not repeated"
+        _log.warning(f"a send may have arrived; {outcome}", cause=cause, n=n, reason=reason)
+        await self._database.statement(lambda connection: self._sends.hidden(connection, cause, n, reason, again=again))
         self._health.count("sends_uncertain")
-        await self._database.statement(lambda connection: self._sends.skipped(connection, cause, n, reason))
 
-    async def refuse(self, cause: str, n: int, method: str, error: TelegramError) -> str:
-        """Telegram refuses the call for good; the error in words. Doesn't return when it is the token it refuses."""
-        if isinstance(error, InvalidToken) and means_the_token(error, method):
-            await self.unbegin(cause, n)
-            await self._token_refusal.refused(error)
-        text = describe_error(error)
-        await self._database.statement(lambda connection: self._sends.failed(connection, cause, n, text))
-        return text
+    async def failed(self, cause: str, n: int, reason: str) -> None:
+        """Telegram refuses the call for good, or it can't be made at all."""
+        await self._database.statement(lambda connection: self._sends.failed(connection, cause, n, reason))
+
+
+class Entry(Protocol):
+    """What the journal has of one call, as the call sees it."""
+
+    async def begin(self) -> None:
+        """The call is about to be made."""
+
+    async def unbegin(self) -> None:
+        """The call has surely had no effect."""
+
+    async def hidden(self, reason: str, *, again: bool) -> None:
+        """The call may have had an effect; `again`: it will be made once more, else never."""
+
+    async def failed(self, reason: str) -> None:
+        """Telegram refuses the call."""
+
+
+class RowEntry:
+    """A row of the journal; one that is not `known` is stored when the call is about to be made."""
+
+    def __init__(self, states: SendStates, row: SendRow, *, known: bool) -> None:
+        self._states = states
+        self._row = row
+        self._known = known
+
+    async def begin(self) -> None:
+        """Planned or not there -> sending."""
+        if self._known:
+            await self._states.begin(self._row.cause, self._row.n)
+        else:
+            await self._states.plan(self._row)
+            self._known = True
+
+    async def unbegin(self) -> None:
+        """Sending -> planned."""
+        await self._states.unbegin(self._row.cause, self._row.n)
+
+    async def hidden(self, reason: str, *, again: bool) -> None:
+        """Sending -> planned or skipped, and counted."""
+        await self._states.hidden(self._row.cause, self._row.n, reason, again=again)
+
+    async def failed(self, reason: str) -> None:
+        """Sending -> failed."""
+        await self._states.failed(self._row.cause, self._row.n, reason)
+
+
+class Unrecorded:
+    """Of a call that isn't journaled."""
+
+    async def begin(self) -> None:
+        """Nothing is recorded."""
+
+    async def unbegin(self) -> None:
+        """Nothing is recorded."""
+
+    async def hidden(self, reason: str, *, again: bool) -> None:
+        """Nothing is recorded."""
+
+    async def failed(self, reason: str) -> None:
+        """Nothing is recorded."""

@@ -1,28 +1,26 @@
 """Deferred sends: what was committed with an answer is delivered part by part, in order, until Telegram has it.
 
-A part is marked `sending` before its call. Never gives a part up but when Telegram refuses it, or when it may have
-arrived and the bot's `on_uncertain` says skip.
+A part is marked `sending` before its call. Never gives a part up but when Telegram refuses it, when its chat can't be
+reached, or when it may have arrived and the bot's `on_uncertain` says skip.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
-from telegram.error import BadRequest, ChatMigrated, NetworkError, RetryAfter, TelegramError
+from telegram.error import BadRequest, TelegramError
 
 from botctl.bot.bot_api import JournaledBot
-from botctl.bot.flood import Flood
-from botctl.bot.journal import seconds_of
+from botctl.bot.calling import Answered, Call, Caller, Refused
 from botctl.bot.journal_rules import describe_error
+from botctl.bot.methods import items_of
 from botctl.bot.send_states import SendStates
-from botctl.bot.sent import SentRecorder
-from botctl.bot.transport import OutcomeUnknownError
-from botctl.bus.backoff import Backoff
+from botctl.bot.sent import SentRecorder, place_of
+from botctl.bot.whereabouts import Whereabouts
 from botctl.storage.conversations import StoredMessage
 from botctl.storage.sends import SendRow
 
@@ -31,10 +29,10 @@ _log = structlog.get_logger("botctl.bot.sender")
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One part of an answer: its row in the journal and the message it is."""
+    """One part of an answer: its row in the journal and the message it is, if it is one."""
 
     row: SendRow
-    message: StoredMessage
+    message: StoredMessage | None
 
 
 class Sender:
@@ -45,100 +43,81 @@ class Sender:
         bot: JournaledBot,
         states: SendStates,
         recorder: SentRecorder,
-        flood: Flood,
-        *,
-        resend: bool,
-        clock: Callable[[], float],
+        caller: Caller,
+        whereabouts: Whereabouts,
     ) -> None:
         self._bot = bot
         self._states = states
         self._recorder = recorder
-        self._flood = flood
-        self._resend = resend
-        self._clock = clock
+        self._caller = caller
+        self._whereabouts = whereabouts
 
-    def may_send_now(self, chat_id: int) -> bool:
-        """Whether a part may be marked `sending` already when it is planned."""
-        return self._flood.wait(chat_id, self._clock()) <= 0
+    def take(self, row: SendRow) -> bool:
+        """Whether a part may be marked `sending` already when it is planned; its slot is taken then."""
+        return self._unreachable(row) is None and self._caller.take(_call(row))
 
     async def deliver(self, parts: Sequence[Outgoing]) -> None:
-        """Deliver the parts of one cause in their order."""
+        """Deliver the parts of one cause in order. A first part that says `sending` has its slot, and no call yet."""
         begun = bool(parts) and parts[0].row.state == "sending"
         for index, part in enumerate(parts):
-            following = index + 1 < len(parts) and parts[index + 1].row.n == part.row.n + 1
-            begun = await self._deliver(part, begun=begun, begin_next=following)
+            following = parts[index + 1].row if index + 1 < len(parts) else None
+            if following is not None and (following.cause, following.n) != (part.row.cause, part.row.n + 1):
+                following = None
+            begun = await self._deliver(part, begun=begun, following=following)
 
-    async def resume(self, parts: Sequence[Outgoing]) -> None:
-        """Deliver what an earlier process left. A part it had begun may have arrived: `on_uncertain` decides."""
-        for part in parts:
-            begun = False
-            if part.row.state == "sending":
-                if not self._resend:
-                    await self._skip(part.row, "the process ended during the call")
-                    continue
-                await self._states.begin(part.row.cause, part.row.n, uncertain=True)
-                begun = True
-            await self._deliver(part, begun=begun, begin_next=False)
-
-    async def _deliver(self, part: Outgoing, *, begun: bool, begin_next: bool) -> bool:
+    async def _deliver(self, part: Outgoing, *, begun: bool, following: SendRow | None) -> bool:
         """Returns whether the next part has been begun with this one's commit."""
         row = part.row
-        backoff = Backoff(first=0.2, limit=30.0)
-        while True:
-            if (wait := self._flood.wait(row.chat_id, self._clock())) > 0:
-                if begun:
-                    await self._states.unbegin(row.cause, row.n)
-                    begun = False
-                await asyncio.sleep(wait)
-                continue
-            if not begun:
-                await self._states.begin(row.cause, row.n, uncertain=False)
-                begun = True
-            try:
-                result = await self._bot.perform(row.method, row.payload)
-            except RetryAfter as error:
-                _log.warning("telegram asks to wait", chat_id=row.chat_id, retry_after=seconds_of(error))
-                self._flood.refused(row.chat_id, seconds_of(error), self._clock())
-            except ChatMigrated as error:
-                row = dataclasses.replace(row, payload={**row.payload, "chat_id": error.new_chat_id})
-            except OutcomeUnknownError as error:
-                if not self._resend:
-                    await self._skip(row, describe_error(error))
-                    return False
-                _log.warning("a send's outcome is unknown; it is made again", cause=row.cause, n=row.n)
-                await asyncio.sleep(backoff.next())
-                await self._states.begin(row.cause, row.n, uncertain=True)
-            except BadRequest as error:
-                if "entit" not in str(error).lower() or "entities" not in row.payload:
-                    await self._fail(row, error)
-                    return False
-                # Rather a plain answer than none.
-                _log.warning("entities refused; sending the text without them", cause=row.cause, n=row.n)
-                row = dataclasses.replace(row, payload={k: v for k, v in row.payload.items() if k != "entities"})
-            except NetworkError as error:
-                delay = backoff.next()
-                _log.warning("not sent; trying again", cause=row.cause, n=row.n, error=str(error), retry_in=delay)
-                await self._states.unbegin(row.cause, row.n)
-                begun = False
-                await asyncio.sleep(delay)
-            except TelegramError as error:
-                await self._fail(row, error)
+        if not begun and (why := self._unreachable(row)) is not None:
+            await self._states.failed(row.cause, row.n, f"Forbidden: the chat is unreachable: {why}")
+            return False
+        payload = dict(row.payload)
+
+        async def perform(chat: int | None) -> Any:
+            return await self._bot.perform(row.method, payload if chat is None else {**payload, "chat_id": chat})
+
+        def mend(error: TelegramError) -> bool:
+            """Rather a plain answer than none."""
+            if not isinstance(error, BadRequest) or "entit" not in str(error).lower() or "entities" not in payload:
                 return False
-            else:
-                next_begun = begin_next and self._flood.wait(row.chat_id, self._clock()) <= 0
-                await self._recorder.deferred(row, result, part.message, begin_next=next_begun)
-                return next_begun
+            _log.warning("entities refused; sending the text without them", cause=row.cause, n=row.n)
+            del payload["entities"]
+            return True
 
-    async def _skip(self, row: SendRow, reason: str) -> None:
-        _log.warning("a send may have arrived; it is not repeated", cause=row.cause, n=row.n)
-        await self._states.skip(row.cause, row.n, reason)
+        outcome = await self._caller.make(
+            _call(row),
+            perform,
+            self._states.entry(row, known=True),
+            begun=begun,
+            again=row.uncertain > 0,
+            mend=mend,
+        )
+        if isinstance(outcome, Answered):
+            next_begun = following is not None and self.take(following)
+            await self._recorder.deferred(row, outcome.result, part.message, begin_next=next_begun)
+            return next_begun
+        if isinstance(outcome, Refused):
+            _log.error("telegram refuses a message", cause=row.cause, n=row.n, error=describe_error(outcome.error))
+        return False
 
-    async def _fail(self, row: SendRow, error: TelegramError) -> None:
-        text = await self._states.refuse(row.cause, row.n, row.method, error)
-        _log.error("telegram refuses a message", cause=row.cause, n=row.n, error=text)
+    def _unreachable(self, row: SendRow) -> str | None:
+        return self._whereabouts.why_unreachable(self._whereabouts.now(place_of(row.payload)))
 
 
-def send_row(cause: str, n: int, trace_id: str, payload: dict[str, Any], *, begun: bool) -> SendRow:
-    """The journal's row of one deferred message."""
-    state = "sending" if begun else "planned"
-    return SendRow(cause, n, "deferred", "sendMessage", payload["chat_id"], payload, state, trace_id=trace_id)
+def _call(row: SendRow) -> Call:
+    paid = bool(row.payload.get("allow_paid_broadcast"))
+    items = items_of(row.method, row.payload)
+    return Call(row.method, place_of(row.payload), items, row.cause, row.n, row.trace_id, paid)
+
+
+def begun(row: SendRow) -> SendRow:
+    """The row of a part that is about to be sent."""
+    return dataclasses.replace(row, state="sending")
+
+
+def send_row(cause: str, n: int, trace_id: str, payload: dict[str, Any], method: str = "sendMessage") -> SendRow:
+    """The journal's row of one deferred send."""
+    chat = place_of(payload)
+    return SendRow(
+        cause, n, "deferred", method, chat if isinstance(chat, int) else None, payload, "planned", trace_id=trace_id
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -12,13 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from botctl.bot.cleaning import clean
 from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
+from botctl.bot.flood import Place
 from botctl.bot.health import Health
+from botctl.bot.methods import makes_messages
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Scope
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.sends import SendRow, Sends
 
 _log = structlog.get_logger("botctl.bot.sent")
+
+ITEM = 1_000_000
+"""The second message of one send, as an album has, is part n + 1,000,000 of its cause, and so on."""
 
 
 class SentRecorder:
@@ -45,69 +50,75 @@ class SentRecorder:
     async def inline(self, scope: Scope, n: int, method: str, payload: dict[str, Any], result: Any) -> None:
         """A handler's call was answered."""
         answered = clean(result)
-        message = _message_in(answered) if _makes_messages(method) else None
+        messages = messages_in(answered, chat_of(payload)) if makes_messages(method) else []
 
         async def work(connection: AsyncConnection) -> None:
             await self._sends.sent(connection, scope.cause, n, answered, begin_next=False)
-            if message is None:
-                return
-            chat_id, thread_id = message["chat"]["id"], thread_of(message)
-            conversation_id, _ = await self._open.get(connection, chat_id, thread_id)
-            text = str(message.get("text") or message.get("caption") or "")
-            stored = StoredMessage(
-                conversation_id=conversation_id,
-                chat_id=chat_id,
-                thread_id=thread_id,
-                direction="out",
-                role="handler",
-                text=text,
-                cause=scope.cause,
-                part=n,
-                telegram_message_id=message.get("message_id"),
-                entities=message.get("entities") or message.get("caption_entities"),
-                trace_id=scope.trace_id,
-            )
-            await self._conversations.add(connection, [stored])
-            await self._publisher.store(
-                connection,
-                self._publisher.sent(scope.cause, scope.trace_id, n, stored),
-            )
+            for item, message in enumerate(messages):
+                await self._keep(connection, scope, n, item, message)
 
         await self._database.transaction(work)
-        self._announce(n, method, chat_of(payload), message)
+        self._announce(n, method, chat_of(payload), messages)
 
-    async def deferred(self, row: SendRow, result: Any, stored: StoredMessage, *, begin_next: bool) -> None:
+    async def _keep(
+        self, connection: AsyncConnection, scope: Scope, n: int, item: int, message: dict[str, Any]
+    ) -> None:
+        chat_id, thread_id = message["chat"]["id"], thread_of(message)
+        conversation_id, _ = await self._open.get(connection, chat_id, thread_id)
+        stored = StoredMessage(
+            conversation_id=conversation_id,
+            chat_id=chat_id,
+            thread_id=thread_id,
+            direction="out",
+            role="handler",
+            text=str(message.get("text") or message.get("caption") or ""),
+            cause=scope.cause,
+            part=n + item * ITEM,
+            telegram_message_id=message.get("message_id"),
+            entities=message.get("entities") or message.get("caption_entities"),
+            trace_id=scope.trace_id,
+        )
+        await self._conversations.add(connection, [stored])
+        await self._publisher.store(connection, self._publisher.sent(scope.cause, scope.trace_id, n, stored, item))
+
+    async def deferred(self, row: SendRow, result: Any, stored: StoredMessage | None, *, begin_next: bool) -> None:
         """A part of an answer was accepted; with `begin_next` the next part is begun in the same commit."""
         answered = clean(result)
-        message = _message_in(answered)
-        telegram_message_id = message.get("message_id") if message is not None else None
-        event = self._publisher.sent(
-            row.cause, row.trace_id, row.n, dataclasses.replace(stored, telegram_message_id=telegram_message_id)
-        )
+        messages = messages_in(answered, row.chat_id) if makes_messages(row.method) else []
+        telegram_message_id = messages[0].get("message_id") if messages else None
 
         async def work(connection: AsyncConnection) -> None:
             await self._sends.sent(connection, row.cause, row.n, answered, begin_next=begin_next)
+            if stored is None:
+                return
             if telegram_message_id is not None:
                 await self._conversations.identify(connection, row.cause, row.n, telegram_message_id)
-            await self._publisher.store(connection, event)
+            known = dataclasses.replace(stored, telegram_message_id=telegram_message_id)
+            await self._publisher.store(connection, self._publisher.sent(row.cause, row.trace_id, row.n, known))
 
         await self._database.transaction(work)
-        self._announce(row.n, row.method, row.chat_id, message)
+        self._announce(row.n, row.method, row.chat_id, messages)
 
-    def _announce(self, n: int, method: str, chat: int | None, message: dict[str, Any] | None) -> None:
-        if message is not None:
-            self._health.count("messages_out")
+    def _announce(self, n: int, method: str, chat: int | None, messages: list[dict[str, Any]]) -> None:
+        if messages:
+            self._health.count("messages_out", len(messages))
             self._wake()
-        identity = message.get("message_id") if message is not None else None
+        identity = messages[0].get("message_id") if messages else None
         _log.info("sent", n=n, method=method, chat_id=chat, telegram_message_id=identity)
 
 
-def chat_of(payload: dict[str, Any]) -> int | None:
-    """The chat a call is for, when it is named by number."""
+def place_of(payload: Mapping[str, Any]) -> Place:
+    """The chat a call is for: by number, by @name, or none."""
     chat = payload.get("chat_id")
-    if isinstance(chat, str) and chat.lstrip("-").isdigit():
-        return int(chat)
+    if isinstance(chat, str):
+        return int(chat) if chat.lstrip("-").isdigit() else chat.lower()
     return chat if isinstance(chat, int) and not isinstance(chat, bool) else None
+
+
+def chat_of(payload: Mapping[str, Any]) -> int | None:
+    """The chat a call is for, when it is named by number."""
+    place = place_of(payload)
+    return place if isinstance(place, int) else None
 
 
 def thread_of(message: dict[str, Any]) -> int:
@@ -116,13 +127,14 @@ def thread_of(message: dict[str, Any]) -> int:
     return thread if isinstance(thread, int) and message.get("is_topic_message") else 0
 
 
-def _makes_messages(method: str) -> bool:
-    return method.startswith(("send", "forward", "copy"))
-
-
-def _message_in(result: Any) -> dict[str, Any] | None:
-    if isinstance(result, list) and result:
-        result = result[0]
-    if isinstance(result, dict) and isinstance(result.get("chat"), dict) and isinstance(result["chat"].get("id"), int):
-        return result
-    return None
+def messages_in(result: Any, chat: int | None) -> list[dict[str, Any]]:
+    """The messages an answer tells of: one, several of an album, or bare ids of copies, which are in `chat`."""
+    found: list[dict[str, Any]] = []
+    for one in result if isinstance(result, list) else [result]:
+        if not isinstance(one, dict):
+            continue
+        if isinstance(one.get("chat"), dict) and isinstance(one["chat"].get("id"), int):
+            found.append(one)
+        elif isinstance(one.get("message_id"), int) and chat is not None:
+            found.append({"message_id": one["message_id"], "chat": {"id": chat}})
+    return found

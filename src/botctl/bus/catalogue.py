@@ -64,6 +64,9 @@ CATALOGUE: Mapping[str, EventType] = {
         _type("message.sent", Log.USER, _BOT, shape.MessageSent, "Telegram has accepted a bot's message."),
         _type("conversation.started", Log.USER, _BOT, shape.Conversation, "The first message of a conversation came."),
         _type("conversation.reset", Log.USER, _BOT, shape.Conversation, "A user has closed a conversation."),
+        _type(
+            "chat.unreachable", Log.USER, _BOT, shape.ChatUnreachable, "Telegram refuses messages to a chat for good."
+        ),
         _type("assistant.failed", Log.BOT, _BOT, shape.AssistantFailed, "The completion API gave no answer."),
         _type("handler.failed", Log.BOT, _BOT, shape.HandlerFailed, "A handler raised an exception."),
         _type("user.shared.detected", Log.USER, _FLEET, shape.UserShared, "One user talks to several bots."),

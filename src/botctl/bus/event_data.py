@@ -113,6 +113,13 @@ class Conversation(Data, frozen=True):
     user_id: int | None = None
 
 
+class ChatUnreachable(Data, frozen=True):
+    """`reason`: `blocked`, `deactivated`, `kicked`, `not_started` or `gone`. A new message ends it."""
+
+    chat_id: int
+    reason: str
+
+
 class AssistantFailed(Data, frozen=True):
     """`error`: class of the failure, e.g. `timeout`, `rate limit`; `status`: HTTP status if there was an answer."""
 

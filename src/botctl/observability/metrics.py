@@ -92,6 +92,7 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "divergences": ("divergences", "Replayed handler calls that differed from the journal.", {}),
     "sends_uncertain": ("sends_uncertain", "Sends of which nobody knows whether Telegram had them.", {}),
     "sends_held_back": ("sends_held_back", "Calls that carried a token or key and were not made.", {}),
+    "chats_unreachable": ("chats_unreachable", "Chats that were found to be unreachable: blocked, deactivated.", {}),
     "events_relayed": ("events_relayed", "Events brought to Redis.", {}),
 }
 # name in the supervisor's snapshot -> metric, help, factor

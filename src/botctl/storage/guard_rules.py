@@ -8,8 +8,9 @@ from __future__ import annotations
 
 OPEN_TABLES = frozenset(
     {
-        *("attempts", "audit_log", "bot_runs", "bots", "completions", "conversations"),
-        *("inbox", "messages", "outbox", "sends", "users"),
+        *("attempts", "audit_log", "bot_runs", "bots", "chat_states", "completions"),
+        *("conversations", "inbox", "jobs", "messages", "once_keys", "outbox"),
+        *("requests", "sends", "users"),
     }
 )
 """Tables that bots have a right on."""

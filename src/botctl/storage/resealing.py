@@ -41,6 +41,8 @@ TABLES = (
     _Table("sends", {"cause": "text", "n": "int"}, ("error",), ("payload", "result")),
     _Table("completions", {"cause": "text", "step": "int"}, (), ("response",)),
     _Table("outbox", {"seq": "bigint"}, (), ("data",)),
+    _Table("requests", {"request_id": "text"}, (), ("reply",)),
+    _Table("jobs", {"name": "text"}, (), ("data",)),
 )
 """Every column that a bot seals."""
 

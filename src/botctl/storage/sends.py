@@ -1,7 +1,8 @@
 """The send journal's rows: what was to be sent to Telegram for a cause, and what became of it.
 
 States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (Telegram refused), `skipped`
-(not sent again though nobody knows whether it had arrived). `uncertain` counts how often a row's outcome was hidden.
+(not sent again though nobody knows whether it had arrived). `uncertain` counts calls of a row whose outcome was hidden:
+each of them may have had an effect. Every statement asks for the state it changes, so that it can be repeated.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ class SendRow:
     error: str | None = None
     trace_id: str = ""
     fault: str = ""
+    uncertain: int = 0
 
 
 class Sends:
@@ -40,7 +42,10 @@ class Sends:
     def __init__(self, bot_id: int, sealing: Sealing = UNSEALED) -> None:
         self._sealing = sealing
         bot = f"{int(bot_id)}"
-        columns = "cause, n, mode, method, chat_id, payload::text, state, result::text, error, coalesce(trace_id, '')"
+        columns = (
+            "cause, n, mode, method, chat_id, payload::text, state, result::text, error, coalesce(trace_id, ''), "
+            "uncertain"
+        )
         self._plan = f"""
             INSERT INTO sends (bot_id, cause, n, mode, method, chat_id, payload, state, attempts, planned_at, trace_id)
             SELECT {bot}, $1, n, $2, method, chat_id, payload::jsonb, state,
@@ -49,8 +54,12 @@ class Sends:
                  AS row (n, method, chat_id, payload, state)
             ON CONFLICT (bot_id, cause, n) DO NOTHING"""
         self._begin = f"""
-            UPDATE sends SET state = 'sending', attempts = attempts + 1, uncertain = uncertain + $3
-            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state IN ('planned', 'sending')"""
+            UPDATE sends SET state = 'sending', attempts = attempts + 1
+            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'planned'"""
+        self._hidden = f"""
+            UPDATE sends SET state = CASE WHEN $3::bool THEN 'planned' ELSE 'skipped' END, uncertain = uncertain + 1,
+                             error = $4
+            WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'sending'"""
         # One statement for two rows: there is no moment at which neither of them is known to be under way.
         self._sent = f"""
             UPDATE sends SET
@@ -60,9 +69,12 @@ class Sends:
                 attempts = attempts + CASE WHEN n = $2 THEN 0 ELSE 1 END
             WHERE bot_id = {bot} AND cause = $1
               AND (n = $2 OR ($4::bool AND n = $2 + 1 AND mode = 'deferred' AND state = 'planned'))"""
-        self._end = f"""
-            UPDATE sends SET state = $3, error = $4, uncertain = uncertain + $5
+        self._failed = f"""
+            UPDATE sends SET state = 'failed', error = $3
             WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state IN ('planned', 'sending')"""
+        self._failed_of_chat = f"""
+            UPDATE sends SET state = 'failed', error = $2
+            WHERE bot_id = {bot} AND mode = 'deferred' AND state = 'planned' AND chat_id = $1"""
         self._unbegin = f"""
             UPDATE sends SET state = 'planned'
             WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'sending'"""
@@ -72,11 +84,11 @@ class Sends:
             WHERE bot_id = {bot} AND mode = 'deferred' AND state IN ('planned', 'sending')
             ORDER BY planned_at, cause, n"""
         self._abandon_of_cause = f"""
-            UPDATE sends SET state = 'skipped', uncertain = uncertain + 1, error = $2
-            WHERE bot_id = {bot} AND cause = $1 AND mode = 'inline' AND state = 'sending'"""
+            UPDATE sends SET state = 'skipped', uncertain = uncertain + $3, error = $2
+            WHERE bot_id = {bot} AND cause = $1 AND mode = 'inline' AND state = $4"""
         self._abandon = f"""
-            UPDATE sends SET state = 'skipped', uncertain = uncertain + 1, error = $1
-            WHERE bot_id = {bot} AND mode = 'inline' AND state = 'sending'
+            UPDATE sends SET state = 'skipped', uncertain = uncertain + $2, error = $1
+            WHERE bot_id = {bot} AND mode = 'inline' AND state = $3
               AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
                                                   AND inbox.state = 'new')"""
 
@@ -99,9 +111,13 @@ class Sends:
             ),
         )
 
-    async def begin(self, connection: AsyncConnection, cause: str, n: int, *, uncertain: bool) -> None:
-        """The call is about to be made; `uncertain`: although an earlier one may have arrived."""
-        await connection.exec_driver_sql(self._begin, (cause, n, int(uncertain)))
+    async def begin(self, connection: AsyncConnection, cause: str, n: int) -> None:
+        """The call is about to be made."""
+        await connection.exec_driver_sql(self._begin, (cause, n))
+
+    async def hidden(self, connection: AsyncConnection, cause: str, n: int, error: str, *, again: bool) -> None:
+        """The call was made, and nobody knows what came of it; `again`: it is planned anew, else it is given up."""
+        await connection.exec_driver_sql(self._hidden, (cause, n, again, self._error(error)))
 
     async def unbegin(self, connection: AsyncConnection, cause: str, n: int) -> None:
         """The call was surely not made after all."""
@@ -113,11 +129,12 @@ class Sends:
 
     async def failed(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
         """Telegram has refused, for good."""
-        await connection.exec_driver_sql(self._end, (cause, n, "failed", self._error(error), 0))
+        await connection.exec_driver_sql(self._failed, (cause, n, self._error(error)))
 
-    async def skipped(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
-        """Nobody knows whether it has arrived, and it isn't sent again."""
-        await connection.exec_driver_sql(self._end, (cause, n, "skipped", self._error(error), 1))
+    async def failed_of_chat(self, connection: AsyncConnection, chat_id: int, error: str) -> int:
+        """Nothing that is planned to be sent to this chat can be, but for calls of handlers; returns how many."""
+        result = await connection.exec_driver_sql(self._failed_of_chat, (chat_id, self._error(error)))
+        return int(result.rowcount)
 
     async def of_cause(self, connection: AsyncConnection, cause: str) -> list[SendRow]:
         """All sends of a cause, in their order. Raises VaultError when one can't be opened: none may be made twice."""
@@ -132,13 +149,16 @@ class Sends:
         return [self._row(values) for values in await connection.exec_driver_sql(self._unfinished)]
 
     async def abandon_of_cause(self, connection: AsyncConnection, cause: str, reason: str) -> int:
-        """Give up the begun inline sends of a cause that its replay didn't repeat; returns how many."""
-        result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, self._error(reason)))
+        """Give up what inline sends of a cause are not finished; returns how many of them had been begun."""
+        error = self._error(reason)
+        await connection.exec_driver_sql(self._abandon_of_cause, (cause, error, 0, "planned"))
+        result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, error, 1, "sending"))
         return int(result.rowcount)
 
     async def abandon(self, connection: AsyncConnection, reason: str) -> int:
-        """Give up begun inline sends that no replay will repeat; returns how many."""
-        result = await connection.exec_driver_sql(self._abandon, (self._error(reason),))
+        """Give up unfinished inline sends that no replay will repeat; returns how many of them had been begun."""
+        await connection.exec_driver_sql(self._abandon, (self._error(reason), 0, "planned"))
+        result = await connection.exec_driver_sql(self._abandon, (self._error(reason), 1, "sending"))
         return int(result.rowcount)
 
     def _json(self, column: str, value: Any) -> str:
@@ -149,7 +169,7 @@ class Sends:
         return self._sealing.text("sends", "error", error)
 
     def _row(self, values: Any) -> SendRow:
-        cause, n, mode, method, chat_id, payload, state, result, error, trace_id = values
+        cause, n, mode, method, chat_id, payload, state, result, error, trace_id, uncertain = values
         fault = ""
         try:
             payload = msgspec.json.decode(self._sealing.read_json("sends", "payload", payload))
@@ -169,4 +189,5 @@ class Sends:
             error=error,
             trace_id=trace_id,
             fault=fault,
+            uncertain=uncertain,
         )

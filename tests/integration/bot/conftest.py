@@ -38,6 +38,9 @@ from bot_waiting import until  # noqa: E402
 
 _numbers = count(7_000_001)
 
+UNLIMITED = {"sends_per_second": 0, "chat_sends_per_second": 0, "group_sends_per_minute": 0}
+"""Tests don't wait for Telegram's flood control, unless it is what they are about."""
+
 
 @pytest.fixture(scope="session")
 def forkserver() -> Any:
@@ -91,6 +94,7 @@ class BotUnderTest:
     def start(self, *, previous_failure: str = "", **spec: Any) -> None:
         """Fork a process. `spec` are keys of the fleet file, kept for later starts."""
         self.spec = {"name": "nora", "token": self.token, "assistant": None, **self.spec, **spec}
+        self.spec["limits"] = {**UNLIMITED, **self.spec.get("limits", {})}
         self._incarnation += 1
         config = BotConfig(
             spec=msgspec.Raw(json.dumps(self.spec).encode()), bot_id=self.bot_id, folder=self.folder, **self.config

@@ -22,6 +22,7 @@ from botctl.storage.completions import Completions, StoredCompletion
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.engine import bot_engine, connect, login_engine, parse_database_url
 from botctl.storage.inbox import Inbox, NewRow
+from botctl.storage.jobs import Jobs, StoredJob
 from botctl.storage.outbox import Outbox, StoredEvent
 from botctl.storage.resealing import TABLES, Resealer
 from botctl.storage.sealing import Sealing, sealed_bytes
@@ -33,8 +34,8 @@ ALICE, BOB = 4201, 4202
 KEYS = {bot: [DataKey.new(bot, 1), DataKey.new(bot, 2)] for bot in (ALICE, BOB)}
 LOOKS_SEALED = re.compile(r'\$sealed[":\s\\]*([A-Za-z0-9+/]{20,}={0,2})')
 CAUSES = [f"update:{n}" for n in range(12)]
-ROWS = 5 * len(CAUSES) + len(CAUSES) // 2
-"""Sealed ones: five for each cause, and an attempt for every other."""
+ROWS = 6 * len(CAUSES) + len(CAUSES) // 2
+"""Sealed ones: six for each cause, and an attempt for every other."""
 
 
 def _sealing(bot: int, *key_ids: int) -> Sealing:
@@ -64,6 +65,7 @@ async def _fill(connection: AsyncConnection, bot: int, sealing: Sealing, *causes
         await Completions(bot, sealing).record(connection, cause, 0, StoredCompletion(text, "m", 1, 1, 1))
         event = StoredEvent(f"{bot}|{cause}", "message.sent", 1, 1.0, "", cause, {"n": n})
         await Outbox(bot, sealing).add(connection, [event])
+        await Jobs(bot, sealing).put(connection, StoredJob(f"{cause}|{bot}", 1.0, data={"n": n}))
 
 
 async def _stored(admin: AsyncEngine, bot: int) -> dict[str, list[str]]:
@@ -195,7 +197,7 @@ async def test_whatever_ends_it_the_rest_is_done_by_the_next(
 async def test_a_row_that_is_held_is_left_for_later(admin: AsyncEngine, bots: AsyncEngine) -> None:
     resealer = _resealer(admin)
     async with bots.begin() as connection:
-        await Sends(ALICE, _sealing(ALICE, 2)).begin(connection, CAUSES[0], 0, uncertain=False)
+        await Sends(ALICE, _sealing(ALICE, 2)).begin(connection, CAUSES[0], 0)
         await connection.exec_driver_sql(f"UPDATE inbox SET attempts = 1 WHERE bot_id = {ALICE} AND cause = 'update:0'")
         async with asyncio.timeout(10):
             done = await resealer.run()

@@ -23,7 +23,9 @@ TABLES = {
         "bot_runs",
         "bot_secrets",
         "bots",
+        "chat_states",
         "completions",
+        "jobs",
         "conversations",
     ),
     *("inbox", "messages", "outbox", "sends", "users"),
@@ -110,11 +112,14 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
     )
     assert {row["relname"]: row["columns"] for row in rows} == {
         "users": ["first_name", "language_code", "last_name", "last_seen_at", "username"],
-        "conversations": ["closed_at"],
+        "conversations": ["chat_id", "closed_at"],
         "messages": ["telegram_message_id"],
         "inbox": ["attempts", "begun_at", "done_at", "last_error", "next_attempt_at", "state"],
         "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain"],
         "outbox": ["relayed_at"],
+        "requests": ["answered_at", "error", "reply", "state"],
+        "chat_states": ["moved_to", "since", "unreachable"],
+        "jobs": ["chat_id", "daily_at", "data", "due_at", "every", "set_at", "state", "timezone", "trace_id"],
     }
 
 

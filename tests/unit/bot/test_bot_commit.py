@@ -47,7 +47,7 @@ class Inbox:
     async def done(self, connection: Any, inbox_id: int) -> None:
         """Nothing is kept."""
 
-    async def dead(self, connection: Any, inbox_id: int, reason: str) -> None:
+    async def dead(self, connection: Any, inbox_id: int, reason: str, **kept: Any) -> None:
         """Nothing is kept."""
 
 

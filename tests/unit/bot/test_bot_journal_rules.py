@@ -13,7 +13,6 @@ from botctl.bot.journal_rules import (
     Refused,
     Skip,
     describe_error,
-    is_numbered,
     recordable,
 )
 from botctl.storage.sends import SendRow
@@ -87,32 +86,16 @@ def test_deferred_sends_are_numbered_behind_everything() -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["sendChatAction", "getFile", "answerCallbackQuery", "setMyCommands", "sendMessageDraft"]
-)
-def test_what_does_not_show_is_not_numbered(method: str) -> None:
-    assert not is_numbered(method)
-
-
-@pytest.mark.parametrize("method", ["sendMessage", "editMessageText", "deleteMessage", "copyMessage", "banChatMember"])
-def test_what_shows_is_numbered(method: str) -> None:
-    assert is_numbered(method)
-
-
-@pytest.mark.parametrize(
     "error",
     [
         telegram.error.BadRequest("Message is not modified"),
         telegram.error.Forbidden("bot was blocked by the user"),
-        telegram.error.ChatMigrated(-100123),
     ],
 )
 def test_a_recorded_refusal_is_raised_as_it_was(error: telegram.error.TelegramError) -> None:
     rebuilt = rebuild_error(describe_error(error))
     assert type(rebuilt) is type(error)
     assert str(rebuilt) == str(error)
-    if isinstance(error, telegram.error.ChatMigrated):
-        assert isinstance(rebuilt, telegram.error.ChatMigrated)
-        assert rebuilt.new_chat_id == error.new_chat_id
 
 
 def test_files_are_recorded_by_their_kind_only() -> None:

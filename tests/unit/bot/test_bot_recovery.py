@@ -35,7 +35,7 @@ class FakeSender:
     def __init__(self) -> None:
         self.delivered: list[int] = []
 
-    async def resume(self, parts: Any) -> None:
+    async def deliver(self, parts: Any) -> None:
         if parts[0].row.chat_id == 1:
             raise RuntimeError("unexpected")
         await asyncio.sleep(0)
@@ -46,7 +46,7 @@ class FakeSender:
 async def test_an_unexpected_error_in_one_chat_leaves_the_others_alone() -> None:
     sender, lanes = FakeSender(), Lanes()
     fakes: Any = (FakeDatabase(), FakeSends(), FakeConversations(), sender)
-    recovery = Recovery(*fakes, lanes, Health(), now=lambda: 1.0)
+    recovery = Recovery(*fakes, lanes, Health(), repeats=lambda method: True, now=lambda: 1.0)
     await recovery.find()
     assert lanes.busy == 2
     await recovery.deliver(lambda: None)

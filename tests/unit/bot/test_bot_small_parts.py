@@ -1,4 +1,4 @@
-"""Flood control, Markdown, health, faults, events' ids."""
+"""Markdown, health, faults, events' ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from telegram.error import BadRequest, Forbidden, InvalidToken, RetryAfter, Time
 
 from botctl.bot.assistant.markdown import render
 from botctl.bot.faults import database_away, environmental
-from botctl.bot.flood import Flood
 from botctl.bot.health import Health, Trouble
 from botctl.bot.publishing import Publisher, event_of
 from botctl.bot.reactions import Reactions, row_of
@@ -22,29 +21,6 @@ from botctl.bus.events import Event
 from botctl.errors import ProtocolError
 from botctl.storage.conversations import StoredMessage
 from botctl.storage.outbox import Outbox
-
-
-def test_a_refused_chat_waits_alone() -> None:
-    flood = Flood()
-    flood.refused(1, 3.0, now=10.0)
-    assert flood.wait(1, 11.0) == 2.0
-    assert flood.wait(2, 11.0) == 0.0
-    assert flood.wait(1, 13.0) == 0.0
-
-
-def test_when_a_second_chat_is_refused_everybody_waits() -> None:
-    flood = Flood()
-    flood.refused(1, 3.0, now=10.0)
-    flood.refused(2, 5.0, now=11.0)
-    assert flood.wait(3, 11.0) == 5.0
-    flood.refused(4, 1.0, now=30.0)
-    assert flood.wait(5, 30.0) == 0.0
-
-
-def test_a_refusal_without_a_chat_is_for_everybody() -> None:
-    flood = Flood()
-    flood.refused(None, 2.0, now=0.0)
-    assert flood.wait(7, 1.0) == 1.0
 
 
 def test_markdown_becomes_entities() -> None:
