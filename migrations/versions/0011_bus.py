@@ -1,4 +1,4 @@
-"""What the bus needs.
+"""Requests between bots, keys of what is done once, and what of an event isn't data.
 
 Its SQL is in the folder of its name.
 """

@@ -98,3 +98,22 @@ class VaultError(BotctlError):
 
 class ProtocolError(BotctlError):
     """A peer sent a frame that is too long, half or not in the schema."""
+
+
+class RequestError(BotctlError):
+    """A request to another bot has brought no answer."""
+
+
+class RequestTimeoutError(RequestError):
+    """No reply came before the deadline. The other bot may have done what it was asked all the same."""
+
+
+class RequestRefusedError(RequestError):
+    """The request was not delivered, or not answered; `why` is a word of `bus.requests.Refusal`.
+
+    `failed`: the other bot's handler has raised; `unhandled`: it has none; all others: it never got there.
+    """
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why

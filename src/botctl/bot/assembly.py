@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from botctl.bot.answering import Answering
+from botctl.bot.asking import Asking
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
 from botctl.bot.bot_api import App, JournaledBot, build_application
@@ -18,6 +20,7 @@ from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
 from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
+from botctl.bot.declared import DeclaredTypes
 from botctl.bot.dispatcher import Dispatcher
 from botctl.bot.flood import Flood, rates_of
 from botctl.bot.flood_gate import FloodGate
@@ -29,6 +32,7 @@ from botctl.bot.journal import SendJournal
 from botctl.bot.lanes import Lanes
 from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.live_limits import LiveLimits
+from botctl.bot.once import Once
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Reactions
 from botctl.bot.recovery import Recovery
@@ -52,7 +56,9 @@ from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow
+from botctl.storage.once import OnceKeys
 from botctl.storage.outbox import Outbox
+from botctl.storage.requests import Requests
 from botctl.storage.sealing import Sealing
 from botctl.storage.sends import Sends
 
@@ -72,6 +78,7 @@ class Parts:
     application: App
     context: BotContext
     reactions: Reactions
+    asking: Asking
     recovery: Recovery
     whereabouts: Whereabouts
     suspects: Suspects
@@ -122,7 +129,9 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     conversations, completions = Conversations(bot_id, sealing), Completions(bot_id, sealing)
     open_conversations = OpenConversations(conversations)
     publisher = Publisher(bot_id, outbox, spec.share, now, discreet=sealing.seals)
-    lanes, reactions = Lanes(), Reactions()
+    declared = DeclaredTypes()
+    answering = Answering(publisher, health, declared.incoming, now=now, discreet=sealing.seals)
+    lanes, reactions = Lanes(), Reactions(answering.answer, declared.incoming)
     intake = Intake(database, inbox, lanes, wakeups.lanes_changed, clock)
     recorder = SentRecorder(
         database, sends, conversations, open_conversations, publisher, health, wakeups.events_committed
@@ -190,7 +199,21 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         database,
         outbox,
         health,
-        subscribes=bool(spec.subscribe),
+        hears=spec.hears,
+        groups=spec.groups,
+    )
+    asking = Asking(
+        database,
+        Requests(bot_id, sealing),
+        inbox,
+        publisher,
+        suspects,
+        health,
+        limits,
+        wake=wakeups.events_committed,
+        listen=bus.listen,
+        changed=wakeups.lanes_changed,
+        now=now,
     )
     wakeups.dispatcher, wakeups.bus = dispatcher, bus
     completion = answerer = None
@@ -211,8 +234,19 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         lanes=lanes,
         intake=intake,
         application=application,
-        context=BotContext(spec, database, publisher, reactions, wakeups.events_committed),
+        context=BotContext(
+            spec,
+            database,
+            publisher,
+            reactions,
+            wakeups.events_committed,
+            asking=asking,
+            answering=answering,
+            declared=declared,
+            once=Once(database, OnceKeys(bot_id)),
+        ),
         reactions=reactions,
+        asking=asking,
         recovery=Recovery(database, sends, conversations, sender, lanes, health, repeats=caller.repeats, now=clock),
         whereabouts=whereabouts,
         suspects=suspects,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from botctl.bot.database import Database
+from botctl.bot.group_work import share
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
 from botctl.bot.publishing import event_of
@@ -54,7 +55,11 @@ class _OutboxPort:
 
 
 class BusLink:
-    """Raises UsageError for an unusable Redis URL or namespace. Connects at its first command only."""
+    """Raises UsageError for an unusable Redis URL or namespace. Connects at its first command only.
+
+    `hears`: whether its own mailbox is read from the start; else from when it first asks another bot. `groups` are
+    those whose mailboxes it shares.
+    """
 
     def __init__(
         self,
@@ -66,24 +71,44 @@ class BusLink:
         outbox: Outbox,
         health: Health,
         *,
-        subscribes: bool,
+        hears: bool,
+        groups: Sequence[str] = (),
     ) -> None:
         topology = Topology(namespace)
         self._health = health
         user = topology.user(bot_id)
         self._redis = connect(url, username=user, passwords=passwords, max_connections=2)
         self._relay = Relay(self._redis, topology, bot_id, _OutboxPort(database, outbox), check_every=_CHECK_EVERY)
-        self._blocking = (
-            connect(url, username=user, passwords=passwords, blocking=True, max_connections=2) if subscribes else None
+        # Each mailbox takes one connection to wait with, and now and then one to acknowledge with.
+        self._blocking = connect(
+            url, username=user, passwords=passwords, blocking=True, max_connections=2 * (1 + len(groups))
         )
-        self._mailbox = Mailbox(self._blocking, topology, bot_id) if self._blocking is not None else None
+        self._mailbox = Mailbox(self._blocking, topology, bot_id)
+        self._groups = [Mailbox(self._blocking, topology, bot_id, group) for group in groups]
+        self._database = database
+        self._hears = hears
+        self._read: Callable[[], Awaitable[None]] | None = None
+        """Reads the own mailbox, once it has begun."""
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self, intake: Intake) -> None:
-        """Begin to relay and to collect."""
+    def start(self, intake: Intake, take_replies: Callable[[Sequence[Event]], Awaitable[None]]) -> None:
+        """Begin to relay and to collect; `take_replies` is given replies to requests of its own."""
+        self._read = lambda: collect(self._mailbox, intake, self._health, take_replies)
         self._tasks = [asyncio.create_task(self._relay.run(), name="relay")]
-        if self._mailbox is not None:
-            self._tasks.append(asyncio.create_task(collect(self._mailbox, intake, self._health), name="mailbox"))
+        for mailbox in self._groups:
+            work = share(mailbox, self._database, intake, self._health)
+            self._tasks.append(asyncio.create_task(work, name="group mailbox"))
+        if self._hears:
+            self._hears = False
+            self.listen()
+
+    def listen(self) -> None:
+        """Read the bot's own mailbox from now on. Costs nothing the second time."""
+        if self._read is None:
+            self._hears = True  # as soon as it starts
+        elif not self._hears:
+            self._hears = True
+            self._tasks.append(asyncio.create_task(_run(self._read), name="mailbox"))
 
     def wake(self) -> None:
         """Events have been committed."""
@@ -91,8 +116,8 @@ class BusLink:
 
     def check(self) -> None:
         """Tell the bot's health how the link is."""
-        parts = [part for part in (self._relay, self._mailbox) if part is not None and not part.healthy]
-        reasons = [part.reason for part in parts if part.reason.startswith("redis")]
+        parts: list[Relay | Mailbox] = [self._relay, self._mailbox, *self._groups]
+        reasons = [part.reason for part in parts if not part.healthy and part.reason.startswith("redis")]
         if reasons:
             self._health.trouble(Trouble.REDIS, f"{reasons[0]}; events wait in the database")
         else:
@@ -109,6 +134,9 @@ class BusLink:
         if self._relay.healthy and timeout > 0:
             await self._relay.drain(timeout)
         for client in (self._redis, self._blocking):
-            if client is not None:
-                with suppress(Exception):
-                    await client.aclose()
+            with suppress(Exception):
+                await client.aclose()
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

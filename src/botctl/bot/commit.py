@@ -207,3 +207,4 @@ def _closing(scope: Scope) -> Iterator[None]:
     except BaseException:
         scope.closed = False
         raise
+    scope.over.set()

@@ -95,7 +95,7 @@ class Dispatcher:
         """Take and handle rows until cancelled; what is under way then goes on until `drain`."""
         while True:
             self._changed.clear()
-            while self._running < self._limits.concurrent_chats and (row := self._lanes.take(self._now())) is not None:
+            while self._running < self._limits.places and (row := self._lanes.take(self._now())) is not None:
                 self._running += 1
                 task = asyncio.create_task(self._work_off(row), name=f"lane {row.lane}")
                 self._tasks.add(task)

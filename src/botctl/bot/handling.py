@@ -115,6 +115,7 @@ class Handling:
             return await self._failed(row, scope, error)
         finally:
             scope.closed = True
+            scope.over.set()
             await self._suspects.leave(scope, finished=True)
 
     async def _attempt(self, row: InboxRow, scope: Scope) -> Handled:

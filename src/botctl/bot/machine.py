@@ -109,7 +109,7 @@ class BotMachine:
             raise FatalError("code", str(error)) from error
         heartbeat = self._spawn("heartbeat", self._heartbeat().run())
         start = self._spawn("start", self._start(first))
-        for pattern in parts.reactions.unheard(self._spec.subscribe):
+        for pattern in parts.reactions.unheard(self._spec.subscribe) if not self._spec.groups else ():
             _log.warning("a reaction waits for events that subscribe: does not let in", pattern=pattern)
         watchers = {
             self._spawn("token", parts.token_refusal.watch()),
@@ -178,7 +178,7 @@ class BotMachine:
         self._spawn("recovery", parts.recovery.deliver(parts.dispatcher.wake))
         self._spawn("dispatcher", parts.dispatcher.run())
         self._spawn("look", self._looking.run())
-        parts.bus.start(parts.intake)
+        parts.bus.start(parts.intake, parts.asking.take)
 
     async def _initialize(self) -> None:
         backoff = Backoff(first=0.1, limit=10.0)

@@ -5,6 +5,7 @@ Message text stands in an event only where the bot's `share:` names its type.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -12,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.cleaning import clean, clean_text
 from botctl.bot.scope import Scope
-from botctl.bus.catalogue import validate
+from botctl.bus.catalogue import lookup, validate
 from botctl.bus.events import Event, encode_event, event_id
+from botctl.errors import ProtocolError
 from botctl.storage.conversations import StoredMessage
 from botctl.storage.outbox import Outbox, StoredEvent
 
@@ -48,11 +50,38 @@ class Publisher:
 
     def custom(self, scope: Scope, type_: str, data: dict[str, Any], version: int) -> StoredEvent:
         """An event of a handler. Raises ProtocolError when the catalogue or the size limit refuses it."""
-        stored = self._make(scope.cause, scope.trace_id, str(scope.published), type_, data, version)
+        own = lookup(type_) is None
+        stored = self._make(scope.cause, scope.trace_id, str(scope.published), type_, data, version, own=own)
         event = event_of(stored)
         validate(event, f"bot:{self._bot_id}")
         encode_event(event)
         scope.published += 1
+        return stored
+
+    def request(
+        self, scope: Scope, target: str, type_: str, data: dict[str, Any], deadline: float, n: int, turn: int
+    ) -> StoredEvent:
+        """The n-th request of this type to this bot that the cause leads to, in the given turn of asking anew.
+
+        Raises ProtocolError for a type of botctl's own, and when the size limit refuses it.
+        """
+        if lookup(type_) is not None:
+            raise ProtocolError(f"{type_} is an event of botctl's own and can't be a request")
+        key = f"request:{turn}:{n}:{target}:{type_}"
+        stored = self._make(scope.cause, scope.trace_id, key, type_, data, own=True)
+        stored = dataclasses.replace(stored, envelope={"to": target, "deadline": deadline})
+        encode_event(event_of(stored))
+        return stored
+
+    def reply(self, scope: Scope, request: Event, data: dict[str, Any], error: str) -> StoredEvent:
+        """The answer to a request that is handled in this scope; `error` says why there is none.
+
+        Raises ProtocolError when the size limit refuses it.
+        """
+        stored = self._make(scope.cause, scope.trace_id, "reply", request.type, data, own=True)
+        envelope = {"to": request.source, "reply_to": request.id} | ({"error": error} if error else {})
+        stored = dataclasses.replace(stored, envelope=envelope)
+        encode_event(event_of(stored))
         return stored
 
     def received(self, scope: Scope, message: StoredMessage, kind: str) -> StoredEvent:
@@ -126,8 +155,17 @@ class Publisher:
         return {**data, "text": clean_text(text)[:_SHARED_TEXT]} if type_ in self._share else data
 
     def _make(
-        self, cause: str, trace_id: str, key: str, type_: str, data: dict[str, Any], version: int = 1
+        self,
+        cause: str,
+        trace_id: str,
+        key: str,
+        type_: str,
+        data: dict[str, Any],
+        version: int = 1,
+        *,
+        own: bool = False,
     ) -> StoredEvent:
+        """`own`: of a type of the bot's own, whose data stay as they are; in the catalogue's, None is left out."""
         # A handler's events are counted, our own are named: the two never meet.
         number = int(key) if key.isdigit() else 0
         named = cause if key.isdigit() else f"{cause}|{key}"
@@ -138,7 +176,7 @@ class Publisher:
             occurred_at=self._now(),
             correlation_id=trace_id,
             causation_id=cause,
-            data=clean({name: value for name, value in data.items() if value is not None}),
+            data=clean(data if own else {name: value for name, value in data.items() if value is not None}),
         )
 
 
@@ -152,4 +190,5 @@ def event_of(stored: StoredEvent) -> Event:
         correlation_id=stored.correlation_id,
         causation_id=stored.causation_id,
         data=stored.data,
+        **(stored.envelope or {}),
     )

@@ -1,13 +1,14 @@
 """Events from other bots: from the mailbox into the inbox, and from its lanes to the developer's callbacks.
 
 An event is acknowledged when its inbox row is committed; `event:<id>` is the row's cause, so that one that is delivered
-twice is handled once.
+twice is handled once. A replay on purpose has a cause of its own, `event:<id>@<replay>`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import structlog
 
 from botctl.bot.cleaning import clean
@@ -24,9 +25,14 @@ Callback = Callable[[Event], Awaitable[None]]
 
 
 class Reactions:
-    """The callbacks, in the order they were registered."""
+    """The callbacks, in the order they were registered. `answer` is given requests."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, answer: Callable[[Event], Awaitable[None]], incoming: Callable[[Event], Event] = lambda event: event
+    ) -> None:
+        self._answer = answer
+        self._incoming = incoming
+        """Checks an event's data and brings them up to date."""
         self._callbacks: list[tuple[str, Callback]] = []
 
     def add(self, pattern: str, callback: Callback) -> None:
@@ -36,7 +42,11 @@ class Reactions:
         self._callbacks.append((pattern, callback))
 
     async def react(self, event: Event) -> None:
-        """Call every callback whose pattern means the event."""
+        """Call every callback whose pattern means the event, or the one that answers the request."""
+        if event.is_request:
+            await self._answer(event)
+            return
+        event = self._incoming(event)
         for pattern, callback in self._callbacks:
             if matches(pattern, event.type):
                 await callback(event)
@@ -51,37 +61,33 @@ class Reactions:
         ]
 
 
-async def collect(mailbox: Mailbox, intake: Intake, health: Health) -> None:
-    """Move the mailbox's entries into the inbox until cancelled."""
+async def collect(
+    mailbox: Mailbox, intake: Intake, health: Health, take_replies: Callable[[Sequence[Event]], Awaitable[None]]
+) -> None:
+    """Move the mailbox's entries into the inbox until cancelled; replies to requests go past it."""
     while True:
         entries = await mailbox.read()
         if not entries:
             continue
-        rows = [row_of(entry.event) for entry in entries if entry.event is not None]
         for entry in entries:
             if entry.event is None:
                 _log.error("an entry of the mailbox can't be read", entry=entry.id, reason=entry.error)
+        events = [entry.event for entry in entries if entry.event is not None]
+        if replies := [event for event in events if event.reply_to]:
+            await take_replies(replies)
+        rows = [row_of(event) for event in events if not event.reply_to]
         health.count("updates", len(await intake.store(rows)))
         await mailbox.ack([entry.id for entry in entries])
 
 
 def row_of(event: Event) -> NewRow:
-    """The inbox row of an event."""
-    cleaned = Event(
-        id=event.id,
-        type=event.type,
-        version=event.version,
-        source=event.source,
-        occurred_at=event.occurred_at,
-        correlation_id=event.correlation_id,
-        causation_id=event.causation_id,
-        data=clean(event.data),
-    )
+    """The inbox row of an event. Each request has a lane of its own, so that bots that ask each other never block."""
+    cleaned = msgspec.structs.replace(event, data=clean(event.data))
     return NewRow(
-        cause=f"event:{event.id}",
+        cause=event.cause,
         update_id=None,
         kind="event",
-        lane=f"event:{event.type}",
+        lane=f"request:{event.id}" if event.is_request else f"event:{event.type}",
         payload=encode_event(cleaned).decode(),
         trace_id=event.correlation_id or event.id[:16],
     )

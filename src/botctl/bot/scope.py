@@ -69,20 +69,10 @@ class Scope:
     """What is to be stored with the end of the handling, if it succeeds."""
     undone: list[Also] = field(default_factory=list)
     """What is to be stored with it if it doesn't."""
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set while it is being committed and afterwards."""
-
-    @property
-    def closed(self) -> bool:
-        """Whether nothing gets into it any more."""
-        return self.ended.is_set()
-
-    @closed.setter
-    def closed(self, value: bool) -> None:
-        if value:
-            self.ended.set()
-        else:
-            self.ended.clear()
+    closed: bool = False
+    """While it is being committed, and afterwards, nothing more gets into it."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once its end is committed, or given up."""
 
     @classmethod
     def operation(cls, trace_id: str | None = None) -> Scope:

@@ -1,4 +1,4 @@
-"""A bot's side of its mailbox: read what the router has delivered, acknowledge what is stored.
+"""A bot's side of its mailbox, or of a group's that it shares: read what the router has delivered, acknowledge what is stored.
 
 At least once: whatever was read and not acknowledged comes again after a restart or a lost connection. Redis being
 away never raises out of here.
@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, BLOCK_MS, reason
 from botctl.bus.events import Event, decode_event
-from botctl.bus.topology import FIELD, MAILBOX_GROUP, Topology
+from botctl.bus.topology import FIELD, MAILBOX_GROUP, Topology, consumer_of
 from botctl.errors import ProtocolError
 
 _log = structlog.get_logger("botctl.bus.mailbox")
@@ -40,16 +40,20 @@ class Entry:
 
 
 class Mailbox:
-    """The mailbox of one bot. `redis` is a client made with `blocking=True`, used by nobody else.
+    """The mailbox of one bot, or with a `group` that one's, read as one of its members.
 
-    One task reads; `healthy` and `reason` say whether it can.
+    `redis` is a client made with `blocking=True`, shared with other mailboxes of the bot only. One task reads; `healthy`
+    and `reason` say whether it can. Of a group what was delivered before comes one by one, so that an entry that ends
+    the process is the only one whose deliveries go up.
     """
 
-    def __init__(self, redis: Redis, topology: Topology, bot_id: int) -> None:
+    def __init__(self, redis: Redis, topology: Topology, bot_id: int, group: str | None = None) -> None:
         self.healthy = True
         self.reason = ""
         self._redis = redis
-        self._stream = topology.mailbox(bot_id)
+        self._stream = topology.mailbox(bot_id) if group is None else topology.group(group)
+        self._consumer = _CONSUMER if group is None else consumer_of(bot_id)
+        self._most_again = 1 if group is not None else None
         self._backoff = Backoff()
         self._cursor: str | None = "0"
         """Where to go on among the entries delivered before and not acknowledged; None when there are none."""
@@ -85,13 +89,22 @@ class Mailbox:
             return False
         return True
 
+    def leave(self) -> None:
+        """What was read last is not stored, and is to come again."""
+        self._start_over()
+
+    @property
+    def again(self) -> bool:
+        """Whether what comes next may have been delivered before."""
+        return self._cursor is not None or self._unsure_until is not None
+
     async def _read(self, count: int, block_ms: int) -> list[Entry]:
         if self._cursor is None and self._unsure_until is not None:
             self._cursor = "0"
             if time.monotonic() > self._unsure_until:
                 self._unsure_until = None
         if self._cursor is not None:
-            pending = await self._fetch(self._cursor, count, None)
+            pending = await self._fetch(self._cursor, self._most_again or count, None)
             self._cursor = pending[-1].id if pending else None
             if pending:
                 return pending
@@ -99,7 +112,7 @@ class Mailbox:
 
     async def _fetch(self, after: str, count: int, block_ms: int | None) -> list[Entry]:
         reply: Any = await self._redis.xreadgroup(
-            MAILBOX_GROUP, _CONSUMER, {self._stream: after}, count=count, block=block_ms
+            MAILBOX_GROUP, self._consumer, {self._stream: after}, count=count, block=block_ms
         )
         return [_entry(entry_id, fields) for entries in reply.values() for entry_id, fields in entries]
 

@@ -11,7 +11,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
-from botctl.storage import audit, logins, runs
+from botctl.storage import audit, logins, once, runs
 
 _log = structlog.get_logger("botctl.control.watch")
 
@@ -70,6 +70,7 @@ class DatabaseWatch:
                 await audit.ensure_partitions(connection)
                 await logins.close_readers(connection)
                 await runs.prune_runs(connection)
+                await once.prune(connection)
         if ended:
             _log.warning("transactions that lasted too long were ended", sessions=ended, longest=str(self._longest))
         await self._mend(blindly)

@@ -19,7 +19,8 @@ from botctl.storage.sealing import UNSEALED, Sealing
 class StoredEvent:
     """One row of the outbox; `seq` is 0 before it is stored, `occurred_at` in seconds since the epoch.
 
-    `fault` says why its data can't be opened, if they are sealed and can't.
+    `envelope` are the further keys of a request or a reply. `fault` says why its data can't be opened, if they are
+    sealed and can't.
     """
 
     event_id: str
@@ -31,6 +32,7 @@ class StoredEvent:
     data: dict[str, Any]
     seq: int = 0
     fault: str = ""
+    envelope: dict[str, Any] | None = None
 
 
 class Outbox:
@@ -40,16 +42,20 @@ class Outbox:
         self._sealing = sealing
         bot = f"{int(bot_id)}"
         self._add = f"""
-            INSERT INTO outbox (bot_id, event_id, type, version, occurred_at, correlation_id, causation_id, data)
-            SELECT {bot}, event_id, type, version, occurred_at, correlation_id, causation_id, data::jsonb
-            FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
+            INSERT INTO outbox (bot_id, event_id, type, version, occurred_at, correlation_id, causation_id, data,
+                                envelope)
+            SELECT {bot}, event_id, type, version, occurred_at, correlation_id, causation_id, data::jsonb,
+                   envelope::jsonb
+            FROM unnest($1::text[], $2::text[], $3::int[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+                        $8::text[])
                  WITH ORDINALITY
-                 AS row (event_id, type, version, occurred_at, correlation_id, causation_id, data, position)
+                 AS row (event_id, type, version, occurred_at, correlation_id, causation_id, data, envelope, position)
             ORDER BY position
             ON CONFLICT (bot_id, event_id) DO NOTHING"""
         self._pending = f"""
             SELECT seq, event_id, type, version, extract(epoch FROM occurred_at)::float8,
-                   coalesce(correlation_id, ''), coalesce(causation_id, ''), data::text
+                   coalesce(correlation_id, ''), coalesce(causation_id, ''), data::text,
+                   envelope::text
             FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL ORDER BY seq LIMIT $1"""
         self._relayed = f"""
             UPDATE outbox SET relayed_at = now()
@@ -72,6 +78,7 @@ class Outbox:
                 [event.correlation_id for event in events],
                 [event.causation_id for event in events],
                 [self._sealing.json("outbox", "data", msgspec.json.encode(event.data).decode()) for event in events],
+                [msgspec.json.encode(event.envelope).decode() if event.envelope else None for event in events],
             ),
         )
 
@@ -90,7 +97,7 @@ class Outbox:
         return int(result.scalar_one())
 
     def _event(self, row: Any) -> StoredEvent:
-        seq, event_id, type_, version, occurred_at, correlation_id, causation_id, stored = row
+        seq, event_id, type_, version, occurred_at, correlation_id, causation_id, stored, envelope = row
         data, fault = {}, ""
         try:
             data = msgspec.json.decode(self._sealing.read_json("outbox", "data", stored))
@@ -106,6 +113,7 @@ class Outbox:
             data=data,
             seq=seq,
             fault=fault,
+            envelope=msgspec.json.decode(envelope) if envelope else None,
         )
 
 

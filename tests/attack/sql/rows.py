@@ -7,7 +7,9 @@ from botctl.storage.guard_rules import OPEN_TABLES
 
 TABLES = sorted(OPEN_TABLES)
 CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "alembic_version", "botctl_admin.logins")
-WRITTEN = ("completions", "conversations", "inbox", "messages", "outbox", "sends", "users")
+WRITTEN = (
+    *("completions", "conversations", "inbox", "messages", "once_keys", "outbox", "requests", "sends", "users"),
+)
 OPEN_WIDE = "CREATE POLICY wide ON {} USING (true) WITH CHECK (true)"
 WIDE = tuple(OPEN_WIDE.format(table) for table in TABLES)
 ALL_RIGHTS = tuple(f"GRANT ALL ON {table} TO bots" for table in TABLES)
@@ -75,7 +77,9 @@ def _row(table: str, bot: str) -> str:
         "conversations": ("chat_id", "9"),
         "inbox": ("cause, kind, lane, payload", "'x', 'x', 'x', '{{}}'"),
         "messages": ("conversation_id, chat_id, direction, role, cause", "1, 9, 'in', 'user', 'x'"),
+        "once_keys": ("key, cause", "'x', 'x'"),
         "outbox": ("event_id, type", "'x', 'x'"),
+        "requests": ("request_id, cause, target, type, state, deadline", "'x', 'x', 'x', 'x', 'waiting', now()"),
         "sends": ("cause, n, mode, method, payload, state", "'x', 9, 'inline', 'x', '{{}}', 'sent'"),
         "users": ("user_id", "9"),
     }[table]
@@ -93,6 +97,7 @@ several(
         "UPDATE inbox SET state = 'dead' WHERE bot_id = {b}",
         "UPDATE sends SET state = 'sent' WHERE bot_id = {b}",
         "UPDATE outbox SET relayed_at = now() WHERE bot_id = {b}",
+        "UPDATE requests SET state = 'void' WHERE bot_id = {b}",
     ],
     NO_ROW,
     weak=WIDE,

@@ -28,7 +28,7 @@ TABLES = {
         "jobs",
         "conversations",
     ),
-    *("inbox", "messages", "outbox", "sends", "users"),
+    *("inbox", "messages", "once_keys", "outbox", "requests", "sends", "users"),
 }
 GROUPS = ("bots", "bots_ro", "botctl_control")
 
