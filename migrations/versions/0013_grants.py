@@ -1,4 +1,4 @@
-"""What programs outside the fleet that read a log need.
+"""Programs outside the fleet that may read a log; and the forgetting of what is done.
 
 Its SQL is in the folder of its name.
 """

@@ -93,7 +93,7 @@ class BusAdmin:
             rules = self.topology.acl_rules(bot_id, hashes, version, memberships.get(bot_id, ()))
             users.append(("ACL", "SETUSER", self.topology.user(bot_id), *rules))
         await self._groups(groups)
-        for reply in await self._change_users(users):
+        for reply in await self.change_users(users):
             if isinstance(reply, NoPermissionError):
                 raise ServerUnsupportedError(
                     "the Redis administrator of BOTCTL_REDIS_URL may not manage users (ACL SETUSER)",
@@ -119,14 +119,14 @@ class BusAdmin:
 
     async def drop_user(self, bot_id: int) -> bool:
         """Delete the bot's user, which also ends its connections at once. Its streams stay. True if it existed."""
-        (reply,) = await self._change_users([("ACL", "DELUSER", self.topology.user(bot_id))])
+        (reply,) = await self.change_users([("ACL", "DELUSER", self.topology.user(bot_id))])
         if isinstance(reply, BaseException):
             raise reply
         return bool(reply)
 
     async def save_users(self) -> None:
         """Have the server write its users down, after a change that it could not write; `unsaved` tells the outcome."""
-        await self._change_users([])
+        await self.change_users([])
 
     async def drop_bot(self, bot_id: int) -> None:
         """Delete the bot's user and mailbox, and its out stream unless there is something in it to be routed."""
@@ -152,8 +152,8 @@ class BusAdmin:
         replies = await execute(self.redis, [("XLEN", key) for key in keys.values()])
         return {name: reply for name, reply in zip(keys, replies, strict=True) if isinstance(reply, int)}
 
-    async def _change_users(self, commands: Sequence[Command]) -> list[object]:
-        """The replies. The server writes its users down in the same breath, if that file is ours."""
+    async def change_users(self, commands: Sequence[Command]) -> list[object]:
+        """Commands of ACL. The server writes its users down in the same breath, if that file is ours."""
         if not self._keeps_users:
             return await execute(self.redis, commands)
         *replies, saved = await execute(self.redis, [*commands, ("ACL", "SAVE")])

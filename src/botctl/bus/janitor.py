@@ -14,19 +14,18 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError, WatchError
 
 from botctl.bus.dead_letters import dead_letter_command
-from botctl.bus.events import Log
+from botctl.bus.dropped import Dropped
+from botctl.bus.grants import tame
 from botctl.bus.groups import GroupTender
 from botctl.bus.losses import Losses
 from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
+from botctl.bus.retention import KEEP_SECONDS, Retention
 from botctl.bus.room import Cut, Room
 from botctl.bus.roster import Roster
 from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Receiver, Topology
 from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.janitor")
-
-KEEP_SECONDS = 7 * 86_400
-"""How long the logs keep an event."""
 
 MAILBOX_LIMIT = 10_000
 """Entries a mailbox holds for a bot that doesn't read, before the oldest are cut off."""
@@ -53,6 +52,8 @@ class Janitor:
         on_flood: Callable[[int, str], None] = lambda bot_id, what: None,
         sources: Callable[[Receiver], str] = lambda receiver: "",
         may_hand_out: Callable[[], bool] = lambda: True,
+        on_dropped: Callable[[Dropped], None] = lambda dropped: None,
+        on_excess: Callable[[str, str], None] = lambda group, what: None,
     ) -> None:
         self.dropped = 0
         """Entries cut off so far: unread ones, and ones of the logs before their time."""
@@ -73,7 +74,11 @@ class Janitor:
         """Whether members of groups could store what they have read: else nobody has left anything."""
         self._cut_off: dict[Receiver, int] = {}
         self._told: dict[Receiver, float] = {}
-        self._keep_ms = int(keep_seconds * 1000)
+        self.retention = Retention(redis, topology, keep_seconds, on_dropped)
+        self._on_dropped = on_dropped
+        """Told of each reader from whom something was taken that it has not had."""
+        self._on_excess = on_excess
+        """Told of groups of programs outside that held too much."""
         self.mailbox_limit = mailbox_limit
         self._room = Room(redis, topology, memory=memory)
 
@@ -88,7 +93,7 @@ class Janitor:
         `ring` is called for streams that must be emptied first. Mailboxes that the fleet should have are made again.
         """
         now = await self._now()
-        await self._trim_logs(now)
+        await self.retention.trim(now)
         mailboxes: list[Receiver] = [*(bot for bot in bots if bot), *roster.groups]
         self.mailbox_depths = {}
         for receiver, length in (await self.measure(mailboxes, wanted=set(roster.receivers()))).items():
@@ -100,7 +105,14 @@ class Janitor:
         await self._keep_room(bots, roster)
 
     async def _keep_room(self, bots: Collection[int], roster: Roster) -> None:
-        for cut in await self._room.keep(bots, roster.groups):
+        # What a group of a log holds counts as the log's: that is no reason to cut the log.
+        for group, what in (await tame(self._redis, self._topology)).items():
+            self._on_excess(group, what)
+        before = await self.retention.look()
+        cuts = await self._room.keep(bots, roster.groups)
+        if any(cut.stream in before for cut in cuts):
+            await self.retention.tell(before, "memory")
+        for cut in cuts:
             self.dropped += cut.entries
             _log.warning(
                 "stream takes more than its share of the memory: its oldest events were cut off",
@@ -112,6 +124,17 @@ class Janitor:
                 self.losses.begun_again(cut.bot_id)
                 self._flooding(cut.bot_id, f"its events fill the memory; {cut.entries} were dropped unread")
                 await self._bury(cut)
+            elif (receiver := self._topology.receiver_of(cut.stream)) is not None:
+                await self._tell_dropped(receiver, cut.entries, "", "memory")
+
+    async def _tell_dropped(self, receiver: Receiver, entries: int, first: str, why: str) -> None:
+        stream, reader = self._topology.inlet(receiver), f"{'bot' if isinstance(receiver, int) else 'group'}:{receiver}"
+        self._on_dropped(Dropped(stream, reader, entries, first, await self._first(stream), why))
+
+    async def _first(self, stream: str) -> str:
+        """The id of the oldest entry; empty if there is none."""
+        (reply,) = await execute(self._redis, [("XRANGE", stream, "-", "+", "COUNT", 1)])
+        return reply[0][0].decode() if isinstance(reply, list) and reply else ""
 
     async def _bury(self, cut: Cut) -> None:
         """One dead letter for all: keeping them would fill the memory again."""
@@ -126,11 +149,6 @@ class Janitor:
     async def _now(self) -> int:
         seconds, micros = await self._redis.time()
         return int(seconds) * 1000 + int(micros) // 1000
-
-    async def _trim_logs(self, now: int) -> None:
-        oldest = max(0, now - self._keep_ms)
-        commands: list[Command] = [("XTRIM", self._topology.log(log), "MINID", "~", f"{oldest}-0") for log in Log]
-        await _checked(self._redis, commands)
 
     async def measure(self, receivers: list[Receiver], wanted: Collection[Receiver] = ()) -> dict[Receiver, int]:
         """Take away what these have read of their mailboxes, and count what is left.
@@ -176,8 +194,10 @@ class Janitor:
     async def _cut(self, receiver: Receiver) -> None:
         stream, sources = self._topology.inlet(receiver), self._sources(receiver)
         whose = {"bot_id": receiver} if isinstance(receiver, int) else {"group": receiver}
+        first = await self._first(stream)
         dropped = int(await self._redis.xtrim(stream, maxlen=self.mailbox_limit, approximate=False))
         self.dropped += dropped
+        await self._tell_dropped(receiver, dropped, first, "overflow")
         self.mailbox_depths[receiver] = self.mailbox_limit
         _log.warning("mailbox overflows, nobody reads it: the oldest unread events were cut off",
                      **whose, dropped=dropped, most_came_from=sources)  # fmt: skip

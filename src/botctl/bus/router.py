@@ -22,13 +22,16 @@ from botctl.bus.backoff import Backoff
 from botctl.bus.batch import Batch, Batcher, Rejected
 from botctl.bus.client import AWAY, reason
 from botctl.bus.doorbell import Doorbell
+from botctl.bus.dropped import Dropped
 from botctl.bus.events import Log
 from botctl.bus.fanout import Fanout
+from botctl.bus.grant_guard import GrantGuard
 from botctl.bus.janitor import Janitor, tampered
 from botctl.bus.mailbox_groups import MOST_CONSUMERS
 from botctl.bus.portions import Portions
 from botctl.bus.pressure import LOOK_EVERY, Pressure
 from botctl.bus.requests import Switchboard
+from botctl.bus.retention import KEEP_SECONDS
 from botctl.bus.roster import Roster
 from botctl.bus.router_stats import RouterStats
 from botctl.bus.seen import Seen
@@ -55,7 +58,8 @@ class Router:
     `on_rejected` is told of each dead letter, and of whatever else a bot does to the bus that no bot of ours would.
     `on_lost` is told that what this bot has relayed within so many seconds may be lost. `sweep_every`: seconds between
     looks at all streams while the doorbell doesn't work. `may_hand_out` says whether members of groups can store what
-    they read. `redis` needs all rights on the namespace.
+    they read. The logs keep events for `keep_seconds`; `on_dropped` is told of each reader that has lost some unread,
+    `guard` looks after programs outside. `redis` needs all rights on the namespace.
     """
 
     def __init__(
@@ -70,6 +74,9 @@ class Router:
         janitor: Janitor | None = None,
         may_hand_out: Callable[[], bool] = lambda: True,
         allowance: Allowance | None = None,
+        keep_seconds: float = KEEP_SECONDS,
+        on_dropped: Callable[[Dropped], None] = lambda dropped: None,
+        guard: GrantGuard | None = None,
     ) -> None:
         self.stats = RouterStats()
         self.janitor = janitor or Janitor(
@@ -78,6 +85,9 @@ class Router:
             on_flood=lambda bot, what: self._sentry.accuse(bot, what),
             sources=lambda receiver: self._pressure.sources(receiver),
             may_hand_out=may_hand_out,
+            keep_seconds=keep_seconds,
+            on_dropped=on_dropped,
+            on_excess=guard.accuse if guard is not None else lambda group, what: None,
         )
         self._pressure = Pressure(time.monotonic, self.janitor.mailbox_limit)
         self._held: set[int] = set()
@@ -92,7 +102,7 @@ class Router:
         self._switchboard = Switchboard(time.time())
         self._batcher = Batcher(topology, self._fanout, self._seen, self._switchboard)
         self._doorbell = Doorbell(redis, topology, self._consumer_made)
-        self._sentry = Sentry(redis, topology, self._bots, self._offended)
+        self._sentry = Sentry(redis, topology, self._bots, self._offended, guard=guard)
         self._consumers: Counter[Receiver] = Counter()
         """Consumers made in mailboxes since all were looked at."""
         self._portions = Portions()

@@ -17,6 +17,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from botctl.bus.client import AWAY
 from botctl.bus.crowd import MOST_CONNECTIONS, Crowd
+from botctl.bus.grant_guard import GrantGuard
 from botctl.bus.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
 from botctl.bus.room import SCARCE
 from botctl.bus.topology import Topology
@@ -33,8 +34,8 @@ _FORGIVEN_AFTER = 600.0
 _SLOW = 0.1
 """Seconds for an answer of the server from which on somebody keeps it busy."""
 
-_EXPECTED, _EXPECTED_A_BOT = 32, 6
-"""Connections of ours, and of each bot, that are nothing to look at."""
+_EXPECTED, _EXPECTED_A_USER = 32, 6
+"""Connections of ours, and of each bot or program outside, that are nothing to look at."""
 
 _KILL_EVERY = 10.0
 _BUFFERS = 32 * 1024 * 1024
@@ -68,7 +69,10 @@ class Sentry:
         told: Callable[[Offence], None],
         *,
         first_pause: float = FIRST_PAUSE,
+        guard: GrantGuard | None = None,
     ) -> None:
+        self._guard = guard
+        """Judges programs outside by what is seen here."""
         self.paused = 0
         """How often a bot was sent off."""
         options: dict[str, Any] = dict(redis.connection_pool.connection_kwargs)
@@ -133,7 +137,8 @@ class Sentry:
         _, reply = await execute(self._redis, [("CLIENT", "NO-EVICT", "ON"), ("INFO", "clients", "memory")], timeout=60)
         slow = time.monotonic() - asked > _SLOW
         info = _numbers(reply)
-        expected = _EXPECTED + _EXPECTED_A_BOT * len(self._bots())
+        users = len(self._bots()) + (self._guard.count if self._guard is not None else 0)
+        expected = _EXPECTED + _EXPECTED_A_USER * users
         crowded = info.get("connected_clients", 0) > expected
         full = 0 < SCARCE * info.get("maxmemory", 0) <= info.get("used_memory", 0)
         if full:
@@ -147,6 +152,8 @@ class Sentry:
         if full:
             await self._look_at_mailboxes()
         await self._readmit()
+        if self._guard is not None:
+            await self._guard.look(self._redis)
 
     async def _look_at_clients(self, *, strangers: bool) -> None:
         try:
@@ -162,6 +169,8 @@ class Sentry:
             usage = users.get(self._topology.user(bot_id))
             if usage is not None and (excess := usage.excess()) is not None:
                 await self._send_off(bot_id, excess)
+        if self._guard is not None:
+            await self._guard.judge(self._redis, users)
         if strangers:
             unknown = [client for usage in users.values() for client in usage.strangers][:_MOST_STRANGERS]
             await execute(self._redis, [("CLIENT", "KILL", "ID", client) for client in unknown], timeout=60)
@@ -177,6 +186,8 @@ class Sentry:
         for bot_id, killed in zip(bots, await execute(self._redis, kills, timeout=60), strict=True):
             if isinstance(killed, int) and killed > MOST_CONNECTIONS:
                 await self._send_off(bot_id, f"{killed} connections")
+        if self._guard is not None:
+            await self._guard.count_by_killing(self._redis)
 
     async def _look_at_mailboxes(self) -> None:
         bots = [bot_id for bot_id in self._bots() if bot_id]
