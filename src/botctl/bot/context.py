@@ -16,13 +16,12 @@ from botctl.bot.declared import DeclaredTypes, Schema
 from botctl.bot.once import Once
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Callback, Reactions
-from botctl.bot.scheduling import Scheduling
 from botctl.bot.scope import Scope, active
 from botctl.bus.upcasting import Upcaster
 from botctl.fleet.model import BotSpec
 
 
-class BotContext(Scheduling):
+class BotContext:
     """The bot, as its handlers see it.
 
     Everything sent with `app.bot` or with python-telegram-bot's shortcuts while an update or an event is handled is
