@@ -1,0 +1,65 @@
+"""What `botctl chaos` does: read both files, set the stage, run, write the reports, end everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+
+from botctl.cli.chaos import report as reports
+from botctl.cli.chaos.run import run
+from botctl.cli.chaos.scenario_file import FLEET, check_names, find, load_scenario, shipped
+from botctl.cli.chaos.stage import Stage, Stand
+from botctl.cli.shared import say
+from botctl.errors import BotctlError
+from botctl.fleet import load_fleet
+
+
+def list_scenarios() -> None:
+    """Print name, length and purpose of each scenario that botctl brings."""
+    for name, scenario in shipped().items():
+        print(f"{name:14} {scenario.calm + scenario.duration:4.0f} s  {scenario.about}")
+
+
+def run_chaos(
+    name: str,
+    fleet_file: Path | None,
+    *,
+    seed: int | None,
+    real_completions: bool,
+    json_file: Path | None,
+    report_file: Path | None,
+    keep_logs: Path | None,
+) -> int:
+    """Run it; returns the exit code."""
+    scenario = load_scenario(name)
+    if seed is not None:
+        scenario = scenario.model_copy(update={"seed": seed})
+    path = fleet_file or FLEET
+    fleet = load_fleet(path, Stand(os.environ))
+    check_names(scenario, {bot.name for bot in fleet.bots if bot.enabled}, str(find(name)))
+    try:
+        with Stage(fleet, path, real_completions=real_completions) as stage:
+            say(f"starting {len(stage.bots)} bots in {stage.folder}")
+            stage.start()
+            say(f"{scenario.calm:g} s of calm, then {scenario.duration:g} s of {find(name).stem}")
+            report = asyncio.run(run(stage, scenario, find(name).stem, say))
+            if keep_logs is not None and not report.passed:
+                stage.keep_logs(keep_logs)
+    except KeyboardInterrupt:
+        say("ended before its time")
+        return 130
+    _write(json_file, json.dumps(report.as_json(), indent=2) + "\n")
+    _write(report_file, reports.markdown(report))
+    print(reports.text(report), flush=True)
+    return 0 if report.passed else 1
+
+
+def _write(path: Path | None, content: str) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise BotctlError(f"{path} can't be written: {error.strerror}") from error
