@@ -71,6 +71,7 @@ CATALOGUE: Mapping[str, EventType] = {
         _type("handler.failed", Log.BOT, _BOT, shape.HandlerFailed, "A handler raised an exception."),
         _type("user.shared.detected", Log.USER, _FLEET, shape.UserShared, "One user talks to several bots."),
         _type("config.updated", Log.SYSTEM, _FLEET, shape.ConfigUpdated, "The wanted fleet has changed."),
+        _type("bus.dropped", Log.SYSTEM, _FLEET, shape.BusDropped, "Events went that a reader had not read."),
         _type("backup.completed", Log.SYSTEM, _FLEET, shape.BackupCompleted, "A backup was written and verified."),
         _type("threat.detected", Log.SYSTEM, _FLEET, shape.ThreatDetected, "A rule has seen an attack or abuse."),
         _type("fleet.started", Log.SYSTEM, _FLEET, shape.FleetStarted, "The daemon has started."),

@@ -157,6 +157,21 @@ class ConfigUpdated(Data, frozen=True):
     actor: str = ""
 
 
+class BusDropped(Data, frozen=True):
+    """`entries` of `stream` (a key) that `reader` (`bot:ID`, `group:NAME` or `grant:NAME`) will never have, about.
+
+    They had ids from `first_id` on and before `before_id`; empty: not known, or nothing is left. `reason`: `memory`,
+    the stream took more than its share; `overflow`, nobody read a mailbox; `redis`, the server has lost its data.
+    """
+
+    stream: str
+    reader: str
+    entries: int
+    reason: str
+    first_id: str = ""
+    before_id: str = ""
+
+
 class BackupCompleted(Data, frozen=True):
     """`name`: of the backup; `size`: its bytes."""
 

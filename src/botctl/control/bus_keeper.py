@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import structlog
 
@@ -32,10 +32,18 @@ LATEST = 5.0
 class BusKeeper:
     """`hashes` are the SHA-256 of the Redis password of every bot that shall have a user, by bot_id.
 
-    `on_lost` is told how many seconds of events the server may have lost.
+    `on_lost` is told how many seconds of events the server may have lost. `also` makes what others need: it is told
+    whether the server may know nothing of it, and is asked at each look.
     """
 
-    def __init__(self, admin: BusAdmin, *, on_lost: Callable[[float], None] | None = None) -> None:
+    def __init__(
+        self,
+        admin: BusAdmin,
+        *,
+        on_lost: Callable[[float], None] | None = None,
+        also: Callable[[bool], Awaitable[None]] | None = None,
+    ) -> None:
+        self._also = also
         self.hashes: dict[int, str] = {}
         self.complete = False
         """Whether `hashes` has been filled from the registry: until then no user is dropped as unknown."""
@@ -158,6 +166,8 @@ class BusKeeper:
             if self.complete:
                 for stranger in await self._admin.known_bots() - self.hashes.keys():
                     await self._admin.drop_user(stranger)
+            if self._also is not None:
+                await self._also(True)
             self._known_run = await self._admin.run_id()
             run = self._known_run
             if lost and self._seen is not None:
@@ -167,6 +177,8 @@ class BusKeeper:
         elif self._changed or self._groups_changed:
             await self._make_groups()
             await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
+        if self._also is not None and run == self._known_run:
+            await self._also(False)
         self._seen = (run, time.monotonic())
         await self._write_down()
 
