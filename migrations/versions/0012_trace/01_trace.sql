@@ -54,8 +54,7 @@ CREATE POLICY owner ON attempts TO botctl_owner USING (true) WITH CHECK (true);
 REVOKE ALL ON attempts FROM PUBLIC;
 GRANT SELECT ON attempts TO bots, bots_ro, botctl_control;
 GRANT INSERT ON attempts TO bots, botctl_control;
-GRANT UPDATE (begun_at) ON inbox TO bots;
-GRANT UPDATE (state, attempts, next_attempt_at, done_at, last_error, begun_at) ON inbox TO botctl_control;
+GRANT UPDATE (begun_at) ON inbox TO bots, botctl_control;
 
 -- As 0006: statistics over all bots' rows tell EXPLAIN of rows of others.
 DO $$

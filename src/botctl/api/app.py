@@ -25,6 +25,7 @@ from botctl.api.models import (
 )
 from botctl.api.service import ControlService, Verb
 from botctl.api.token import TokenDemanded
+from botctl.api.tracing import DeadLetterService, TracingService, trace_routes
 from botctl.control.views import (
     AppliedBody,
     CommandBody,
@@ -58,12 +59,14 @@ def create_app(
     commands: bool = True,
     token: str = "",
     audit: AuditService | None = None,
+    desks: tuple[TracingService, DeadLetterService] | None = None,
 ) -> FastAPI:
     """The application; `commands=False` leaves only what reads: status, health, metrics.
 
     With a token, whoever asks anything has to show it (`Authorization: Bearer`). One with commands belongs on a socket
     that only the operator can open, and has a token, which the operator's bots can't read although they may be of the
-    same uid. With `audit`, every command is written down there, and its log can be read.
+    same uid. With `audit`, every command is written down there, and its log can be read. With `desks`, messages can be
+    followed and dead letters worked off: only beside commands, for it may show what people wrote.
     """
     app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     if audit is not None:
@@ -71,6 +74,8 @@ def create_app(
         app.include_router(audit_routes(audit, _lines))
     if token:
         app.add_middleware(TokenDemanded, token=token)
+    if desks is not None and commands:
+        app.include_router(trace_routes(*desks))
     app.include_router(_reading(service))
     if commands:
         app.include_router(_commanding(service))

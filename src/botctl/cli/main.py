@@ -6,7 +6,21 @@ from typing import Annotated
 
 import typer
 
-from botctl.cli import audit, bots, database, demo, doctor, lifecycle, looking, sandbox, secrets, talking, why
+from botctl.cli import (
+    audit,
+    bots,
+    database,
+    dead_letters,
+    demo,
+    doctor,
+    lifecycle,
+    looking,
+    sandbox,
+    secrets,
+    talking,
+    trace,
+    why,
+)
 from botctl.cli.shared import Commands
 
 app = typer.Typer(
@@ -50,12 +64,14 @@ app.command()(looking.status)
 app.command()(looking.logs)
 app.command()(looking.events)
 app.command()(why.why)
+app.command()(trace.trace)
 app.command()(talking.chat)
 app.command()(doctor.doctor)
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(bots.app, name="bot")
 app.add_typer(audit.app, name="audit")
+app.add_typer(dead_letters.app, name="dead-letters")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     sandbox.sandbox
 )

@@ -78,7 +78,11 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         log_level=settings.log_level.value,
         foreground=foreground,
         fail_with_fleet=settings.fail_with_fleet,
-        control_options={"audit_retention": settings.audit_retention},
+        control_options={
+            "audit_retention": settings.audit_retention,
+            "prices": {model: price.model_dump() for model, price in settings.prices.items()},
+            "currency": settings.currency,
+        },
         version=__version__,
     )
 

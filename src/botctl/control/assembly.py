@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect
+from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.relay import Relay
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
@@ -22,6 +23,8 @@ from botctl.control.bus_keeper import BusKeeper
 from botctl.control.canary_probe import CanaryProbe
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.credential_rotation import CredentialRotation
+from botctl.control.dead_letter_desk import DeadLetterDesk
+from botctl.control.desk_room import DeskRoom
 from botctl.control.disk import DiskWatch
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.fleet_outbox import FleetOutbox
@@ -29,6 +32,7 @@ from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import WholeSupervisor
+from botctl.control.prices import Prices
 from botctl.control.quarantine import Quarantine
 from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
 from botctl.control.recorder import Recorder
@@ -40,11 +44,12 @@ from botctl.control.service import Service
 from botctl.control.starts import Starts
 from botctl.control.threat_feeds import AclLog
 from botctl.control.threat_watch import ThreatWatch
+from botctl.control.trace_desk import TraceDesk
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.control.vault import Vault
 from botctl.control.vault_desk import VaultDesk
-from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.control.waking import Waker
+from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.control.watch import DatabaseWatch
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
@@ -132,6 +137,9 @@ class Assembly:
             config.options,
             self._names,
         )
+        room = DeskRoom(self._engine, vault, self._names, supervisor.sight, self.audit.note)
+        self.traces = TraceDesk(room, Prices.of_options(config.options))
+        self.letters = DeadLetterDesk(room, DeadLetters(self._redis, topology), self.waker.wake)
         self.hearing = HearingProbe(
             lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
             supervisor,

@@ -185,7 +185,13 @@ async def _receive(
 
 async def _serve(assembly: Assembly, config: ControlConfig) -> list[tuple[asyncio.Task[None], Server]]:
     """Serve the API. Raises BotctlError when the socket can't be had; a TCP address may be taken, that is told."""
-    commanding = create_app(assembly.service, version=config.version, token=config.api_token, audit=assembly.audit)
+    commanding = create_app(
+        assembly.service,
+        version=config.version,
+        token=config.api_token,
+        audit=assembly.audit,
+        desks=(assembly.traces, assembly.letters),
+    )
     made = [(commanding, unix_socket(Path(config.socket)))]
     if config.api_listen:
         # Whoever reaches a TCP port is nobody in particular: they may look, not command.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from botctl.settings.places import default_data_dir
@@ -30,6 +30,16 @@ class LogLevel(StrEnum):
     INFO = "INFO"
     WARNING = "WARNING"
     ERROR = "ERROR"
+
+
+class ModelPrice(BaseModel):
+    """What a million tokens of one model cost. Without `cached`, cached input tokens cost what others do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    output: float = Field(ge=0, le=1e6, allow_inf_nan=False)
+    cached: float | None = Field(default=None, ge=0, le=1e6, allow_inf_nan=False)
 
 
 class Settings(BaseSettings):
@@ -63,6 +73,12 @@ class Settings(BaseSettings):
     uid_count: int = Field(default=2**27, ge=1, le=2**31, description="How many uids there are from uid_base.")
     audit_retention: int = Field(
         default=90, ge=1, le=36500, description="Days that entries of the audit log are kept; they go by whole months."
+    )
+    prices: dict[Annotated[str, Field(min_length=1, max_length=100)], ModelPrice] = Field(
+        default_factory=dict, description="Of models, for what completions cost; a model without one costs nothing."
+    )
+    currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(
+        default="USD", description="Of the prices: three letters, shown behind what they come to."
     )
     fail_with_fleet: bool = Field(
         default=False, description="End the daemon with exit code 1 once every wanted bot is quarantined."

@@ -1,0 +1,100 @@
+"""Dead letters as a terminal shows them. Pure: bodies, width and time are arguments."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from botctl.cli.trace_view import BAD, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
+from botctl.cli.words import local_time, printable, times, when
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from botctl.control.trace_views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
+
+_NARROWEST = 30
+
+
+def table(body: DeadLettersBody, now: float) -> RenderableType:
+    """A line each; why it was given up gets what room is left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    rows = Table(box=None, pad_edge=False, header_style="bold", expand=False)
+    for column in ("ID", "WHEN", "CHAT", "TRIED", "WHY"):
+        last = column == "WHY"
+        rows.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold", ratio=1 if last else None,
+                        justify="right" if column in ("CHAT", "TRIED") else "left")  # fmt: skip
+    for one in body.letters:
+        cause = printable(one.cause or one.kind).replace("update:", "update ")
+        rows.add_row(
+            printable(one.id),
+            Text(short_time(one.at, now), style=FAINT),
+            "-" if one.chat_id is None else str(one.chat_id),
+            str(one.attempts),
+            Text.assemble((f"{cause}: ", FAINT), (printable(" ".join(one.error.split())), BAD)),
+        )
+    return rows
+
+
+def letter_lines(body: DeadLetterBody, width: int, now: float, *, text: bool) -> list[Line]:
+    """One with all that is kept of it."""
+    one = body.letter
+    lines: list[Line] = [[(printable(f"{one.id} · {_called(one)}"), HEAD)]]
+    state = "dropped" if one.state == "dropped" else "refused by the bus" if one.where == "bus" else "given up"
+    lines.append([(f"{state} {when(one.at, now)}", FAINT if one.state == "dropped" else BAD)])
+    if one.received_at is not None:
+        lines.append([(f"received {when(one.received_at, now)}, trace {printable(one.trace_id) or '-'}", FAINT)])
+    lines += [[(line, BAD)] for line in _wrapped(f"Why: {_flat(one.error) or 'nobody has said'}", width)]
+    if body.history:
+        lines += [[], [("Attempts:", HEAD)]]
+        for attempt in body.history:
+            lines += _attempt(attempt, width)
+    tracebacks = [attempt for attempt in body.history if attempt.traceback]
+    if tracebacks:
+        last = tracebacks[-1]
+        lines += [[], [(f"Traceback of attempt {last.attempt}:", HEAD)]]
+        lines += [[("  ", PLAIN), (printable(line), PLAIN)] for line in (last.traceback or "").splitlines()]
+    if body.sends:
+        lines += [[], [("Sent or planned already (not sent again):", HEAD)]]
+        lines += [line for send in body.sends for line in _send(send, width)]
+    if body.payload:
+        masked = "" if text else " (texts and names masked; --text shows them)"
+        lines += [[], [(f"What came{masked}:", HEAD)]]
+        lines += [[("  ", PLAIN), (printable(line), SAID if text else PLAIN)] for line in body.payload.splitlines()]
+    elif body.content.fault:
+        lines += [[], [(f"What came can't be opened: {printable(body.content.fault)}", BAD)]]
+    elif body.content.sealed:
+        lines += [[], [("What came is sealed; --text opens it.", WAITS)]]
+    if one.todo:
+        lines += [[], *([(line, GOOD if one.can_retry else WAITS)] for line in _wrapped(printable(one.todo), width))]
+    return lines
+
+
+def _called(one: DeadLetterView) -> str:
+    chat = f" · chat {one.chat_id}" if one.chat_id is not None else ""
+    return f"{one.cause or one.kind}{chat}".replace("update:", "update ")
+
+
+def _attempt(one: AttemptView, width: int) -> list[Line]:
+    head = f"  {local_time(one.ended_at)}  "
+    style = BAD if one.outcome in ("failed", "given up") else WAITS
+    number = f" {one.attempt}" if one.outcome in ("failed", "waited", "interrupted") else ""
+    tried = f" after {times(one.attempt)}" if one.outcome == "given up" and one.attempt else ""
+    told = _wrapped(f"{one.outcome}{number}{tried}: {_flat(one.error)}", max(_NARROWEST, width - len(head)))
+    return [[(head if n == 0 else " " * len(head), FAINT), (line, style)] for n, line in enumerate(told)]
+
+
+def _send(one: SendView, width: int) -> list[Line]:
+    error = f": {_flat(one.error)}" if one.error else ""
+    where = f" to chat {one.chat_id}" if one.chat_id is not None else ""
+    return [[("  ", PLAIN), (line, PLAIN)] for line in _wrapped(f"{one.method}{where}: {one.state}{error}", width - 2)]
+
+
+def _flat(text: str) -> str:
+    return printable(" ".join(text.split()))
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(_NARROWEST, width), break_on_hyphens=False)
