@@ -20,11 +20,11 @@ from rounds import Work, in_turns
 
 from botctl.api.app import create_app
 from botctl.api.token import TokenDemanded
-from botctl.bot.talkers import MOST_USERS, Talkers
 from botctl.control.serve import make_server, unix_socket, user_of
 from botctl.control.views import HealthBody
 from botctl.security.threat.detection import Detector
 from botctl.security.threat.leaks import LeakFinder
+from botctl.security.threat.talkers import MOST_USERS, Talkers
 from support.ordinary_day import traffic
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from botctl.bot.database import Database
 from botctl.bot.faults import brief, database_away
 from botctl.bot.lanes import Lanes
-from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored
+from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored, harmless
 
 _log = structlog.get_logger("botctl.bot.intake")
 _READ = 200
@@ -164,10 +164,7 @@ class Intake:
             if database_away(error):
                 raise
             reason = brief(error)
-        # The payload itself is what the database refuses: keep it as a text that it can't refuse.
-        ascii_payload = row.payload.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\")
-        harmless = "".join(character for character in ascii_payload if character.isprintable()).replace('"', '\\"')
-        dead = NewRow(row.cause, row.update_id, row.kind, row.lane, f'{{"raw": "{harmless}"}}', row.trace_id, reason)
+        dead = harmless(row, reason)
         try:
             ids = await self._insert([dead])
         except Exception as error:

@@ -18,11 +18,11 @@ from telegram.error import NetworkError
 from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
-from botctl.bot.talkers import Talkers
 from botctl.bot.token_refusal import BadTokenError
 from botctl.bot.transport import Transport
 from botctl.bot.updates import ALLOWED_UPDATES, Batch, read_batch
 from botctl.bus.backoff import Backoff
+from botctl.security.threat.talkers import Talkers
 
 _log = structlog.get_logger("botctl.bot.poller")
 

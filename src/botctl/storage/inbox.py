@@ -83,6 +83,45 @@ MOST_COUNTED = 100_000
 """Rows that wait are counted up to here, so that a count every few seconds stays cheap."""
 
 
+def insert_of(bot_id: int) -> str:
+    """The statement that stores rows of one bot: arrays of cause, update_id, kind, lane, payload, trace_id, dead."""
+    bot = f"{int(bot_id)}"
+    return f"""
+        WITH fresh AS (
+        INSERT INTO inbox (bot_id, cause, update_id, kind, lane, payload, trace_id, attempts, received_at,
+                           state, last_error, done_at)
+        SELECT {bot}, cause, update_id, kind, lane, payload::jsonb, trace_id, 0, now(),
+               CASE WHEN dead IS NULL THEN 'new' ELSE 'dead' END, dead, CASE WHEN dead IS NOT NULL THEN now() END
+        FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
+             WITH ORDINALITY AS row (cause, update_id, kind, lane, payload, trace_id, dead, position)
+        ORDER BY position
+        ON CONFLICT (bot_id, cause) DO NOTHING
+        RETURNING inbox_id, cause, lane)
+        SELECT inbox_id, cause, (
+            SELECT max(older.inbox_id) FROM inbox older
+            WHERE older.bot_id = {bot} AND older.lane = fresh.lane AND older.state = 'new') FROM fresh"""
+
+
+def columns_of(rows: Sequence[NewRow], sealing: Sealing) -> tuple[list[Any], ...]:
+    """What `insert_of` is executed with."""
+    return (
+        [row.cause for row in rows],
+        [row.update_id for row in rows],
+        [row.kind for row in rows],
+        [row.lane for row in rows],
+        [sealing.json("inbox", "payload", row.payload) for row in rows],
+        [row.trace_id for row in rows],
+        [sealing.text("inbox", "last_error", row.dead) for row in rows],
+    )
+
+
+def harmless(row: NewRow, reason: str) -> NewRow:
+    """A dead letter in the place of a row whose payload itself the database refuses: as a text that it can't refuse."""
+    ascii_payload = row.payload.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\")
+    text = "".join(character for character in ascii_payload if character.isprintable()).replace('"', '\\"')
+    return NewRow(row.cause, row.update_id, row.kind, row.lane, f'{{"raw": "{text}"}}', row.trace_id, reason)
+
+
 class Inbox:
     """The inbox of one bot. Payloads and errors go through `sealing`; `clock` is monotonic, in seconds.
 
@@ -100,20 +139,7 @@ class Inbox:
             "inbox_id, cause, kind, lane, payload::text, coalesce(trace_id, ''), attempts, "
             "coalesce(extract(epoch FROM next_attempt_at - now())::float8, 0)"
         )
-        self._add = f"""
-            WITH fresh AS (
-            INSERT INTO inbox (bot_id, cause, update_id, kind, lane, payload, trace_id, attempts, received_at,
-                               state, last_error, done_at)
-            SELECT {bot}, cause, update_id, kind, lane, payload::jsonb, trace_id, 0, now(),
-                   CASE WHEN dead IS NULL THEN 'new' ELSE 'dead' END, dead, CASE WHEN dead IS NOT NULL THEN now() END
-            FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[])
-                 WITH ORDINALITY AS row (cause, update_id, kind, lane, payload, trace_id, dead, position)
-            ORDER BY position
-            ON CONFLICT (bot_id, cause) DO NOTHING
-            RETURNING inbox_id, cause, lane)
-            SELECT inbox_id, cause, (
-                SELECT max(older.inbox_id) FROM inbox older
-                WHERE older.bot_id = {bot} AND older.lane = fresh.lane AND older.state = 'new') FROM fresh"""
+        self._add = insert_of(bot_id)
         # Hashed on both sides: it may have to pass over very many rows of a few lanes.
         self._waiting = f"""
             SELECT {columns} FROM inbox
@@ -216,18 +242,7 @@ class Inbox:
         Who stores several rows of one lane in several transactions has each committed before the next one begins:
         numbers are given before the commit, and the order of what is stored at the same time is nobody's.
         """
-        result = await connection.exec_driver_sql(
-            self._add,
-            (
-                [row.cause for row in rows],
-                [row.update_id for row in rows],
-                [row.kind for row in rows],
-                [row.lane for row in rows],
-                [self._sealing.json("inbox", "payload", row.payload) for row in rows],
-                [row.trace_id for row in rows],
-                [self._error(row.dead) for row in rows],
-            ),
-        )
+        result = await connection.exec_driver_sql(self._add, columns_of(rows, self._sealing))
         added: Any = result.all()
         return {cause: Stored(inbox_id, previous) for inbox_id, cause, previous in added}
 

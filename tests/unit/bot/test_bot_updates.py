@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot import cleaning
 from botctl.bot.incoming import read_incoming
-from botctl.bot.raw_json import items_of
 from botctl.bot.updates import ALLOWED_UPDATES, chat_of_lane, read_batch
+from botctl.storage import cleaning
+from botctl.storage.raw_json import items_of
 
 
 def batch_of(*updates: Any) -> Any:

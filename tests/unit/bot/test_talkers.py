@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from botctl.bot import talkers
 from botctl.bot.ignored import Ignored
-from botctl.bot.talkers import Talkers
+from botctl.security.threat import talkers
+from botctl.security.threat.talkers import Talkers
 
 
 def test_the_talkative_of_the_last_minute_are_told_with_all_others_together() -> None:
