@@ -48,7 +48,7 @@ def test_a_whole_scenario_is_read() -> None:
     assert scenario.users.says[0].expects == Contains(contains="noted {mark}")
     assert scenario.users.says[1].sends is Sends.PRESS
     assert [step.label for step in scenario.timeline] == [
-        "telegram method sendmessage, from 0.1, status 502",
+        "sendMessage: from 0.1, status 502",
         "kill bot",
         "kill echo",
         "stop control",

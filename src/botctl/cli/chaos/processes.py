@@ -47,7 +47,7 @@ def of_daemon(daemon: int, name: str) -> int | None:
     for pid in sorted(children(daemon)):
         line = command_line(pid)
         program = line.partition(" ")[0].rpartition("/")[2]
-        titled = line == f"botctl: {name}" or line.startswith(f"botctl: {name} ")
+        titled = line == f"botctl: {name}" or line.startswith(f"botctl: bot {name} ")
         if (titled or program in (name, f"{name}-server")) and not process_gone(pid):
             return pid
     return None

@@ -28,7 +28,7 @@ async def run(stage: Stage, scenario: Scenario, name: str, tell: Callable[[str],
     about = scenario.users
     users = Users(
         stage.sandbox.telegram,
-        list(bots.values()),
+        bots,
         about.says,
         chats=about.chats,
         rate=about.rate,

@@ -53,6 +53,8 @@ class Say(_Model):
     expects: Expectation = "reply"
     replies: Annotated[int, Field(ge=1)] = 1
     """How many messages one answer is."""
+    bots: tuple[str, ...] = ()
+    """Names of those it is said to; all when empty."""
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -141,8 +143,11 @@ class Step(_Model):
             return self.name
         value = getattr(self, self.deed)
         if isinstance(value, FaultSpec):
-            shown = value.model_dump(exclude_unset=True, by_alias=True, mode="json")
-            return f"{self.deed} " + ", ".join(f"{key} {item}" for key, item in shown.items())
+            shown = value.model_dump(
+                exclude_unset=True, by_alias=True, mode="json", exclude={"method", "seed", "times"}
+            )
+            fields = ", ".join(key if item is True else f"{key} {item}" for key, item in shown.items())
+            return f"{self.deed if value.method == '*' else value.method}: {fields}"
         if isinstance(value, Flood):
             return f"flood of {value.messages}"
         return f"{self.deed} {value}" if isinstance(value, str) else self.deed

@@ -74,6 +74,9 @@ def check_names(scenario: Scenario, bots: set[str], file: str) -> None:
 
     for place, name in enumerate(scenario.users.bots):
         check(f"users.bots[{place}]", name)
+    for place, one in enumerate(scenario.users.says):
+        for inner, name in enumerate(one.bots):
+            check(f"users.says[{place}].bots[{inner}]", name)
     for place, step in enumerate(scenario.timeline):
         check(f"timeline[{place}].bot", step.bot)
         for deed in ("kill", "stop", "restart"):

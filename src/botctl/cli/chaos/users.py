@@ -1,6 +1,6 @@
 """Simulated users: they write to bots of the sandbox, press buttons, and note every answer.
 
-They know nothing of faults. Usable by itself: a client's URL and bot ids are all it needs.
+They know nothing of faults. Usable by itself: the sandbox's URL and the bots' ids by name are all they need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Users:
     def __init__(
         self,
         telegram_url: str,
-        bot_ids: Sequence[int],
+        bots: Mapping[str, int],
         says: Sequence[Say],
         *,
         chats: int = 5,
@@ -50,7 +50,7 @@ class Users:
     ) -> None:
         self.account = Account()
         self._client = SandboxClient(telegram_url)
-        self._bot_ids = list(bot_ids)
+        self._bots = dict(bots)
         self._says = list(says)
         self._chats = chats
         self._rate = rate
@@ -64,13 +64,15 @@ class Users:
     async def start(self) -> None:
         """Begin to listen and to write. The bots must be known to the sandbox."""
         self.listen()
-        for bot_id in self._bot_ids:
+        for name, bot_id in self._bots.items():
             dice = random.Random(self._dice.random())
-            self._writing.append(asyncio.create_task(self._write(bot_id, dice)))
+            says = [say for say in self._says if not say.bots or name in say.bots]
+            if says:
+                self._writing.append(asyncio.create_task(self._write(bot_id, says, dice)))
 
     def listen(self) -> None:
         """Begin to listen only; for those who write by `say` themselves."""
-        for bot_id in self._bot_ids:
+        for bot_id in self._bots.values():
             self._listening.append(asyncio.create_task(self._listen(bot_id)))
 
     async def stop_writing(self) -> None:
@@ -106,11 +108,11 @@ class Users:
                 batch.append((chat_id, _text(text, message)))
             await self._client.say_many(bot_id, batch)
 
-    async def _write(self, bot_id: int, dice: random.Random) -> None:
-        weights = [say.weight for say in self._says]
+    async def _write(self, bot_id: int, says: Sequence[Say], dice: random.Random) -> None:
+        weights = [say.weight for say in says]
         await asyncio.sleep(dice.random() / self._rate)
         while True:
-            (say,) = dice.choices(self._says, weights)
+            (say,) = dice.choices(says, weights)
             await self._do(bot_id, FIRST_CHAT + dice.randrange(self._chats), say)
             await asyncio.sleep(dice.uniform(0.5, 1.5) / self._rate)
 

@@ -105,7 +105,7 @@ class FaultSpec(BaseModel):
             return {**given, "times": None}
         return given
 
-    @field_validator("method", "release_on")
+    @field_validator("release_on")
     @classmethod
     def _lower(cls, name: str | None) -> str | None:
         return name.lower() if name is not None else None
@@ -153,7 +153,7 @@ class FaultSpec(BaseModel):
     def hits(self, method: str, bot_id: int | None, chat_id: int | None) -> bool:
         """Whether the rule is about this call; `method` in lower case."""
         return (
-            (self.method == "*" or self.method == method)
+            (self.method == "*" or self.method.lower() == method)
             and (self.bot_id is None or self.bot_id == bot_id)
             and (self.chat_id is None or self.chat_id == chat_id)
         )
