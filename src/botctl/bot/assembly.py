@@ -28,6 +28,7 @@ from botctl.bot.handling import Handled, Handling
 from botctl.bot.health import Health
 from botctl.bot.ignored import Ignored
 from botctl.bot.intake import Intake
+from botctl.bot.jobs import JobDesk
 from botctl.bot.journal import SendJournal
 from botctl.bot.lanes import Lanes
 from botctl.bot.leak_guard import LeakGuard
@@ -57,6 +58,7 @@ from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow
 from botctl.storage.once import OnceKeys
+from botctl.storage.jobs import Jobs
 from botctl.storage.outbox import Outbox
 from botctl.storage.requests import Requests
 from botctl.storage.sealing import Sealing
@@ -84,6 +86,7 @@ class Parts:
     suspects: Suspects
     limits: LiveLimits
     ignored: Ignored
+    jobs: JobDesk
     guard: LeakGuard
     dispatcher: Dispatcher
     bus: BusLink
@@ -170,6 +173,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         starter,
         committer,
         health,
+    jobs = JobDesk(database, Jobs(bot_id, sealing), inbox, intake, now)
         spec.access,
         reactions.react,
         suspects=suspects,
@@ -178,6 +182,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         ignored=ignored,
         now=now,
         clock=clock,
+        whereabouts=whereabouts,
+        do_job=jobs.call,
     )
 
     async def handle(row: InboxRow) -> Handled:
@@ -251,11 +257,13 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         whereabouts=whereabouts,
         suspects=suspects,
         limits=limits,
+            jobs=jobs,
         ignored=ignored,
         guard=guard,
         dispatcher=dispatcher,
         bus=bus,
         answerer=answerer,
+        jobs=jobs,
         completion=completion,
     )
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from telegram import InputFile, TelegramObject
-from telegram.ext import Application, ApplicationBuilder, CallbackContext, ExtBot
+from telegram import InputFile, Message, TelegramObject, Update
+from telegram.ext import Application, ApplicationBuilder, CallbackContext, ExtBot, JobQueue
 from telegram.request import RequestData
 from telegram.request._requestparameter import RequestParameter
 
 from botctl.bot.journal import Asked, SendJournal
 from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.methods import is_numbered, items_of
-from botctl.bot.scope import active
+from botctl.bot.scope import active, current
 from botctl.bot.sent import place_of
 from botctl.bot.telegram_request import TransportRequest
 from botctl.bot.transport import Transport
@@ -43,7 +45,7 @@ class JournaledBot(ExtBot[None]):
         read_files(data)
 
         async def perform(chat: int | None) -> Any:
-            return await self.perform(endpoint, data if chat is None else {**data, "chat_id": chat}, **options)
+            return await self.perform(endpoint, data if chat is None else moved(data, chat), **options)
 
         place, items, paid = place_of(data), items_of(endpoint, data), bool(data.get("allow_paid_broadcast"))
         if not is_numbered(endpoint):
@@ -54,13 +56,42 @@ class JournaledBot(ExtBot[None]):
         )
 
 
+class OutsideJobQueue(JobQueue[Any]):
+    """python-telegram-bot's own timers, kept in memory: what they send belongs to no update, whoever has set them."""
+
+    @staticmethod
+    async def job_callback(job_queue: JobQueue[Any], job: Any) -> None:
+        """Run a job outside of any scope; the task it runs in may have been begun inside of one."""
+        current.set(None)
+        await JobQueue.job_callback(job_queue, job)
+
+
 class ScopedApplication(Application[Any, Any, Any, Any, Any, Any]):
     """An application that knows which tasks belong to the update being handled."""
 
     def take_along(self, old: int, new: int) -> None:
-        """A group has become a supergroup: what handlers keep for the chat is kept for the new id."""
-        if old in self.chat_data and new not in self.chat_data:
+        """A group has become a supergroup: what handlers keep for the chat is kept for the new id.
+
+        Within a handling only, and committed with it; otherwise the message that Telegram sends of it comes to it.
+        """
+        if active() is not None:
             self.migrate_chat_data(old_chat_id=old, new_chat_id=new)
+
+    def take_along_with(self, update: Update) -> None:
+        """The same, if the update is such a message."""
+        message = update.effective_message
+        if message is not None and message.migrate_to_chat_id is not None:
+            self.take_along(message.chat_id, message.migrate_to_chat_id)
+        if message is not None and message.migrate_from_chat_id is not None:
+            self.take_along(message.migrate_from_chat_id, message.chat_id)
+
+    def migrate_chat_data(
+        self, message: Message | None = None, old_chat_id: int | None = None, new_chat_id: int | None = None
+    ) -> None:
+        """As in python-telegram-bot; but it has been done already when the update comes, and then does nothing."""
+        old = (message.migrate_from_chat_id or message.chat_id) if message is not None else old_chat_id
+        if old is None or old in self.chat_data:
+            super().migrate_chat_data(message, old_chat_id, new_chat_id)
 
     def create_task(self, coroutine: Any, update: object | None = None, *, name: str | None = None) -> Any:
         """As in python-telegram-bot; a task started while an update is handled is part of its handling."""
@@ -77,6 +108,8 @@ App = Application[Any, Any, Any, Any, Any, Any]
 def build_application(bot: JournaledBot) -> ScopedApplication:
     """An application without an updater, whose first error handler notes what went wrong with an update."""
     builder = ApplicationBuilder().application_class(ScopedApplication).bot(bot).updater(None)
+    with suppress(RuntimeError):  # APScheduler is not installed
+        builder = builder.job_queue(OutsideJobQueue())
     application = builder.build()
     assert isinstance(application, ScopedApplication)
     application.add_error_handler(_note_error)
@@ -87,6 +120,11 @@ async def _note_error(update: object, context: CallbackContext[Any, Any, Any, An
     scope = active()
     if scope is not None and context.error is not None:
         scope.errors.append(context.error)
+
+
+def moved(data: Mapping[str, Any], chat: int) -> dict[str, Any]:
+    """A call for a group as it is made to the supergroup that it has become: messages have other ids there."""
+    return {**{key: value for key, value in data.items() if key != "reply_parameters"}, "chat_id": chat}
 
 
 def read_files(value: Any) -> None:

@@ -13,15 +13,17 @@ from botctl.bot.answering import Answer, Answering
 from botctl.bot.asking import Asking
 from botctl.bot.database import Database
 from botctl.bot.declared import DeclaredTypes, Schema
+from botctl.bot.jobs import JobDesk
 from botctl.bot.once import Once
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Callback, Reactions
+from botctl.bot.scheduling import Scheduling
 from botctl.bot.scope import Scope, active
 from botctl.bus.upcasting import Upcaster
 from botctl.fleet.model import BotSpec
 
 
-class BotContext:
+class BotContext(Scheduling):
     """The bot, as its handlers see it.
 
     Everything sent with `app.bot` or with python-telegram-bot's shortcuts while an update or an event is handled is
@@ -41,6 +43,7 @@ class BotContext:
         answering: Answering,
         declared: DeclaredTypes,
         once: Once,
+        jobs: JobDesk,
     ) -> None:
         self.name: str = spec.name
         """The bot's name in the fleet file."""
@@ -58,6 +61,7 @@ class BotContext:
         self._answering = answering
         self._declared = declared
         self._once = once
+        self._jobs = jobs
 
     @property
     def engine(self) -> AsyncEngine:

@@ -23,13 +23,16 @@ from botctl.bot.faults import brief, environmental
 from botctl.bot.health import Health
 from botctl.bot.ignored import Ignored
 from botctl.bot.incoming import Incoming, read_incoming
+from botctl.bot.job_rules import Job, read_job
 from botctl.bot.journal import NotRepeatedError
 from botctl.bot.live_limits import LiveLimits
-from botctl.bot.scope import Scope, current
+from botctl.bot.operations import read_operation
+from botctl.bot.scope import Scope, active, current
 from botctl.bot.sender import Outgoing
 from botctl.bot.shortage import Shortage
 from botctl.bot.starting import Starter
 from botctl.bot.suspects import Suspects
+from botctl.bot.whereabouts import Whereabouts
 from botctl.bus.events import Event, decode_event
 from botctl.errors import ProtocolError, VaultError
 from botctl.fleet.model import Access
@@ -43,6 +46,10 @@ _FIRST_DELAY = 0.5
 _MAX_DELAY = 30.0
 _PATIENCE = 40
 """Waits for the surroundings, about twenty minutes, after which even they count: a lane must go on some day."""
+
+
+_NOT_OF_USERS = frozenset({"event", "job", "operation"})
+"""Kinds of rows that are no update of a user: whether they are handled well says nothing of how users are served."""
 
 
 class HandlerCancelledError(Exception):
@@ -73,6 +80,8 @@ class Handling:
         access: Access,
         react: React,
         *,
+        whereabouts: Whereabouts,
+        do_job: Callable[[Job], Awaitable[None]],
         suspects: Suspects,
         shortage: Shortage,
         limits: LiveLimits,
@@ -87,6 +96,8 @@ class Handling:
         self._health = health
         self._access = access
         self._react = react
+        self._whereabouts = whereabouts
+        self._do_job = do_job
         self._suspects = suspects
         self._shortage = shortage
         self._limits = limits
@@ -131,6 +142,8 @@ class Handling:
         now = self._now()
         flooding = self._ignored.holds(incoming.user_id, now)
         admitted = self._access.admits(incoming.user_id) and not flooding
+        if incoming.raw is not None:
+            await self._whereabouts.read(incoming.kind, incoming.raw, row.cause, row.trace_id)
         await self._suspects.enter(scope)
         if not await self._starter.begin(row, scope, incoming, keep=admitted):
             return Handled()
@@ -161,7 +174,7 @@ class Handling:
         handled = await self._finish(row, scope)
         if scope.apology:
             self._count_failure(row)
-        elif row.kind != "event":
+        elif row.kind not in _NOT_OF_USERS:
             self._health.count("handled")
         self._failures.discard(row.cause)
         return handled
@@ -173,12 +186,18 @@ class Handling:
         if row.kind == "event":
             event = decode_event(row.payload.encode())
             return (lambda: self._react(event)), Incoming("event")
+        if row.kind == "job":
+            job = read_job(row.payload, self._now())
+            return (lambda: self._do_job(job)), Incoming("job", job.chat_id)
+        if row.kind == "operation":
+            call, incoming = read_operation(row.payload)
+            return (lambda: _plan(call)), incoming
         raw: dict[str, Any] = msgspec.json.decode(row.payload)
         incoming = read_incoming(row.kind, raw)
         update = Update.de_json(raw, self._application.bot)
         if update is None:
             raise ProtocolError("an empty update")
-        return (lambda: self._application.process_update(update)), incoming
+        return (lambda: self._application.process_update(update)), dataclasses.replace(incoming, raw=raw)
 
     async def _finish(self, row: InboxRow, scope: Scope) -> Handled:
         outgoing = await self._committer.finish(scope)
@@ -212,7 +231,7 @@ class Handling:
 
     def _count_failure(self, row: InboxRow) -> None:
         """A user's update has not got its answer; further attempts at it are not counted again."""
-        if row.kind != "event" and row.cause not in self._failures:
+        if row.kind not in _NOT_OF_USERS and row.cause not in self._failures:
             self._failures.add(row.cause)
             self._health.count("handler_failures")
 
@@ -222,6 +241,13 @@ class Handling:
         await self._committer.bury(scope, error, reason)
         _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
         return Handled()
+
+
+async def _plan(call: tuple[str, dict[str, Any]]) -> None:
+    """A call that is made when the handling is committed."""
+    scope = active()
+    if scope is not None:
+        scope.calls.append(call)
 
 
 def _is_cancelled() -> bool:

@@ -17,6 +17,8 @@ class Incoming:
     thread_id: int = 0
     person: Person | None = None
     message: dict[str, Any] | None = None
+    raw: dict[str, Any] | None = None
+    """The whole update; None for what is none."""
 
     @property
     def text(self) -> str:

@@ -139,7 +139,7 @@ class BotMachine:
         start = self._tasks.get("start")
         if start is not None and self._hooked:  # A post_init that has begun is let end, as a handler is.
             await asyncio.wait({start}, timeout=max(deadline - time.monotonic() - _RELAY_SHARE, 0.0))
-        await self._cancel("start", "dispatcher", "look")
+        await self._cancel("start", "dispatcher", "look", "jobs")
         interrupted = await parts.dispatcher.drain(deadline - time.monotonic() - _RELAY_SHARE)
         if interrupted:
             _log.warning("interrupted; the next incarnation takes them up", updates=interrupted)
@@ -180,6 +180,7 @@ class BotMachine:
         self._spawn("look", self._looking.run())
         parts.bus.start(parts.intake, parts.asking.take)
 
+        self._spawn("jobs", parts.jobs.run())
     async def _initialize(self) -> None:
         backoff = Backoff(first=0.1, limit=10.0)
         while True:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from telegram.error import BadRequest, TelegramError
 
-from botctl.bot.bot_api import JournaledBot
+from botctl.bot.bot_api import JournaledBot, moved
 from botctl.bot.calling import Answered, Call, Caller, Refused
 from botctl.bot.journal_rules import describe_error
 from botctl.bot.methods import items_of
@@ -74,7 +74,7 @@ class Sender:
         payload = dict(row.payload)
 
         async def perform(chat: int | None) -> Any:
-            return await self._bot.perform(row.method, payload if chat is None else {**payload, "chat_id": chat})
+            return await self._bot.perform(row.method, payload if chat is None else moved(payload, chat))
 
         def mend(error: TelegramError) -> bool:
             """Rather a plain answer than none."""

@@ -55,13 +55,13 @@ class SentRecorder:
         async def work(connection: AsyncConnection) -> None:
             await self._sends.sent(connection, scope.cause, n, answered, begin_next=False)
             for item, message in enumerate(messages):
-                await self._keep(connection, scope, n, item, message)
+                await self._keep(connection, scope.cause, scope.trace_id, n, item, message)
 
         await self._database.transaction(work)
         self._announce(n, method, chat_of(payload), messages)
 
     async def _keep(
-        self, connection: AsyncConnection, scope: Scope, n: int, item: int, message: dict[str, Any]
+        self, connection: AsyncConnection, cause: str, trace_id: str, n: int, item: int, message: dict[str, Any]
     ) -> None:
         chat_id, thread_id = message["chat"]["id"], thread_of(message)
         conversation_id, _ = await self._open.get(connection, chat_id, thread_id)
@@ -72,14 +72,14 @@ class SentRecorder:
             direction="out",
             role="handler",
             text=str(message.get("text") or message.get("caption") or ""),
-            cause=scope.cause,
+            cause=cause,
             part=n + item * ITEM,
             telegram_message_id=message.get("message_id"),
             entities=message.get("entities") or message.get("caption_entities"),
-            trace_id=scope.trace_id,
+            trace_id=trace_id,
         )
         await self._conversations.add(connection, [stored])
-        await self._publisher.store(connection, self._publisher.sent(scope.cause, scope.trace_id, n, stored, item))
+        await self._publisher.store(connection, self._publisher.sent(cause, trace_id, n, stored, item))
 
     async def deferred(self, row: SendRow, result: Any, stored: StoredMessage | None, *, begin_next: bool) -> None:
         """A part of an answer was accepted; with `begin_next` the next part is begun in the same commit."""
@@ -90,6 +90,8 @@ class SentRecorder:
         async def work(connection: AsyncConnection) -> None:
             await self._sends.sent(connection, row.cause, row.n, answered, begin_next=begin_next)
             if stored is None:
+                for item, message in enumerate(messages):
+                    await self._keep(connection, row.cause, row.trace_id, row.n, item, message)
                 return
             if telegram_message_id is not None:
                 await self._conversations.identify(connection, row.cause, row.n, telegram_message_id)
