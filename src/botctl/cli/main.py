@@ -21,6 +21,7 @@ from botctl.cli import (
     trace,
     why,
 )
+from botctl.cli.chaos import command as chaos
 from botctl.cli.shared import Commands
 
 app = typer.Typer(
@@ -67,6 +68,7 @@ app.command()(why.why)
 app.command()(trace.trace)
 app.command()(talking.chat)
 app.command()(doctor.doctor)
+app.command()(chaos.chaos)
 app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(bots.app, name="bot")
