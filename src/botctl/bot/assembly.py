@@ -57,8 +57,8 @@ from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow
-from botctl.storage.once import OnceKeys
 from botctl.storage.jobs import Jobs
+from botctl.storage.once import OnceKeys
 from botctl.storage.outbox import Outbox
 from botctl.storage.requests import Requests
 from botctl.storage.sealing import Sealing
@@ -83,10 +83,10 @@ class Parts:
     asking: Asking
     recovery: Recovery
     whereabouts: Whereabouts
+    jobs: JobDesk
     suspects: Suspects
     limits: LiveLimits
     ignored: Ignored
-    jobs: JobDesk
     guard: LeakGuard
     dispatcher: Dispatcher
     bus: BusLink
@@ -167,23 +167,23 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
     ignored = Ignored(config.ignored)
     suspects, shortage = Suspects(database, inbox, limits=limits), Shortage()
+    jobs = JobDesk(database, Jobs(bot_id, sealing), inbox, intake, now)
     handling = Handling(
         application,
         database,
         starter,
         committer,
         health,
-    jobs = JobDesk(database, Jobs(bot_id, sealing), inbox, intake, now)
         spec.access,
         reactions.react,
+        whereabouts=whereabouts,
+        do_job=jobs.call,
         suspects=suspects,
         shortage=shortage,
         limits=limits,
         ignored=ignored,
         now=now,
         clock=clock,
-        whereabouts=whereabouts,
-        do_job=jobs.call,
     )
 
     async def handle(row: InboxRow) -> Handled:
@@ -250,20 +250,20 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
             answering=answering,
             declared=declared,
             once=Once(database, OnceKeys(bot_id)),
+            jobs=jobs,
         ),
         reactions=reactions,
         asking=asking,
         recovery=Recovery(database, sends, conversations, sender, lanes, health, repeats=caller.repeats, now=clock),
         whereabouts=whereabouts,
+        jobs=jobs,
         suspects=suspects,
         limits=limits,
-            jobs=jobs,
         ignored=ignored,
         guard=guard,
         dispatcher=dispatcher,
         bus=bus,
         answerer=answerer,
-        jobs=jobs,
         completion=completion,
     )
 

@@ -178,9 +178,9 @@ class BotMachine:
         self._spawn("recovery", parts.recovery.deliver(parts.dispatcher.wake))
         self._spawn("dispatcher", parts.dispatcher.run())
         self._spawn("look", self._looking.run())
+        self._spawn("jobs", parts.jobs.run())
         parts.bus.start(parts.intake, parts.asking.take)
 
-        self._spawn("jobs", parts.jobs.run())
     async def _initialize(self) -> None:
         backoff = Backoff(first=0.1, limit=10.0)
         while True:
