@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from botctl.cli.chaos.processes import command_line, descendants, process_gone
 from botctl.runtime.linux import start_ticks
 from botctl.runtime.strangers import mark_of
-from support.stack import descendants, process_gone
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,6 @@ def tally(pid: int) -> Tally:
         with contextlib.suppress(FileNotFoundError):
             links += not os.readlink(f"/proc/{pid}/fd/{name}").endswith(".log")
     return Tally(links, len(os.listdir(f"/proc/{pid}/task")))
-
-
-def command_line(pid: int) -> str:
-    """Its arguments; empty when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    except OSError:
-        return ""
 
 
 def titled(daemon: int, title: str) -> list[int]:

@@ -25,6 +25,7 @@ import httpx
 import redis.asyncio as redis
 import yaml
 
+from botctl.cli.chaos.processes import descendants, process_gone
 from botctl.sandbox.client import SandboxClient
 
 ROOT = Path(__file__).parents[2]
@@ -35,27 +36,6 @@ DEADLINE = 60.0
 def token(bot_id: int) -> str:
     """A well-formed bot token."""
     return f"{bot_id}:" + f"AAE2etest-{bot_id}-".ljust(35, "x")
-
-
-def process_gone(pid: int) -> bool:
-    """Whether a process has ended; a zombie counts."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
-def descendants(pid: int) -> set[int]:
-    """All processes below one."""
-    found: set[int] = set()
-    waiting = [pid]
-    while waiting:
-        for children in Path(f"/proc/{waiting.pop()}/task").glob("*/children"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                fresh = {int(child) for child in children.read_text().split()} - found
-                found |= fresh
-                waiting += fresh
-    return found
 
 
 async def eventually(condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> Any:
