@@ -8,6 +8,7 @@ import signal
 import time
 from typing import Any
 
+from botctl.cli.chaos.processes import command_line
 from chaos import processes
 from chaos.faults import Fault, Way
 from chaos.injection import Injection
@@ -112,7 +113,7 @@ class Trials:
         try:
             await until(clean, "clean", CLEAN_WITHIN)
         except LateError:
-            told = "; ".join(f"{pid} {processes.command_line(pid)[:100]}" for pid in sorted(left)[:5])
+            told = "; ".join(f"{pid} {command_line(pid)[:100]}" for pid in sorted(left)[:5])
             outcome.violations.append(f"{len(left)} processes are left of dead incarnations: {told}")
 
     # --- a server --------------------------------------------------------------------------------------------------
