@@ -31,6 +31,9 @@ COUNTERS = (
     "messages_out",
     "completions",
     "tokens",
+    "tokens_in",
+    "tokens_out",
+    "tokens_cached",
     "completion_errors",
     "dead_letters",
     "divergences",
@@ -45,7 +48,8 @@ COUNTERS = (
     "requests_expired",
     "late_replies",
 )
-"""`tokens`: of completions, in and out, as the API counts them. `ignored`: updates of users who flood, set aside.
+"""`tokens`: of completions, in and out, as the API counts them; `tokens_cached` are among
+`tokens_in`. `ignored`: updates of users who flood, set aside.
 `handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
 failed, each counted once by a process, whether a later attempt succeeds or not; also those answered by an apology only.
 Events, refused users and failures of the surroundings count as neither. `chats_unreachable`: chats found to be so.

@@ -87,6 +87,9 @@ def _standing(body: DeathsBody, now: float, unseen: str) -> Iterator[str]:
     if death is None:
         since = f" since {when(body.since, now)}, when its history begins" if body.since is not None else ""
         yield f"{name} has not died{since}."
+    if bot is not None and bot.dead_letters:
+        what = "1 dead letter waits" if bot.dead_letters == 1 else f"{bot.dead_letters} dead letters wait"
+        yield f"{what} for you: botctl dead-letters list --bot {name}"
     if body.failures_24h:
         counts = ", ".join(f"{failure} {times(count)}" for failure, count in sorted(body.failures_24h.items()))
         yield f"Failures in the last 24 h: {counts}."

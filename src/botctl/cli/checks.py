@@ -47,6 +47,26 @@ def _fleet_file(settings: Settings, *, asked_for: bool) -> tuple[Path, str]:
     return settings.fleet, ""
 
 
+def _dead_letters(settings: Settings) -> Iterator[Finding]:
+    """Of the daemon that runs, if one does; what it can't tell now is told by other checks."""
+    from botctl.cli.client import ApiClient
+
+    folder = DataFolder(settings.data_dir)
+    if live_note(folder) is None:
+        return
+    try:
+        bots = ApiClient.of(folder).get("/v1/status", timeout=_TIMEOUT)["bots"]
+    except (BotctlError, PermissionError):
+        return
+    waiting = {bot["name"]: bot.get("dead_letters", 0) for bot in bots if bot.get("dead_letters", 0)}
+    if not waiting:
+        yield Finding(Verdict.OK, "dead letters", "none wait")
+        return
+    told = ", ".join(f"{count} of {name}" for name, count in waiting.items())
+    hint = "botctl dead-letters list says why; retry or drop works them off."
+    yield Finding(Verdict.WARN, "dead letters", f"given up and waiting: {told}", hint)
+
+
 def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) -> Iterator[Finding]:
     """Every check, in order; what can't be checked because of an earlier failure is left out."""
     yield from _versions()
@@ -77,6 +97,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from isolation(settings, fleet)
     yield from _database(settings, bots)
     yield from _redis(settings, bots)
+    yield from _dead_letters(settings)
     if tokens and fleet is not None:
         yield from _tokens(settings, fleet)
 

@@ -50,12 +50,15 @@ def list_(
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
-    from botctl.cli.dead_letters_view import table
+    from botctl.cli.dead_letters_view import letters_lines
+    from botctl.cli.trace_view import styled
     from botctl.control.trace_views import DeadLettersBody
 
     body = DeadLettersBody.model_validate(document)
     if body.letters:
-        console().print(table(body, time.time()))
+        screen = console()
+        for line in styled(letters_lines(body, screen.width, time.time())):
+            screen.print(line, soft_wrap=True)
         sys.stdout.flush()
     for note in body.notes:
         say(note)

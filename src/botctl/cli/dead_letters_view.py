@@ -6,36 +6,49 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from botctl.cli.trace_view import BAD, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
-from botctl.cli.words import local_time, printable, times, when
+from botctl.cli.words import cut, local_time, printable, times, when
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from botctl.control.trace_views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
 
 _NARROWEST = 30
 
 
-def table(body: DeadLettersBody, now: float) -> RenderableType:
+def letters_lines(body: DeadLettersBody, width: int, now: float) -> list[Line]:
     """A line each; why it was given up gets what room is left."""
-    from rich.table import Table
-    from rich.text import Text
-
-    rows = Table(box=None, pad_edge=False, header_style="bold", expand=False)
-    for column in ("ID", "WHEN", "CHAT", "TRIED", "WHY"):
-        last = column == "WHY"
-        rows.add_column(column, no_wrap=True, overflow="ellipsis" if last else "fold", ratio=1 if last else None,
-                        justify="right" if column in ("CHAT", "TRIED") else "left")  # fmt: skip
-    for one in body.letters:
-        cause = printable(one.cause or one.kind).replace("update:", "update ")
-        rows.add_row(
+    rows = [
+        (
             printable(one.id),
-            Text(short_time(one.at, now), style=FAINT),
+            short_time(one.at, now),
             "-" if one.chat_id is None else str(one.chat_id),
             str(one.attempts),
-            Text.assemble((f"{cause}: ", FAINT), (printable(" ".join(one.error.split())), BAD)),
+            printable(one.cause or one.kind).replace("update:", "update ") + ": ",
+            _flat(one.error),
         )
-    return rows
+        for one in body.letters
+    ]
+    heads = ("ID", "WHEN", "CHAT", "TRIED")
+    sizes = [max(len(head), *(len(row[n]) for row in rows)) for n, head in enumerate(heads)]
+    told = [
+        head.rjust(size) if n > 1 else head.ljust(size) for n, (head, size) in enumerate(zip(heads, sizes, strict=True))
+    ]
+    lines: list[Line] = [[("  ".join([*told, "WHY"]), HEAD)]]
+    room = max(_NARROWEST, width - sum(sizes) - 2 * len(sizes))
+    for row in rows:
+        cells = [
+            cell.rjust(size) if n > 1 else cell.ljust(size)
+            for n, (cell, size) in enumerate(zip(row, sizes, strict=False))
+        ]
+        cause = cut(row[4], room)
+        lines.append(
+            [
+                (cells[0], PLAIN),
+                ("  " + "  ".join(cells[1:]) + "  ", FAINT),
+                (cause, FAINT),
+                (cut(row[5], room - len(cause)), BAD),
+            ]
+        )
+    return lines
 
 
 def letter_lines(body: DeadLetterBody, width: int, now: float, *, text: bool) -> list[Line]:

@@ -88,7 +88,8 @@ def _note(bot: BotView, now: float, usual: str | None) -> str:
     token = "rotated token" if bot.token == "rotated" else ""
     threat = f"threat score {bot.threat_score:g}" if bot.threat_score >= LEAST_SCORE else ""
     aside = f"flooding users set aside: {bot.ignored_users}" if bot.ignored_users else ""
-    return "; ".join(part for part in (alone, old, token, threat, aside, said) if part)
+    dead = f"dead letters: {bot.dead_letters}" if bot.dead_letters else ""
+    return "; ".join(part for part in (alone, old, token, threat, aside, dead, said) if part)
 
 
 def _last_failure(bot: BotView, now: float) -> str:

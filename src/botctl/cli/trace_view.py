@@ -259,7 +259,7 @@ def _sums(body: TraceBody) -> Iterator[str]:
         yield f"In all: {body.input_tokens} tokens in, {body.output_tokens} out{cost}."
     if body.unpriced:
         names = ", ".join(printable(one) for one in body.unpriced)
-        yield f"No price is set for {names}; see [prices] in config/botctl.example.toml."
+        yield f"No price is set for {names}; see `prices` in config/botctl.example.toml."
     for note in body.notes:
         yield f"Note: {printable(note)}"
 

@@ -14,25 +14,34 @@ from redis.asyncio import Redis
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.dead_letters import DeadLetters
+from botctl.bus.grant_guard import GrantGuard
+from botctl.bus.grants import GrantAdmin
 from botctl.bus.relay import Relay
+from botctl.bus.retention import KEEP_SECONDS
 from botctl.bus.router import Router
 from botctl.bus.topology import Topology
 from botctl.control.applied import FleetSource
 from botctl.control.audit_desk import AuditDesk
+from botctl.control.bus_desk import BusDesk
 from botctl.control.bus_keeper import BusKeeper
+from botctl.control.bus_watch import BusWatch
 from botctl.control.canary_probe import CanaryProbe
 from botctl.control.code_keeper import CodeKeeper
 from botctl.control.credential_rotation import CredentialRotation
 from botctl.control.dead_letter_desk import DeadLetterDesk
 from botctl.control.desk_room import DeskRoom
 from botctl.control.disk import DiskWatch
+from botctl.control.drop_teller import DropTeller
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.fleet_outbox import FleetOutbox
+from botctl.control.grant_keeper import GrantKeeper
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
+from botctl.control.letter_count import LetterCount
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import WholeSupervisor
 from botctl.control.prices import Prices
+from botctl.control.pruner import Pruner
 from botctl.control.quarantine import Quarantine
 from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
 from botctl.control.recorder import Recorder
@@ -90,7 +99,13 @@ class Assembly:
             uid_base=config.uid_base,
             uid_count=config.uid_count,
         )
-        self.bus = BusKeeper(BusAdmin(self._redis, topology, keeps_users=config.own_redis), on_lost=self._redis_lost)
+        admin = BusAdmin(self._redis, topology, keeps_users=config.own_redis)
+        self.drops = DropTeller(self._engine, lambda: self.relay.wake())
+        grant_admin = GrantAdmin(admin)
+        self.grants = GrantKeeper(self._engine, grant_admin, lambda: self.bus_watch.lags, self.drops.tell)
+        guard = GrantGuard(topology, self.grants.names, self.grants.sharing)
+        keep_seconds = float(config.options.get("bus_keep", KEEP_SECONDS / 86_400)) * 86_400
+        self.bus = BusKeeper(admin, on_lost=self._redis_lost, also=self.grants.keep)
         code = CodeKeeper(Path(config.data_dir) / "code")
         starts = Starts(supervisor, lambda: self.keeper.fleet, code)
         masters = master_keys.parse(config.master_keys) if config.master_keys else None
@@ -128,7 +143,32 @@ class Assembly:
             self.threats.rejected,
             on_lost=lambda bot_id, seconds: self.resender.lost(seconds, bot_id),
             may_hand_out=self._members_can_store,
+            keep_seconds=keep_seconds,
+            on_dropped=self.drops.tell,
+            guard=guard,
         )
+        self.bus_watch = BusWatch(
+            self._redis,
+            topology,
+            lambda: self.keeper.fleet,
+            lambda: self.grants.grants,
+            keep_seconds=keep_seconds,
+            mailbox_limit=self.router.janitor.mailbox_limit,
+            dropped=self.drops.entries,
+        )
+        self.bus_desk = BusDesk(
+            self._engine,
+            lambda: self._client(blocking=False),
+            topology,
+            self.grants,
+            grant_admin,
+            self.bus_watch,
+            guard,
+            self.keeper.roster,
+            self.bus.settle,
+            without_userinfo(config.redis_url),
+        )
+        self.pruner = Pruner(self._engine, config.options)
         self.watch = DatabaseWatch(self._engine, on_mended=self.threats.mended)
         self.disk = DiskWatch(Path(config.data_dir))
         self.audit = AuditDesk(
@@ -138,8 +178,12 @@ class Assembly:
             self._names,
         )
         room = DeskRoom(self._engine, vault, self._names, supervisor.sight, self.audit.note)
-        self.traces = TraceDesk(room, Prices.of_options(config.options))
-        self.letters = DeadLetterDesk(room, DeadLetters(self._redis, topology), self.waker.wake)
+        prices = Prices.of_options(config.options)
+        self.traces = TraceDesk(room, prices)
+        self.letter_count = LetterCount(self._engine)
+        self.letters = DeadLetterDesk(
+            room, DeadLetters(self._redis, topology), self.waker.wake, self.letter_count.changed
+        )
         self.hearing = HearingProbe(
             lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
             supervisor,
@@ -157,9 +201,13 @@ class Assembly:
             topology=topology,
             streams=lambda: self._client(blocking=True),
             router_stats=self.router.stats,
+            bus=self.bus_watch,
+            forgotten=self.pruner.forgotten,
             kept_off=self.router.kept_off,
             telegram_pending=self.hearing.pending,
             problems=self.problems,
+            letters=self.letter_count,
+            prices=prices,
             version=config.version,
             rollouts=self.rollouts,
             starts=starts,
@@ -207,7 +255,12 @@ class Assembly:
             "canaries": self.canaries.run,
             "hearing": self.hearing.run,
             "resolver": self.resolver.run,
+            "grants": self.grants.run,
+            "losses": self.drops.run,
+            "lag": self.bus_watch.run,
+            "pruner": self.pruner.run,
             "audit": self.audit.run,
+            "dead letters": self.letter_count.run,
         }
         self._tasks += [asyncio.create_task(_persist(name, job), name=name) for name, job in jobs.items()]
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))

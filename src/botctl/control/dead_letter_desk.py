@@ -29,12 +29,19 @@ _GONE = "`botctl dead-letters list` shows which there are."
 
 
 class DeadLetterDesk:
-    """`bus` are those of the bus; `wake` has a bot look into its inbox."""
+    """`bus` are those of the bus; `wake` has a bot look into its inbox; `changed` is called when there are fewer."""
 
-    def __init__(self, room: DeskRoom, bus: DeadLetters, wake: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        room: DeskRoom,
+        bus: DeadLetters,
+        wake: Callable[[int], None],
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
         self._room = room
         self._bus = bus
         self._wake = wake
+        self._changed = changed
 
     async def list(
         self, bot: str | None, since: float | None, kind: str | None, dropped: bool, limit: int
@@ -136,6 +143,7 @@ class DeadLetterDesk:
                 letter_id: "it is no dead letter any more" for n, letter_id in numbers.items() if n not in changed
             }
             if changed:
+                self._changed()
                 entity = f"inbox of bot {names[bot_id]}"
                 self._room.note(operator, f"dead-letter.{verb}", entity, names[bot_id], {"inbox_ids": changed[:1000]})
         for letter_id in dict.fromkeys(ids):

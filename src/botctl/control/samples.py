@@ -20,16 +20,19 @@ def fleet_sample(
     now: float,
     threats: Mapping[tuple[str, str], int] = MappingProxyType({}),
     shut_away: int = 0,
+    waiting: Mapping[int, int] = MappingProxyType({}),
+    cost: Mapping[int, float] = MappingProxyType({}),
 ) -> FleetSample:
     """`pending` are updates that Telegram holds, by bot_id; `journal` counters that outlive a process, likewise.
 
-    `threats` are verdicts by rule and action.
+    `threats` are verdicts by rule and action. `waiting` are dead letters that wait, `cost` what completions have cost
+    where prices are set, both by bot_id.
     """
     return FleetSample(
         version=version,
         state=sight.state,
         uptime_s=max(0.0, now - sight.started_at),
-        bots=[_bot(bot, pending, journal) for bot in sight.bots],
+        bots=[_bot(bot, pending, journal, waiting, cost) for bot in sight.bots],
         services=[ServiceSample(name=one.name, state=one.state, restarts=one.restarts) for one in sight.services],
         bus={
             "routed": router.routed,
@@ -50,7 +53,15 @@ def fleet_sample(
     )
 
 
-def _bot(bot: BotSight, pending: Mapping[int, int], journal: Mapping[str, Mapping[int, int]]) -> BotSample:
+def _bot(
+    bot: BotSight,
+    pending: Mapping[int, int],
+    journal: Mapping[str, Mapping[int, int]],
+    waiting: Mapping[int, int],
+    cost: Mapping[int, float],
+) -> BotSample:
+    spent = {"completion_cost": cost[bot.bot_id]} if bot.bot_id in cost else {}
+    letters = {"dead_letters": float(waiting.get(bot.bot_id, 0))}
     age = {"heartbeat_age_s": bot.heartbeat_age} if bot.heartbeat_age is not None else {}
     return BotSample(
         name=bot.name,
@@ -58,6 +69,6 @@ def _bot(bot: BotSight, pending: Mapping[int, int], journal: Mapping[str, Mappin
         state=bot.state,
         restarts=bot.restarts,
         telegram_pending=pending.get(bot.bot_id),
-        gauges=bot.gauges | age,
-        counters=bot.counters | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
+        gauges=bot.gauges | age | letters,
+        counters=bot.counters | spent | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
     )

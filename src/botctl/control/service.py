@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import timedelta
+from types import MappingProxyType
 
 import structlog
 from redis.asyncio import Redis
@@ -19,9 +20,12 @@ from botctl.bus.router_stats import RouterStats
 from botctl.bus.topology import Topology
 from botctl.control import views
 from botctl.control.applied import FleetSource
+from botctl.control.bus_watch import BusWatch
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.historian import Historian
+from botctl.control.letter_count import LetterCount
 from botctl.control.ports import FleetSight, SupervisorPort
+from botctl.control.prices import Prices
 from botctl.control.pulse import Pulse
 from botctl.control.quarantine import Quarantine
 from botctl.control.releasing import releasable, released_words
@@ -36,7 +40,8 @@ from botctl.control.vault_desk import VaultDesk
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
-from botctl.observability.metrics import render
+from botctl.observability.bus_metrics import bus_families
+from botctl.observability.metrics import FleetSample, render
 from botctl.storage import deliveries, logins, runs
 from botctl.storage.scram import new_password
 from botctl.storage.url import format_database_url
@@ -66,6 +71,10 @@ class Service:
         kept_off: Callable[[], Mapping[int, tuple[str, float]]] = dict,
         telegram_pending: Mapping[int, int],
         problems: Callable[[], list[str]],
+        letters: LetterCount | None = None,
+        prices: Prices | None = None,
+        bus: BusWatch | None = None,
+        forgotten: Mapping[str, int] = MappingProxyType({}),
         version: str,
         rollouts: RolloutKeeper,
         starts: Starts,
@@ -73,6 +82,8 @@ class Service:
         quarantine: Quarantine,
         threats: ThreatWatch,
     ) -> None:
+        self._letters = letters
+        self._prices = prices or Prices({})
         self._threats = threats
         self._quarantine = quarantine
         self._vault = vault
@@ -90,11 +101,18 @@ class Service:
         self._kept_off = kept_off
         self._telegram_pending = telegram_pending
         self._problems = problems
+        self._bus = bus
+        self._forgotten = forgotten
         self._version = version
         self._journal: Mapping[str, Mapping[int, int]] = {}
 
     async def status(self) -> views.StatusBody:
         """The fleet as the supervisor sees it; works without database and Redis."""
+        body = await self._status()
+        body.bus = self._bus.view(everybody=False) if self._bus is not None else None
+        return body
+
+    async def _status(self) -> views.StatusBody:
         return status_body(
             await self._sight(),
             self._keeper.fleet,
@@ -109,6 +127,7 @@ class Service:
             score=self._threats.score,
             ignored=self._keeper.ignored_now(time.time()),
             kept_off=self._kept_off(),
+            dead_letters=self._letters.waiting if self._letters is not None else {},
         )
 
     async def apply(
@@ -278,7 +297,7 @@ class Service:
         """The Prometheus exposition."""
         sight = await self._sight()
         journal = await self._journal_counts()
-        return render(
+        return self._rendered(
             fleet_sample(
                 sight,
                 version=self._version,
@@ -288,8 +307,13 @@ class Service:
                 now=time.time(),
                 threats=self._threats.told,
                 shut_away=len(self._keeper.shut),
+                waiting=self._letters.waiting if self._letters is not None else {},
+                cost=self._costs(sight),
             )
         )
+
+    def _rendered(self, sample: FleetSample) -> bytes:
+        return render(sample, bus_families(self._bus.sample(self._forgotten)) if self._bus is not None else ())
 
     async def _journal_counts(self) -> Mapping[str, Mapping[int, int]]:
         """Counters that outlive a bot's process; the last known while the database is away."""
@@ -297,11 +321,29 @@ class Service:
             async with asyncio.timeout(_COUNT_TIMEOUT), self._engine.connect() as connection:
                 self._journal = {
                     "sends_uncertain": await deliveries.uncertain_sends(connection),
-                    "dead_letters": await deliveries.dead_letters(connection),
                 }
+            if self._letters is not None:
+                async with asyncio.timeout(_COUNT_TIMEOUT):
+                    await self._letters.count()
+                self._journal = {**self._journal, "dead_letters": self._letters.ever}
         except (*DATABASE_TROUBLE, TimeoutError) as error:
             _log.warning("the journal can't be counted", error=str(error))
         return self._journal
+
+    def _costs(self, sight: FleetSight) -> dict[int, float]:
+        """What completions of the bots that run have cost, by the model each is configured with."""
+        costs: dict[int, float] = {}
+        if not self._prices.models:
+            return costs
+        for bot in sight.bots:
+            spec, told = self._keeper.bot(bot.name), bot.counters
+            if spec is not None and spec.assistant is not None and "tokens_in" in told:
+                spent = self._prices.cost(
+                    spec.assistant.model, told["tokens_in"], told.get("tokens_out", 0.0), told.get("tokens_cached")
+                )
+                if spent is not None:
+                    costs[bot.bot_id] = spent
+        return costs
 
     async def _sight(self) -> FleetSight:
         try:

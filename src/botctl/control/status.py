@@ -32,13 +32,14 @@ def status_body(
     score: Callable[[int], float] = lambda bot_id: 0.0,
     ignored: Mapping[int, Collection[int]] = MappingProxyType({}),
     kept_off: Mapping[int, tuple[str, float]] = MappingProxyType({}),
+    dead_letters: Mapping[int, int] = MappingProxyType({}),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
     `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's, `shut`
     those that are shut away on purpose, which after a restart the supervisor doesn't know. `score` is that of threat
     detection, `ignored` are users set aside, by bot_id; `kept_off` says why bots are kept off Redis, and for how many
-    seconds more.
+    seconds more. `dead_letters` are those that wait.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
@@ -47,6 +48,7 @@ def status_body(
     for bot in bots:
         bot.token = "rotated" if bot.bot_id in rotated else "file"
         bot.threat_score = round(score(bot.bot_id), 1)
+        bot.dead_letters = dead_letters.get(bot.bot_id, 0)
         bot.ignored_users = len(ignored.get(bot.bot_id, ()))
         if bot.pid is not None and (off := kept_off.get(bot.bot_id)) is not None:
             _kept_off(bot, *off)

@@ -73,6 +73,8 @@ class BotView(View):
     """Points of threat detection now, rules in shadow included; `threats` of the fleet file says what they lead to."""
     ignored_users: int = 0
     """Users whose updates it sets aside because they flood."""
+    dead_letters: int = 0
+    """What was given up after all attempts, and nobody has retried or dropped; as counted some seconds ago."""
     kept_off_redis: str = ""
     """Why botctl keeps it off Redis now; empty when it doesn't."""
     kept_off_redis_s: float | None = None
@@ -90,12 +92,43 @@ class ServiceView(View):
     restarts: int = 0
 
 
+class ReaderView(View):
+    """One reader of a log, or of its mailbox. `reader` is `bot:NAME`, `group:NAME` or `grant:NAME`.
+
+    `log` is empty for a mailbox. `unread` events were not handed out, `pending` ones not acknowledged; `seconds` is the
+    age of the oldest of both. `dropped`: how many it has lost since `control` began. Null: Redis has not said.
+    """
+
+    reader: str
+    log: str = ""
+    unread: int | None = None
+    pending: int | None = None
+    seconds: float | None = None
+    dropped: int = 0
+
+
+class BusView(View):
+    """The bus, as last looked at `age_s` seconds ago; null when it could not be looked at yet.
+
+    The logs keep events for `keep_s`; `logs` are entries by log. `readers`: all of them in `events lag`, in `status`
+    those with something to read and every grant. `warnings` say of whom events may be lost.
+    """
+
+    age_s: float | None = None
+    keep_s: float
+    logs: dict[str, int] = Field(default_factory=dict)
+    dead_letters: int | None = None
+    readers: list[ReaderView] = Field(default_factory=list)
+    warnings: list[str] = Field(default_factory=list)
+
+
 class StatusBody(View):
     """Answer of `GET /v1/status` and of `botctl status --json`."""
 
     daemon: DaemonView
     bots: list[BotView]
     services: list[ServiceView] = Field(default_factory=list)
+    bus: BusView | None = None
 
 
 class AppliedBody(View):

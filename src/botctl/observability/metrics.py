@@ -75,6 +75,11 @@ _GAUGES: Mapping[str, tuple[str, str, float]] = {
     "last_poll_age_s": ("last_poll_age_seconds", "Since the last answer to getUpdates.", 1),
     "last_commit_age_s": ("last_commit_age_seconds", "Since updates were last committed, or the bot began.", 1),
     "heartbeat_age_s": ("heartbeat_age_seconds", "Since the last heartbeat.", 1),
+    "dead_letters": (
+        "dead_letters_waiting",
+        "Updates, events and jobs given up that nobody has retried or dropped.",
+        1,
+    ),
 }
 # name in the heartbeat -> metric (without _total), help, further labels
 _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
@@ -83,6 +88,10 @@ _COUNTERS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
     "messages_out": ("messages", "Messages stored.", {"direction": "out"}),
     "completions": ("completions", "Answers of the completion API.", {}),
     "tokens": ("completion_tokens", "Tokens of completions, in and out, as the API counts them.", {}),
+    "tokens_in": ("completion_input_tokens", "Input tokens of completions, cached ones included.", {}),
+    "tokens_out": ("completion_output_tokens", "Output tokens of completions.", {}),
+    "tokens_cached": ("completion_cached_tokens", "Input tokens that the completion API had in its cache.", {}),
+    "completion_cost": ("completion_cost", "What completions have cost, by the prices that are set.", {}),
     "canaries_held_back": ("canaries_held_back", "Messages with the word of a canary, not sent.", {}),
     "ignored": ("updates_ignored", "Updates of users who flood, set aside.", {}),
     "completion_errors": ("completion_errors", "Completions that failed.", {}),

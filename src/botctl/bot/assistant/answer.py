@@ -111,6 +111,9 @@ class Answerer:
         scope.attempt_counted = True
         self._health.count("completions")
         self._health.count("tokens", (completion.input_tokens or 0) + (completion.output_tokens or 0))
+        self._health.count("tokens_in", completion.input_tokens or 0)
+        self._health.count("tokens_out", completion.output_tokens or 0)
+        self._health.count("tokens_cached", completion.cached_tokens or 0)
         return completion
 
     async def _prepare(self, scope: Scope) -> tuple[StoredCompletion | None, list[Turn]]:
