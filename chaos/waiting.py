@@ -17,11 +17,13 @@ class LateError(Exception):
     """Something has not come about in time; the message says what."""
 
 
-async def until(condition: Callable[[], Awaitable[Any]], what: str, timeout: float = BACK_WITHIN) -> Any:
-    """The condition's value as soon as it is true. Raises LateError."""
+async def until(
+    condition: Callable[[], Awaitable[Any]], what: str, timeout: float = BACK_WITHIN, every: float = POLL
+) -> Any:
+    """The condition's value as soon as it is true, asked for every so many seconds. Raises LateError."""
     deadline = time.monotonic() + timeout
     while not (value := await condition()):
         if time.monotonic() > deadline:
             raise LateError(f"not within {timeout:g} s: {what}")
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(every)
     return value
