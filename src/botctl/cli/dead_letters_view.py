@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from botctl.cli.trace_view import BAD, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
-from botctl.cli.words import cut, local_time, printable, times, when
+from botctl.cli.words import cut, local_time, printable, when
 
 if TYPE_CHECKING:
     from botctl.control.trace_views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
@@ -94,7 +94,7 @@ def _attempt(one: AttemptView, width: int) -> list[Line]:
     head = f"  {local_time(one.ended_at)}  "
     style = BAD if one.outcome in ("failed", "given up") else WAITS
     number = f" {one.attempt}" if one.outcome in ("failed", "waited", "interrupted") else ""
-    tried = f" after {times(one.attempt)}" if one.outcome == "given up" and one.attempt else ""
+    tried = f" at attempt {one.attempt}" if one.outcome == "given up" and one.attempt else ""
     told = _wrapped(f"{one.outcome}{number}{tried}: {_flat(one.error)}", max(_NARROWEST, width - len(head)))
     return [[(head if n == 0 else " " * len(head), FAINT), (line, style)] for n, line in enumerate(told)]
 

@@ -173,7 +173,8 @@ def _end_of(attempt: AttemptView) -> _Point:
         case "interrupted":
             words, style = f"attempt {attempt.attempt} was interrupted; found at this time: {error}", WAITS
         case "given up":
-            words, style = f"given up after {times(attempt.attempt)}: {error}", BAD
+            tries = "1 attempt" if attempt.attempt == 1 else f"{attempt.attempt} attempts"
+            words, style = f"given up after {tries}: {error}", BAD
             if attempt.attempt < 1:
                 words = f"given up: {error}"
         case "retried":
@@ -191,10 +192,10 @@ def _completion(one: CompletionView) -> _Point:
     if one.input_tokens is not None:
         cached = f" ({one.cached_tokens} cached)" if one.cached_tokens else ""
         facts.append(f"{one.input_tokens} tokens in{cached}, {one.output_tokens or 0} out")
-    facts += [money(one.cost)] if one.cost is not None else []
+    facts += [f"cost {money(one.cost)}"] if one.cost is not None else []
     facts += [f"{one.retries} {'retry' if one.retries == 1 else 'retries'}"] if one.retries else []
     facts += [f"ended by {one.finish_reason}"] if one.finish_reason not in ("", "stop", "completed") else []
-    facts += ["a later attempt used it again"] if one.reused else []
+    facts += ["used again by a later attempt"] if one.reused else []
     facts += [_length(one.content)] if _length(one.content) else []
     words = f"{one.model} answered{took}: {', '.join(facts)}" if facts else f"{one.model} answered{took}"
     return _Point(one.ended_at, printable(words), PLAIN, _said(one.content), order=3)
