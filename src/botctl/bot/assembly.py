@@ -12,7 +12,7 @@ from botctl.bot.answering import Answering
 from botctl.bot.asking import Asking
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
-from botctl.bot.bot_api import App, JournaledBot, build_application
+from botctl.bot.bot_api import JournaledBot, ScopedApplication, build_application
 from botctl.bot.builtin import add_builtin_commands
 from botctl.bot.bus_link import BusLink
 from botctl.bot.calling import Caller
@@ -34,6 +34,7 @@ from botctl.bot.lanes import Lanes
 from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.live_limits import LiveLimits
 from botctl.bot.once import Once
+from botctl.bot.persistence_memory import KeptMemory
 from botctl.bot.publishing import Publisher
 from botctl.bot.reactions import Reactions
 from botctl.bot.recovery import Recovery
@@ -60,6 +61,7 @@ from botctl.storage.inbox import Inbox, InboxRow
 from botctl.storage.jobs import Jobs
 from botctl.storage.once import OnceKeys
 from botctl.storage.outbox import Outbox
+from botctl.storage.persistence import KeptData
 from botctl.storage.requests import Requests
 from botctl.storage.sealing import Sealing
 from botctl.storage.sends import Sends
@@ -77,7 +79,8 @@ class Parts:
     outbox: Outbox
     lanes: Lanes
     intake: Intake
-    application: App
+    application: ScopedApplication
+    memory: KeptMemory
     context: BotContext
     reactions: Reactions
     asking: Asking
@@ -150,6 +153,8 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     guard = LeakGuard(_own_secrets(config, spec), health, config.canary)
     bot = JournaledBot(spec.token.get_secret_value(), config.telegram_base_url, transport, journal, guard)
     application = build_application(bot)
+    memory = KeptMemory(database, KeptData(bot_id, sealing))
+    application.keep(memory)
     whereabouts.on_moved = application.take_along
     sender = Sender(bot, states, recorder, caller, whereabouts)
     committer = Committer(
@@ -161,6 +166,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         publisher,
         sender,
         health,
+        memory,
         wakeups.events_committed,
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
@@ -240,6 +246,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         lanes=lanes,
         intake=intake,
         application=application,
+        memory=memory,
         context=BotContext(
             spec,
             database,

@@ -15,6 +15,7 @@ from telegram.request._requestparameter import RequestParameter
 from botctl.bot.journal import Asked, SendJournal
 from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.methods import is_numbered, items_of
+from botctl.bot.persistence import ContextPersistence, KeepingApplication
 from botctl.bot.scope import active, current
 from botctl.bot.sent import place_of
 from botctl.bot.telegram_request import TransportRequest
@@ -66,7 +67,7 @@ class OutsideJobQueue(JobQueue[Any]):
         await JobQueue.job_callback(job_queue, job)
 
 
-class ScopedApplication(Application[Any, Any, Any, Any, Any, Any]):
+class ScopedApplication(KeepingApplication):
     """An application that knows which tasks belong to the update being handled."""
 
     def take_along(self, old: int, new: int) -> None:
@@ -107,7 +108,13 @@ App = Application[Any, Any, Any, Any, Any, Any]
 
 def build_application(bot: JournaledBot) -> ScopedApplication:
     """An application without an updater, whose first error handler notes what went wrong with an update."""
-    builder = ApplicationBuilder().application_class(ScopedApplication).bot(bot).updater(None)
+    builder = (
+        ApplicationBuilder()
+        .application_class(ScopedApplication)
+        .bot(bot)
+        .updater(None)
+        .persistence(ContextPersistence())
+    )
     with suppress(RuntimeError):  # APScheduler is not installed
         builder = builder.job_queue(OutsideJobQueue())
     application = builder.build()

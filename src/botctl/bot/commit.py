@@ -5,7 +5,7 @@ Whatever is committed here is idempotent, so that a commit whose outcome was los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,12 +15,14 @@ from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
 from botctl.bot.faults import traceback_of
 from botctl.bot.health import Health
+from botctl.bot.persistence_memory import KeptMemory
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Reply, Scope
 from botctl.bot.sender import Outgoing, Sender, begun, send_row
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.inbox import Inbox
 from botctl.storage.outbox import StoredEvent
+from botctl.storage.persistence import KeptRow
 from botctl.storage.sends import SendRow, Sends
 
 
@@ -37,6 +39,7 @@ class Committer:
         publisher: Publisher,
         sender: Sender,
         health: Health,
+        memory: KeptMemory,
         wake: Callable[[], None],
     ) -> None:
         self._database = database
@@ -47,14 +50,16 @@ class Committer:
         self._publisher = publisher
         self._sender = sender
         self._health = health
+        self._memory = memory
         self._wake = wake
 
     async def finish(self, scope: Scope) -> list[Outgoing]:
         """The attempt has succeeded. Returns the parts that are to be delivered now."""
         with _closing(scope):
-            return await self._finish(scope)
+            async with self._memory.ending(scope.draft) as kept:
+                return await self._finish(scope, kept)
 
-    async def _finish(self, scope: Scope) -> list[Outgoing]:
+    async def _finish(self, scope: Scope, kept: Sequence[KeptRow]) -> list[Outgoing]:
         replies = scope.replies if scope.chat_id is not None else []
         rows = self._planned(scope, replies)
 
@@ -73,6 +78,7 @@ class Committer:
                     await self._conversations.close(connection, conversation_id)
                     events.append(self._publisher.conversation(scope, "reset", conversation_id))
             await self._publisher.store(connection, *events)
+            await self._memory.store(connection, kept)
             for also in scope.kept:
                 await also(connection)
             await self._abandon(connection, scope, "not repeated on the replay, or cut short")

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from telegram import Update
 
-from botctl.bot.bot_api import App
+from botctl.bot.bot_api import ScopedApplication
 from botctl.bot.commit import Committer
 from botctl.bot.database import Database
 from botctl.bot.faults import brief, environmental
@@ -72,7 +72,7 @@ class Handling:
 
     def __init__(
         self,
-        application: App,
+        application: ScopedApplication,
         database: Database,
         starter: Starter,
         committer: Committer,
@@ -168,6 +168,7 @@ class Handling:
             for task in scope.tasks:
                 if not task.done():
                     task.cancel()
+        self._application.settle()
         failure = next((error for error in scope.errors if not isinstance(error, NotRepeatedError)), None)
         if failure is not None:
             return await self._failed(row, scope, failure)
@@ -197,7 +198,12 @@ class Handling:
         update = Update.de_json(raw, self._application.bot)
         if update is None:
             raise ProtocolError("an empty update")
-        return (lambda: self._application.process_update(update)), dataclasses.replace(incoming, raw=raw)
+        return (lambda: self._process(update)), dataclasses.replace(incoming, raw=raw)
+
+    async def _process(self, update: Update) -> None:
+        await self._application.prepare(update)
+        self._application.take_along_with(update)
+        await self._application.process_update(update)
 
     async def _finish(self, row: InboxRow, scope: Scope) -> Handled:
         outgoing = await self._committer.finish(scope)

@@ -163,6 +163,7 @@ class BotMachine:
         """Everything that comes before the first update is handled."""
         parts = self._parts
         await asyncio.gather(first, self._initialize())
+        await parts.memory.open()
         if given_up := await parts.suspects.find(self._previous_failure):
             self._on_give_up(given_up)
         await parts.whereabouts.load()
@@ -175,6 +176,7 @@ class BotMachine:
         else:
             self._hooked = True
             self._spawn("commands", publish_commands(parts.application))
+        await parts.memory.flush()  # what handlers have put there before there was anything to handle
         self._spawn("recovery", parts.recovery.deliver(parts.dispatcher.wake))
         self._spawn("dispatcher", parts.dispatcher.run())
         self._spawn("look", self._looking.run())

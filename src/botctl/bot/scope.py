@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.journal_rules import Journal
+from botctl.bot.persistence_drafts import Draft
 from botctl.storage.completions import StoredCompletion
 from botctl.storage.outbox import StoredEvent
 
@@ -58,6 +59,8 @@ class Scope:
     reset: bool = False
     apology: bool = False
     """Whether all that the user gets is an apology."""
+    draft: Draft | None = None
+    """What it has looked at and changed of the data that handlers keep."""
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
     published: int = 0

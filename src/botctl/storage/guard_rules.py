@@ -9,7 +9,7 @@ from __future__ import annotations
 OPEN_TABLES = frozenset(
     {
         *("attempts", "audit_log", "bot_runs", "bots", "chat_states", "completions"),
-        *("conversations", "inbox", "jobs", "messages", "once_keys", "outbox"),
+        *("conversations", "inbox", "jobs", "kept_data", "messages", "once_keys", "outbox"),
         *("requests", "sends", "users"),
     }
 )

@@ -43,6 +43,7 @@ TABLES = (
     _Table("outbox", {"seq": "bigint"}, (), ("data",)),
     _Table("requests", {"request_id": "text"}, (), ("reply",)),
     _Table("jobs", {"name": "text"}, (), ("data",)),
+    _Table("kept_data", {"kind": "text", "owner": "text"}, ("value",)),
 )
 """Every column that a bot seals."""
 

@@ -171,6 +171,7 @@ async def furnish(ground: Ground) -> None:
                 VALUES ({bot}, 'update:{bot}', 0, 'inline', '{words}', '{{"text": "{words}"}}', 'sending');
                 INSERT INTO completions (bot_id, cause, step, response)
                 VALUES ({bot}, 'update:{bot}', 0, '{{"text": "{words}"}}');
+                INSERT INTO kept_data (bot_id, kind, owner, value) VALUES ({bot}, 'user', '1', '{words}');
                 INSERT INTO outbox (bot_id, event_id, type) VALUES ({bot}, 'e{bot}', '{words}');
                 WITH c AS (INSERT INTO conversations (bot_id, chat_id) VALUES ({bot}, {bot}) RETURNING *)
                 INSERT INTO messages (bot_id, conversation_id, chat_id, direction, role, text, cause)

@@ -8,7 +8,8 @@ from botctl.storage.guard_rules import OPEN_TABLES
 TABLES = sorted(OPEN_TABLES)
 CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "alembic_version", "botctl_admin.logins")
 WRITTEN = (
-    *("completions", "conversations", "inbox", "messages", "once_keys", "outbox", "requests", "sends", "users"),
+    *("completions", "conversations", "inbox", "kept_data", "messages", "once_keys", "outbox", "requests"),
+    *("sends", "users"),
 )
 OPEN_WIDE = "CREATE POLICY wide ON {} USING (true) WITH CHECK (true)"
 WIDE = tuple(OPEN_WIDE.format(table) for table in TABLES)
@@ -76,6 +77,7 @@ def _row(table: str, bot: str) -> str:
         "completions": ("cause, step, response", "'x', 9, '{{}}'"),
         "conversations": ("chat_id", "9"),
         "inbox": ("cause, kind, lane, payload", "'x', 'x', 'x', '{{}}'"),
+        "kept_data": ("kind, owner, value", "'user', '9', 'x'"),
         "messages": ("conversation_id, chat_id, direction, role, cause", "1, 9, 'in', 'user', 'x'"),
         "once_keys": ("key, cause", "'x', 'x'"),
         "outbox": ("event_id, type", "'x', 'x'"),
@@ -95,6 +97,7 @@ several(
         "UPDATE conversations SET closed_at = now() WHERE bot_id = {b}",
         "UPDATE messages SET telegram_message_id = 1 WHERE bot_id = {b}",
         "UPDATE inbox SET state = 'dead' WHERE bot_id = {b}",
+        "UPDATE kept_data SET value = 'x' WHERE bot_id = {b}",
         "UPDATE sends SET state = 'sent' WHERE bot_id = {b}",
         "UPDATE outbox SET relayed_at = now() WHERE bot_id = {b}",
         "UPDATE requests SET state = 'void' WHERE bot_id = {b}",

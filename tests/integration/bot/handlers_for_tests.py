@@ -8,7 +8,14 @@ import signal
 from typing import Any
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
-from telegram.ext import Application, CallbackQueryHandler, CommandHandler, MessageHandler, filters
+from telegram.ext import (
+    Application,
+    CallbackQueryHandler,
+    CommandHandler,
+    ConversationHandler,
+    MessageHandler,
+    filters,
+)
 
 from botctl.bot import BotContext, Event
 
@@ -179,3 +186,58 @@ def never_done(app: App, bot: BotContext) -> None:
 
 def broken(app: App, bot: BotContext) -> None:
     raise RuntimeError("no such shop")
+
+
+def keeping(app: App, bot: BotContext) -> None:
+    """A form of two questions, and counts, kept with python-telegram-bot's own persistence."""
+    app.bot_data.setdefault("started", []).append(len(app.bot_data.get("started", [])))
+    app.bot_data["tool"] = asyncio.Lock()
+
+    async def form(update: Update, context: Any) -> int:
+        context.user_data["answers"] = ()
+        await update.message.reply_text("name?")  # type: ignore[union-attr]
+        return 1
+
+    async def name(update: Update, context: Any) -> int:
+        assert update.message is not None
+        context.user_data["answers"] += (update.message.text,)
+        if update.message.text == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if update.message.text == "fail" and len(context.user_data["answers"]) == 1:
+            context.chat_data["tries"] = context.chat_data.get("tries", 0) + 1
+            context.bot_data["spoiled"] = True
+            if len(ATTEMPTS) < 2:
+                ATTEMPTS.append(1)
+                raise ValueError("not yet")
+        await update.message.reply_text("age?")
+        return 2
+
+    async def age(update: Update, context: Any) -> int:
+        assert update.message is not None
+        kept = context.user_data
+        kept["answers"] += (update.message.text,)
+        async with context.bot_data["tool"]:
+            context.bot_data.setdefault("forms", {})[update.message.chat_id] = kept["answers"]
+        await update.message.reply_text(f"{kept['answers']} tries {context.chat_data.get('tries')}")
+        return ConversationHandler.END
+
+    states: Any = {1: [MessageHandler(TEXT, name)], 2: [MessageHandler(TEXT, age)]}
+    app.add_handler(
+        ConversationHandler([CommandHandler("form", form)], states, [], persistent=True, name="form", per_user=True)
+    )
+
+    async def tell(update: Update, context: Any) -> None:
+        assert update.message is not None
+        await update.message.reply_text(f"{context.user_data} {sorted(map(str, context.bot_data))}")
+
+    app.add_handler(CommandHandler("tell", tell))
+    app.add_handler(MessageHandler(TEXT, tell))
+
+    async def on_event(event: Event) -> None:
+        app.bot_data["heard"] = event.data
+        app.user_data[100]["heard"] = True
+
+    bot.on_event("order.*", on_event)
+
+
+ATTEMPTS: list[int] = []

@@ -24,6 +24,7 @@ from botctl.storage.engine import bot_engine, connect, login_engine, parse_datab
 from botctl.storage.inbox import Inbox, NewRow
 from botctl.storage.jobs import Jobs, StoredJob
 from botctl.storage.outbox import Outbox, StoredEvent
+from botctl.storage.persistence import KeptData, KeptRow
 from botctl.storage.resealing import TABLES, Resealer
 from botctl.storage.sealing import Sealing, sealed_bytes
 from botctl.storage.secrets import WrappedKey
@@ -34,8 +35,8 @@ ALICE, BOB = 4201, 4202
 KEYS = {bot: [DataKey.new(bot, 1), DataKey.new(bot, 2)] for bot in (ALICE, BOB)}
 LOOKS_SEALED = re.compile(r'\$sealed[":\s\\]*([A-Za-z0-9+/]{20,}={0,2})')
 CAUSES = [f"update:{n}" for n in range(12)]
-ROWS = 6 * len(CAUSES) + len(CAUSES) // 2
-"""Sealed ones: six for each cause, and an attempt for every other."""
+ROWS = 7 * len(CAUSES) + len(CAUSES) // 2
+"""Sealed ones: seven for each cause, and an attempt for every other."""
 
 
 def _sealing(bot: int, *key_ids: int) -> Sealing:
@@ -65,6 +66,7 @@ async def _fill(connection: AsyncConnection, bot: int, sealing: Sealing, *causes
         await Completions(bot, sealing).record(connection, cause, 0, StoredCompletion(text, "m", 1, 1, 1))
         event = StoredEvent(f"{bot}|{cause}", "message.sent", 1, 1.0, "", cause, {"n": n})
         await Outbox(bot, sealing).add(connection, [event])
+        await KeptData(bot, sealing).put(connection, [KeptRow("user", f"{cause}|{bot}", f'{{"n": {n}}}')])
         await Jobs(bot, sealing).put(connection, StoredJob(f"{cause}|{bot}", 1.0, data={"n": n}))
 
 

@@ -10,6 +10,7 @@ import pytest
 from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
 from botctl.bot.health import Health
+from botctl.bot.persistence_memory import KeptMemory
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Scope, current
 from botctl.storage.outbox import StoredEvent
@@ -60,7 +61,7 @@ class Stage:
         nobody = cast("Any", None)
         self.committer = Committer(
             cast("Any", self.database), cast("Any", Inbox()), nobody, nobody, nobody, publisher, nobody, Health(),
-            lambda: None,
+            KeptMemory(cast("Any", self.database), nobody), lambda: None,
         )  # fmt: skip
         self.context = object.__new__(BotContext)
         self.context._database = cast("Any", self.database)
