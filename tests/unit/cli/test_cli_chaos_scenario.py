@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
-from botctl.cli.chaos.scenario import Contains, Sends
+from botctl.cli.chaos.scenario import DEEDS, Contains, Sends
 from botctl.cli.chaos.scenario_file import FLEET, SHIPPED, check_names, find, load_scenario, parse_scenario, shipped
 from botctl.cli.chaos.timeline import moments
 from botctl.errors import InvalidFileError, UsageError
@@ -119,3 +120,11 @@ def test_steps_come_in_order_begin_and_end_and_repeat_by_their_seed() -> None:
     assert all(0.5 <= later - earlier <= 1.5 for earlier, later in pairwise(again))
     assert found == moments(scenario)
     assert found != moments(scenario.model_copy(update={"seed": 4}))
+
+
+def test_the_scenario_in_the_documentation_is_one() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text()
+    example = page.partition("```yaml\n")[2].partition("```")[0]
+    scenario = parse_scenario(example, "docs/sandbox.md")
+    assert {step.deed for step in scenario.timeline} == set(DEEDS)
+    check_names(scenario, {"support"}, "docs/sandbox.md")
