@@ -159,6 +159,8 @@ class Handling:
             if self._access.refusal and incoming.kind in ("message", "callback_query") and scope.chat_id is not None:
                 scope.reply("system", self._access.refusal)
             return await self._finish(row, scope)
+        if incoming.kind == "job" and scope.chat_id is not None:
+            await self._application.load_data(chats=[scope.chat_id])
         current.set(scope)
         try:
             await work()

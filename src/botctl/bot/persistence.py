@@ -245,6 +245,15 @@ class KeepingApplication(Application[Any, Any, Any, Any, Any, Any]):
             return
         await self._memory.load([*_owners_of(update), *self._conversations_of(update)])
 
+    async def load_data(self, *, users: Iterable[int] = (), chats: Iterable[int] = ()) -> None:
+        """Have `user_data` and `chat_data` of others than those whom an update concerns in memory.
+
+        Needed only by bots that keep more than memory holds (20,000 users, chats and conversations, or 16 MB).
+        """
+        if self._memory is not None:
+            owners = [*(("user", str(number)) for number in users), *(("chat", str(number)) for number in chats)]
+            await self._memory.load(owners)
+
     def settle(self) -> None:
         """The handlers of an attempt have ended, those with block=False too: their conversations know their states."""
         for states in getattr(self, "_states", {}).values():

@@ -131,7 +131,7 @@ class Draft:
             if kept is None:
                 raise NotLoadedError(
                     f"{_place(owner)} is not in memory: this update does not concern it, and more is kept than memory"
-                    " holds; `await bot.load(...)` first"
+                    " holds; `await application.load_data(...)` first"
                 )
             working = self._open[owner] = self._begin(owner, kept)
         return working.values

@@ -1,0 +1,185 @@
+"""What is committed is in memory and in PostgreSQL, in the same order; what is not is in neither."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from botctl.bot.database import Database
+from botctl.bot.health import Health
+from botctl.bot.persistence_drafts import BOT, Draft, NotLoadedError, Owner
+from botctl.bot.persistence_memory import KeptMemory
+from botctl.errors import VaultError
+from botctl.security.vault import Cipher, DataKey
+from botctl.storage.engine import bot_engine
+from botctl.storage.persistence import KeptData, KeptRow
+from botctl.storage.sealing import Sealing
+
+_numbers = count(4_800_001)
+
+
+def user(number: int) -> Owner:
+    return "user", str(number)
+
+
+class Bot:
+    """The memories that one bot's processes have, one after the other."""
+
+    def __init__(self, database: Database, bot_id: int) -> None:
+        self.database = database
+        self.bot_id = bot_id
+        self.sealing = Sealing(Cipher(bot_id, [DataKey.new(bot_id, 1)]), seals=True)
+
+    async def memory(self, sealing: Sealing | None = None, **most: int) -> KeptMemory:
+        memory = KeptMemory(self.database, KeptData(self.bot_id, *([sealing] if sealing else [])), **most)
+        await memory.open()
+        return memory
+
+    async def commit(
+        self, memory: KeptMemory, draft: Draft, *, pause: float = 0.0, error: Exception | None = None
+    ) -> None:
+        """As the end of an attempt does it."""
+        async with memory.ending(draft) as rows:
+
+            async def work(connection: Any) -> None:
+                await memory.store(connection, rows)
+                await asyncio.sleep(pause)
+                if error is not None:
+                    raise error
+
+            await self.database.transaction(work)
+
+
+@pytest.fixture
+async def bot(database: Any) -> AsyncIterator[Bot]:
+    bot_id = next(_numbers)
+    login = await database.add_bot(bot_id, connection_limit=12)
+    engine = bot_engine(login.target, bot_id, lambda: (login.password,), pool_size=8)
+    made = Database(engine, Health(), clock=time.monotonic)
+    await made.first()
+    yield Bot(made, bot_id)
+    await made.close()
+
+
+async def test_a_commit_that_fails_changes_neither_memory_nor_table(bot: Bot) -> None:
+    memory = await bot.memory()
+    draft = memory.draft()
+    draft.values(user(1))["n"] = 1
+    await bot.commit(memory, draft)
+    failing = memory.draft()
+    failing.values(user(1))["n"] = 2
+    with pytest.raises(ZeroDivisionError):
+        await bot.commit(memory, failing, error=ZeroDivisionError())
+    for one in (memory, await bot.memory()):
+        assert one.draft().values(user(1)) == {"n": 1}
+
+
+async def test_commits_at_the_same_time_lose_nothing_and_leave_memory_and_table_alike(bot: Bot) -> None:
+    memory = await bot.memory()
+    first = memory.draft()
+    first.values(BOT)["users"] = {}
+    await bot.commit(memory, first)
+    drafts = [memory.draft() for _ in range(20)]
+    for number, draft in enumerate(drafts):
+        draft.values(BOT)["users"][number] = {"n": number}
+        draft.values(BOT)["last"] = number
+        draft.values(user(number % 3))[f"of {number}"] = number
+    await asyncio.gather(
+        *(bot.commit(memory, draft, pause=0.001 * (number % 4)) for number, draft in enumerate(drafts))
+    )
+    again = await bot.memory()
+    assert memory.draft().values(BOT)["users"] == {number: {"n": number} for number in range(20)}
+    for owner in (BOT, user(0), user(1), user(2)):
+        assert memory.draft().values(owner) == again.draft().values(owner)
+    assert len(again.draft().values(user(0))) == 7
+
+
+async def test_two_owners_changed_crosswise_do_not_wait_for_each_other_for_ever(bot: Bot) -> None:
+    memory = await bot.memory()
+    drafts = [memory.draft() for _ in range(10)]
+    for number, draft in enumerate(drafts):
+        for owner in (user(1), user(2)) if number % 2 else (user(2), user(1)):
+            draft.values(owner)[number] = True
+    async with asyncio.timeout(10):
+        await asyncio.gather(*(bot.commit(memory, draft, pause=0.002) for draft in drafts))
+    assert len(memory.draft().values(user(1))) == len(memory.draft().values(user(2))) == 10
+
+
+async def test_more_than_memory_holds_is_read_when_it_is_needed(bot: Bot) -> None:
+    memory = await bot.memory(most_owners=10)
+    assert memory.whole
+    for number in range(50):
+        draft = memory.draft()
+        draft.values(user(number))["n"] = number
+        draft.values(BOT)["seen"] = number
+        await bot.commit(memory, draft)
+        await memory.load([user(number + 1)])
+    assert not memory.whole
+    assert len(memory.owners("user")) <= 10
+    with pytest.raises(NotLoadedError):
+        memory.draft().values(user(1))
+    again = await bot.memory(most_owners=10)
+    for one in (memory, again):
+        await one.load([user(1), user(2), user(777)])
+        assert one.draft().values(user(1)) == {"n": 1}
+        assert one.draft().values(user(777)) == {}
+        assert one.draft().values(BOT) == {"seen": 49}
+
+
+async def test_what_was_dropped_unread_is_gone(bot: Bot) -> None:
+    memory = await bot.memory()
+    draft = memory.draft()
+    draft.values(user(1)).update(a=1, b=2)
+    await bot.commit(memory, draft)
+    again = await bot.memory(most_owners=1)
+    dropping = again.draft()
+    dropping.empty(user(1))
+    await bot.commit(again, dropping)
+    assert (await bot.memory()).owners("user") == []
+
+
+async def test_what_is_changed_outside_of_a_handling_is_committed_by_the_flush(bot: Bot) -> None:
+    memory = await bot.memory()
+    memory.current.values(BOT)["timer"] = [1]
+    await memory.flush()
+    memory.current.values(BOT)["timer"].append(2)
+    draft = memory.draft()
+    draft.values(BOT)["other"] = 1
+    await bot.commit(memory, draft)
+    assert memory.current.values(BOT) == {"timer": [1, 2], "other": 1}
+    await memory.flush()
+    assert (await bot.memory()).draft().values(BOT) == {"timer": [1, 2], "other": 1}
+
+
+async def test_with_encrypt_messages_nothing_of_it_stands_in_the_table(
+    bot: Bot, postgres_admin_url: str, database: Any
+) -> None:
+    memory = await bot.memory(bot.sealing)
+    draft = memory.draft()
+    draft.values(user(1))["secret"] = "Ada lives in Rome"
+    await bot.commit(memory, draft)
+    rows: Any = await bot.database.statement(
+        lambda connection: connection.exec_driver_sql(f"SELECT value FROM kept_data WHERE bot_id = {bot.bot_id}")
+    )
+    (value,) = rows.scalars()
+    assert value.startswith("$sealed:")
+    assert (await bot.memory(bot.sealing)).draft().values(user(1)) == {"secret": "Ada lives in Rome"}
+    blind = await bot.memory()
+    blind.draft().values(BOT)["fine"] = True
+    with pytest.raises(VaultError):
+        blind.draft().values(user(1))
+
+
+async def test_a_row_that_is_no_text_of_ours_is_left_alone_and_told(bot: Bot) -> None:
+    data = KeptData(bot.bot_id)
+    odd = [KeptRow("user", "1", '{"$dict":7}'), KeptRow("user", "2", '{"n":1}')]
+    await bot.database.statement(lambda connection: data.put(connection, odd))
+    memory = await bot.memory()
+    with pytest.raises(VaultError, match="can't be read"):
+        memory.draft().values(user(1))
+    assert memory.draft().values(user(2)) == {"n": 1}
