@@ -43,6 +43,9 @@ class SupervisorDouble:
     def rotate(self, bot_id: int, passwords: Passwords) -> None:
         self.rotated.append((bot_id, passwords))
 
+    def wake(self, bot_id: int) -> None:
+        pass
+
     def recorded(self, seq: int) -> None:
         self.acknowledged.append(seq)
 

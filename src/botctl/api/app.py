@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 
 from botctl.api.audit import AuditService, CommandsAudited, about, audit_routes
+from botctl.api.bus import BusService, bus_routes
 from botctl.api.models import (
     ApplyRequest,
     ErrorBody,
@@ -60,6 +61,7 @@ def create_app(
     token: str = "",
     audit: AuditService | None = None,
     desks: tuple[TracingService, DeadLetterService] | None = None,
+    bus: BusService | None = None,
 ) -> FastAPI:
     """The application; `commands=False` leaves only what reads: status, health, metrics.
 
@@ -67,6 +69,7 @@ def create_app(
     that only the operator can open, and has a token, which the operator's bots can't read although they may be of the
     same uid. With `audit`, every command is written down there, and its log can be read. With `desks`, messages can be
     followed and dead letters worked off: only beside commands, for it may show what people wrote.
+    With `bus`, programs outside are granted logs, and events given again.
     """
     app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     if audit is not None:
@@ -76,6 +79,8 @@ def create_app(
         app.add_middleware(TokenDemanded, token=token)
     if desks is not None and commands:
         app.include_router(trace_routes(*desks))
+    if bus is not None and commands:
+        app.include_router(bus_routes(bus, _lines))
     app.include_router(_reading(service))
     if commands:
         app.include_router(_commanding(service))

@@ -16,6 +16,7 @@ Word = Annotated[str | None, Query(max_length=200)]
 When = Annotated[float | None, Query(ge=-1e11, le=1e11)]
 
 _ABOUT = "botctl.audit"
+_DETAILS = "botctl.audit.details"
 
 
 class AuditService(Protocol):
@@ -70,9 +71,12 @@ def audit_routes(service: AuditService, lines: Callable[[AsyncIterator[Any]], As
     return router
 
 
-def about(request: Request, *, bot: str | None = None, nothing: bool = False) -> None:
-    """What a command's path doesn't tell: the bot; or that it changes nothing, and is not to be noted."""
+def about(
+    request: Request, *, bot: str | None = None, nothing: bool = False, details: dict[str, Any] | None = None
+) -> None:
+    """What a command's path doesn't tell: the bot, and details; or that it changes nothing, and is not to be noted."""
     request.scope[_ABOUT] = None if nothing else bot or ""
+    request.scope[_DETAILS] = details or {}
 
 
 class CommandsAudited:
@@ -112,5 +116,5 @@ class CommandsAudited:
         else:
             verb = "-".join(part for part in parts if part != "secrets")
         entity = f"bot {name}" if name else "fleet"
-        after = {"accepted": status < 400} | ({} if status < 400 else {"status": status})
+        after = {"accepted": status < 400} | ({} if status < 400 else {"status": status}) | scope.get(_DETAILS, {})
         self._service.note(client[0] if client else "", f"command.{verb}", entity, name, after)

@@ -153,6 +153,10 @@ class GrantAdmin:
             raise reply
         return left
 
+    async def count(self, log: Log, after: str) -> int | None:
+        """How many entries of the log come after this id; None if they are too many to count."""
+        return (await self._place(self._topology.log(log), after))[1]
+
     async def _make_group(self, grant: Grant, log: Log, *, end: bool) -> bool:
         stream = self._topology.log(log)
         (groups,) = await execute(self._redis, [("XINFO", "GROUPS", stream)])

@@ -35,9 +35,18 @@ async def read_log(
 
 
 async def read_logs(
-    redis: Redis, topology: Topology, logs: Sequence[Log], after: str = "0", follow: bool = False
+    redis: Redis,
+    topology: Topology,
+    logs: Sequence[Log],
+    after: str = "0",
+    follow: bool = False,
+    *,
+    page: int = _PAGE,
 ) -> AsyncIterator[tuple[Log, str, Event]]:
-    """The events of several logs together, by entry id, that is by the time they were routed; see `read_log`."""
+    """The events of several logs together, by entry id, that is by the time they were routed; see `read_log`.
+
+    `page`: entries of a log read at once.
+    """
     if _ID.fullmatch(after) is None:
         raise UsageError(f"{after!r} is no entry id", hint="Use an id as `botctl events` prints it, 0, or $.")
     streams = {topology.log(log).encode(): log for log in logs}
@@ -51,16 +60,16 @@ async def read_logs(
             if not ends:
                 ends = await _ends(redis, streams)
                 cursors = dict(ends) if after == "$" else dict.fromkeys(streams, after)
-            page = await _page(redis, cursors, BLOCK_MS if follow else None)
+            entries = await _page(redis, cursors, BLOCK_MS if follow else None, page)
         except AWAY:
             if not follow:
                 raise
             await asyncio.sleep(backoff.next())
             continue
         backoff.reset()
-        if not page and not follow:
+        if not entries and not follow:
             return
-        for entry_id, stream, fields in page:
+        for entry_id, stream, fields in entries:
             cursors[stream] = entry_id
             if not follow and entry_order(entry_id) > entry_order(ends[stream]):
                 continue  # Came while we were reading; without an end a busy log would never be read to the end.
@@ -83,12 +92,12 @@ async def _ends(redis: Redis, streams: dict[bytes, Log]) -> dict[bytes, str]:
     return ends
 
 
-async def _page(redis: Redis, cursors: dict[bytes, str], block: int | None) -> list[tuple[str, bytes, Any]]:
+async def _page(redis: Redis, cursors: dict[bytes, str], block: int | None, most: int) -> list[tuple[str, bytes, Any]]:
     """The next entries of all streams that can be given in order: up to where the shortest full page ends."""
     wanted: Any = dict(cursors)
-    reply: Any = await redis.xread(wanted, count=_PAGE, block=block)
+    reply: Any = await redis.xread(wanted, count=most, block=block)
     page = [(_text(entry_id), stream, fields) for stream, entries in reply.items() for entry_id, fields in entries]
-    limits = [entry_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= _PAGE]
+    limits = [entry_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= most]
     if limits:
         page = [entry for entry in page if entry_order(entry[0]) <= min(limits)]
     return sorted(page, key=lambda entry: entry_order(entry[0]))

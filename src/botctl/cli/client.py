@@ -63,9 +63,10 @@ class ApiClient:
         """Ask for something to be done; the answer's JSON document."""
         return self._document("POST", path, body, timeout)
 
-    def lines(self, path: str, query: Mapping[str, Any]) -> Iterator[bytes]:
-        """The lines of a streamed answer, as they come."""
-        connection, response = self._send("GET", _with_query(path, query), None, None)
+    def lines(self, path: str, query: Mapping[str, Any], *, body: Any = None) -> Iterator[bytes]:
+        """The lines of a streamed answer, as they come; with a `body` to a command."""
+        verb = "GET" if body is None else "POST"
+        connection, response = self._send(verb, _with_query(path, query), body, None)
         try:
             _check(response)
             while line := response.readline():

@@ -13,6 +13,7 @@ from botctl.cli import (
     dead_letters,
     demo,
     doctor,
+    events,
     lifecycle,
     looking,
     sandbox,
@@ -63,7 +64,6 @@ app.command()(lifecycle.release)
 app.command()(lifecycle.quarantine)
 app.command()(looking.status)
 app.command()(looking.logs)
-app.command()(looking.events)
 app.command()(why.why)
 app.command()(trace.trace)
 app.command()(talking.chat)
@@ -73,6 +73,7 @@ app.add_typer(database.app, name="db")
 app.add_typer(secrets.app, name="secrets")
 app.add_typer(bots.app, name="bot")
 app.add_typer(audit.app, name="audit")
+app.add_typer(events.app, name="events")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})(
     sandbox.sandbox

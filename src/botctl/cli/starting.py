@@ -80,6 +80,9 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         fail_with_fleet=settings.fail_with_fleet,
         control_options={
             "audit_retention": settings.audit_retention,
+            "bus_keep": settings.bus_keep,
+            "outbox_keep": settings.outbox_keep,
+            "done_keep": settings.done_keep,
             "prices": {model: price.model_dump() for model, price in settings.prices.items()},
             "currency": settings.currency,
         },

@@ -191,6 +191,7 @@ async def _serve(assembly: Assembly, config: ControlConfig) -> list[tuple[asynci
         token=config.api_token,
         audit=assembly.audit,
         desks=(assembly.traces, assembly.letters),
+        bus=assembly.bus_desk,
     )
     made = [(commanding, unix_socket(Path(config.socket)))]
     if config.api_listen:
