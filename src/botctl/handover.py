@@ -49,6 +49,16 @@ class DatabaseLogin(msgspec.Struct, frozen=True, kw_only=True):
     password: str
 
 
+class WebhookTarget(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bot tells Telegram of where to send its updates. `url` changes whenever anything of it does."""
+
+    url: str
+    secret: str
+    max_connections: int = 40
+    certificate: str = ""
+    """PEM, to be given to Telegram; empty for one that an authority has signed."""
+
+
 class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All a bot process may know besides its credentials. `spec` is the JSON of `fleet.BotSpec`."""
 
@@ -68,6 +78,8 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Users whose updates are set aside, and until when (seconds since the epoch). Adjusted while the bot runs."""
     canary: str = ""
     """SHA-256, in hexadecimal, of a word that must not leave the bot: it stands in rows that are nobody's. Likewise."""
+    webhook: WebhookTarget | None = None
+    """For a bot with `updates: webhook`. Likewise."""
 
 
 class SetupConfig(msgspec.Struct, frozen=True, kw_only=True):

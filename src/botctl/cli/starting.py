@@ -21,15 +21,17 @@ from botctl.cli.boot import BootPayload, daemon_argv, daemon_environment, encode
 from botctl.cli.client import ApiClient
 from botctl.cli.note import DaemonNote, live_note, read_note
 from botctl.cli.shared import say
-from botctl.errors import BotctlError, DataFolderError, ExitCode
+from botctl.errors import BotctlError, DataFolderError, ExitCode, UsageError
 from botctl.fleet import Fleet, load_fleet
 from botctl.fleet.load import referenced_variables
+from botctl.fleet.model import Updates
 from botctl.security import master_keys
 from botctl.settings.model import Settings
 from botctl.settings.places import DataFolder, settings_file
 
 START_TIMEOUT = 180.0
 """Seconds until the API must answer: a first start makes a database cluster."""
+NO_INGRESS = "{}: updates: webhook, and the settings have no [webhook]"
 _POLL = 0.05
 _TAIL_LINES = 15
 
@@ -52,6 +54,7 @@ def read_fleet(path: Path, env: Mapping[str, str]) -> tuple[Fleet, dict[str, str
 
 def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, foreground: bool) -> BootPayload:
     """The document for the daemon. Raises VaultError for a master key that can't be used."""
+    refuse_unreachable(settings, fleet)
     masters = master_keys.find(os.environ, settings.data_dir)
     return BootPayload(
         data_dir=str(settings.data_dir),
@@ -71,7 +74,11 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
         uid_count=settings.uid_count,
         private=[
             str(file.resolve())
-            for file in (settings_file(), masters.path if masters is not None else None)
+            for file in (
+                settings_file(),
+                masters.path if masters is not None else None,
+                settings.webhook.key if settings.webhook is not None else None,
+            )
             if file is not None
         ],
         log_format=settings.log_format.value,
@@ -85,9 +92,17 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
             "done_keep": settings.done_keep,
             "prices": {model: price.model_dump() for model, price in settings.prices.items()},
             "currency": settings.currency,
+            "webhook": settings.webhook.model_dump(mode="json") if settings.webhook is not None else None,
         },
         version=__version__,
     )
+
+
+def refuse_unreachable(settings: Settings, fleet: Fleet) -> None:
+    """Raise UsageError for bots that want their updates by webhook when there is no ingress for them."""
+    named = [bot.name for bot in fleet.bots if bot.updates is Updates.WEBHOOK]
+    if named and settings.webhook is None:
+        raise UsageError(NO_INGRESS.format(", ".join(named)), hint="config/botctl.example.toml shows [webhook].")
 
 
 def refuse_second(folder: DataFolder) -> None:

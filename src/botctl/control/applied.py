@@ -30,6 +30,8 @@ class AppliedNote(msgspec.Struct, frozen=True, kw_only=True):
     """Those in use, if they are not from a file that the daemon reads again."""
     ignored: dict[int, dict[int, float]] = {}
     """`FleetKeeper.ignored`."""
+    webhooks: dict[int, tuple[str, ...]] = {}
+    """Secrets of webhooks, by bot_id; the newest first."""
 
 
 def told(diff: FleetDiff, *, dry_run: bool = False, failed: Mapping[str, str] | None = None) -> AppliedBody:

@@ -30,6 +30,7 @@ from botctl.control.views import AppliedBody
 from botctl.control.wanted import Surroundings, wanted_bot
 from botctl.errors import BotctlError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet, FleetDiff, diff_fleets, load_fleet
+from botctl.fleet.model import Updates
 from botctl.storage import quarantines
 from botctl.storage.quarantines import Quarantined
 
@@ -88,6 +89,7 @@ class FleetKeeper:
         async with self._changing():
             await self._open_vault()
             fleet = self.vault.effective(fleet)
+            self._refuse_unreachable(fleet)
             if dry_run:
                 return told(diff_fleets(self.fleet or Fleet(), fleet), dry_run=True)
             return await self._apply(fleet, source)
@@ -169,12 +171,33 @@ class FleetKeeper:
             asked = self.credentials.rotate(concerned)
             try:
                 await self._provide()
+                await self.vault.webhooks.renew(self._engine, concerned, waits=True)
             except BaseException:
                 self.credentials.rotate_not(asked)  # whoever gave up does not want it done later
                 raise
             await self._desire()
             self._wake.set()
             return {name: self.failed[name] for name in concerned.values() if name in self.failed}
+
+    async def renew_webhook(self, name: str) -> None:
+        """Make a new webhook secret for a bot, which tells Telegram; the old one is accepted until Telegram uses it.
+
+        Raises NoSuchBotError, UsageError for one that polls, VaultError, DatabaseAwayError.
+        """
+        async with self._changing():
+            await self._open_vault()
+            bot = self.bot(name)
+            if bot is None:
+                raise NoSuchBotError(f"no bot is called {name!r}")
+            if bot.updates is not Updates.WEBHOOK:
+                raise UsageError(f"{name} asks Telegram for its updates: it has no webhook")
+            await self.vault.webhooks.renew(self._engine, [bot.bot_id])
+            await self._desire()
+
+    async def settle_webhook(self, bot_id: int) -> None:
+        """Telegram uses the newest secret of this bot. Raises DatabaseAwayError, VaultError."""
+        async with self._changing():
+            await self.vault.webhooks.settle(self._engine, bot_id)
 
     async def hold(self) -> None:
         """Have the next `control` know the master keys that are in use now."""
@@ -202,6 +225,7 @@ class FleetKeeper:
         self._bus.share(self.fleet.groups, groups_of(self.fleet))
         self.credentials.hold(held)
         self.vault.resume(applied.master_keys)
+        self.vault.webhooks.resume(applied.webhooks)
         self.ignored = applied.ignored
         self._wake.set()
 
@@ -241,6 +265,16 @@ class FleetKeeper:
         async with self._lock:
             if digest != self._around.canary:
                 self._around = dataclasses.replace(self._around, canary=digest)
+                if self.fleet is not None:
+                    await self._desire()
+
+    async def know_certificate(self, pem: str) -> None:
+        """Have bots give Telegram this certificate with their webhooks."""
+        async with self._lock:
+            webhook = self._around.webhook
+            if webhook is not None and webhook.certificate != pem:
+                webhook = msgspec.structs.replace(webhook, certificate=pem)
+                self._around = dataclasses.replace(self._around, webhook=webhook)
                 if self.fleet is not None:
                     await self._desire()
 
@@ -295,7 +329,7 @@ class FleetKeeper:
                     await self._load_shut(connection)
                     await self.credentials.load(connection, [bot.bot_id for bot in self.fleet.bots])
             await self._open_vault()
-            lacking = [bot.name for bot in self.fleet.bots if self._lacks(bot.bot_id)]
+            lacking = [bot.name for bot in self.fleet.bots if self._lacks(bot)]
             if lacking:
                 await self._provide()
             if (lacking and len(self.failed) < len(lacking)) or self.vault.owed(bot.bot_id for bot in self.fleet.bots):
@@ -329,8 +363,21 @@ class FleetKeeper:
                 self.shut.setdefault(bot_id, told)
             self._knows_shut = True
 
-    def _lacks(self, bot_id: int) -> bool:
-        return self.credentials.lacks(bot_id) or self.vault.lacks(bot_id)
+    def _refuse_unreachable(self, fleet: Fleet) -> None:
+        named = [bot.name for bot in fleet.bots if bot.updates is Updates.WEBHOOK]
+        if named and self._around.webhook is None:
+            raise UsageError(
+                f"{', '.join(named)}: updates: webhook, and the daemon's settings have no [webhook]",
+                hint="config/botctl.example.toml shows it; the daemon reads its settings when it starts.",
+            )
+
+    def _lacks(self, bot: BotSpec) -> bool:
+        return self.credentials.lacks(bot.bot_id) or self.vault.lacks(bot.bot_id) or not self._has_webhook(bot)
+
+    def _has_webhook(self, bot: BotSpec) -> bool:
+        """Whether Telegram can be told where to send its updates, if it is to be."""
+        known = self.vault.webhooks.get(bot.bot_id)
+        return bot.updates is Updates.POLLING or (known is not None and self._around.webhook is not None)
 
     def _starting(self, fleet: Fleet, diff: FleetDiff) -> set[str]:
         """Names of the bots that will be started or restarted; some changes need no restart."""
@@ -366,6 +413,7 @@ class FleetKeeper:
             env=dict(self._source.env),
             master_keys=self.vault.note,
             ignored=self.ignored,
+            webhooks=self.vault.webhooks.note,
         )
         self._supervisor.desire(
             WantedFleet(
@@ -378,6 +426,7 @@ class FleetKeeper:
                         fresh.get(bot.bot_id),
                         self.vault.words(bot.bot_id),
                         self.ignored.get(bot.bot_id, {}),
+                        self._webhook_secret(bot.bot_id),
                     )
                     for bot in ready
                 ),
@@ -388,7 +437,12 @@ class FleetKeeper:
         for bot_id, passwords in replaced.items():
             self._supervisor.rotate(bot_id, passwords)
 
+    def _webhook_secret(self, bot_id: int) -> str:
+        known = self.vault.webhooks.get(bot_id)
+        return known.current if known is not None else ""
+
     def _may_run(self, bot: BotSpec) -> bool:
         """Whether it has, or is about to get, all it needs. One that asks for sealed messages never runs without."""
         sealed = self.vault.masters is not None or not bot.encrypt_messages
+        sealed = sealed and self._has_webhook(bot)
         return sealed and self.credentials.has(bot.bot_id) and self.vault.ready(bot.bot_id)

@@ -15,10 +15,12 @@ import structlog
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from botctl.control.ingress.secret_store import WebhookSecrets
 from botctl.control.rotated_token import RotatedToken
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.errors import VaultError
 from botctl.fleet import BotSpec, Fleet
+from botctl.fleet.model import Updates
 from botctl.security import master_keys
 from botctl.security.master_keys import MasterKeys, Source
 from botctl.security.vault import Cipher, DataKey, unwrap, wrap
@@ -61,6 +63,7 @@ class Vault:
         self._keys: dict[int, tuple[DataKey, ...]] = {}
         self._faults: dict[int, str] = {}
         self._tokens: dict[int, RotatedToken] = {}
+        self.webhooks = WebhookSecrets(self.cipher)
 
     @property
     def note(self) -> str:
@@ -94,7 +97,9 @@ class Vault:
                 _log.error("a data key is gone", bot_id=bot_id, key=newest)
         self._keys = {bot_id: tuple(found) for bot_id, found in keys.items()}
         self._faults = faults
-        self._tokens = await self._open_tokens(connection)
+        sealed = await secrets.read_secrets(connection)
+        self._tokens = self._open_tokens(sealed)
+        self.webhooks.open(sealed)
         self.loaded = True
 
     # --- data keys -------------------------------------------------------------------------------------------------
@@ -115,6 +120,11 @@ class Vault:
         """Whether the bot has never had a key."""
         return self.masters is not None and bot_id not in self._keys and bot_id not in self._faults
 
+    def cipher(self, bot_id: int) -> Cipher:
+        """What seals and opens for this bot. Raises VaultError without a vault, and for a bot without keys."""
+        _, known = self._opened(bot_id)
+        return Cipher(bot_id, known)
+
     def handed_over(self, bot_ids: Iterable[int]) -> None:
         """The supervisor has been given the keys of these bots."""
         self._held |= {bot_id: self._keys[bot_id][0].key_id for bot_id in bot_ids if bot_id in self._keys}
@@ -124,10 +134,17 @@ class Vault:
         return any(self._keys[bot][0].key_id != self._held.get(bot, 0) for bot in bot_ids if bot in self._keys)
 
     async def provide(self, engine: AsyncEngine, bots: Iterable[BotSpec]) -> dict[str, str]:
-        """Make a key for those of these bots that lack one; who may not start, by name, and why."""
+        """Make a key and a webhook's secret for those that lack them; who may not start, by name, and why."""
         if self.masters is None:
-            return {bot.name: "encrypt_messages, and there is no master key" for bot in bots if bot.encrypt_messages}
+            why = {bot.name: _wish_for_a_key(bot) for bot in bots}
+            return {name: f"{wish}, and there is no master key" for name, wish in why.items() if wish}
         bots = list(bots)
+        failed = await self._provide_keys(engine, bots)
+        wanting = [(bot.bot_id, bot.name) for bot in bots if bot.updates is Updates.WEBHOOK and bot.name not in failed]
+        return failed | await self.webhooks.provide(engine, wanting)
+
+    async def _provide_keys(self, engine: AsyncEngine, bots: Sequence[BotSpec]) -> dict[str, str]:
+        assert self.masters is not None
         fresh = [DataKey.new(bot.bot_id, 1) for bot in bots if self.lacks(bot.bot_id)]
         failed = {bot.name: self._faults[bot.bot_id] for bot in bots if bot.bot_id in self._faults}
         try:
@@ -223,9 +240,9 @@ class Vault:
             return bot
         return bot.model_copy(update={"token": SecretStr(rotated.token)})
 
-    async def _open_tokens(self, connection: AsyncConnection) -> dict[int, RotatedToken]:
+    def _open_tokens(self, sealed: Sequence[SealedSecret]) -> dict[int, RotatedToken]:
         found: dict[int, RotatedToken] = {}
-        for secret in await secrets.read_secrets(connection):
+        for secret in sealed:
             if secret.name != TOKEN:
                 continue
             try:
@@ -251,3 +268,10 @@ class Vault:
     def _wrapped(masters: MasterKeys, key: DataKey) -> WrappedKey:
         current = masters.current
         return WrappedKey(key.bot_id, key.key_id, current.version, current.check, wrap(current, key))
+
+
+def _wish_for_a_key(bot: BotSpec) -> str:
+    """What of its settings needs a data key."""
+    if bot.encrypt_messages:
+        return "encrypt_messages"
+    return "updates: webhook" if bot.updates is Updates.WEBHOOK else ""

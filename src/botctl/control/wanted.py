@@ -15,7 +15,8 @@ import msgspec
 
 from botctl.control.ports import Confines, Passwords, WantedBot
 from botctl.fleet import BotSpec, Fleet
-from botctl.handover import BotConfig, DatabaseTarget
+from botctl.fleet.model import Updates
+from botctl.handover import BotConfig, DatabaseTarget, WebhookTarget
 from botctl.observability.redaction import Redactor
 from botctl.settings.places import DataFolder
 
@@ -46,6 +47,8 @@ class Surroundings:
     uid_count: int = 0
     canary: str = ""
     """SHA-256 of the word in the canaries; empty as long as it is not known."""
+    webhook: WebhookTarget | None = None
+    """For all bots, without their secrets; None when there is no ingress."""
 
 
 def wanted_bot(
@@ -55,11 +58,13 @@ def wanted_bot(
     passwords: Passwords | None,
     keys: Keys = (),
     ignored: Mapping[int, float] = MappingProxyType({}),
+    webhook_secret: str = "",
 ) -> WantedBot:
     """One bot for the supervisor; `passwords` None keeps those it has, and so do no keys.
 
     `ignored` are users that it sets aside, and until when.
     """
+    webhook = _webhook(spec, around, webhook_secret)
     aside = {str(user_id): until for user_id, until in sorted(ignored.items())}
     config = BotConfig(
         spec=msgspec.Raw(spec.model_dump_json().encode()),
@@ -74,6 +79,7 @@ def wanted_bot(
         log_format=around.log_format,
         ignored=aside,
         canary=around.canary,
+        webhook=webhook,
     )
     encoded = msgspec.json.encode(config)
     return WantedBot(
@@ -92,6 +98,7 @@ def wanted_bot(
             **{key: getattr(spec.limits, key) for key in _LIVE_LIMITS},
             "ignored": aside,
             "canary": around.canary,
+            "webhook": msgspec.to_builtins(webhook),
         },
         memory=spec.limits.memory,
         open_files=spec.limits.open_files,
@@ -99,10 +106,20 @@ def wanted_bot(
         cpu=spec.limits.cpu,
         processes=spec.limits.processes,
         enabled=spec.enabled,
-        secrets=(*_secrets(spec, around), *(material for _, material in keys)),
+        secrets=(*_secrets(spec, around), *(material for _, material in keys), *filter(None, (webhook_secret,))),
         passwords=passwords,
         keys=keys,
         isolation=_confines(spec, fleet, around),
+    )
+
+
+def _webhook(spec: BotSpec, around: Surroundings, secret: str) -> WebhookTarget | None:
+    """Where Telegram sends its updates. What follows `v=` tells whether Telegram has all of it, and nothing of it."""
+    if spec.updates is not Updates.WEBHOOK or around.webhook is None or not secret:
+        return None
+    version = hashlib.sha256(f"{secret}\n{around.webhook.certificate}".encode()).hexdigest()[:12]
+    return msgspec.structs.replace(
+        around.webhook, url=f"{around.webhook.url}/{spec.bot_id}?v={version}", secret=secret
     )
 
 
@@ -125,7 +142,7 @@ def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:
 def digest(config: bytes) -> str:
     """Changes exactly when the bot must be restarted to follow its configuration; the order of a set is no change."""
     document = json.loads(config)
-    for key in ("ignored", "canary"):
+    for key in ("ignored", "canary", "webhook"):
         document.pop(key, None)
     spec = document["spec"]
     for key in _WITHOUT_RESTART:

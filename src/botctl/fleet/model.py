@@ -80,6 +80,13 @@ class OnUncertain(StrEnum):
     SKIP = "skip"
 
 
+class Updates(StrEnum):
+    """How updates come from Telegram: the bot asks for them, or Telegram sends them to the ingress."""
+
+    POLLING = "polling"
+    WEBHOOK = "webhook"
+
+
 class Assistant(_Model):
     """The completion API behind a bot's answers to plain text."""
 
@@ -230,6 +237,9 @@ class BotSpec(_Model):
         default=None, description="package.module:register, imported with the fleet file's folder on the path."
     )
     proxy: HttpUrl | None = Field(default=None, description="URL of an HTTP proxy for Telegram.")
+    updates: Updates = Field(
+        default=Updates.POLLING, description="polling, or webhook where the settings have a [webhook]."
+    )
     access: Access = Access()
     limits: Limits = Limits()
     restart: Restart = Restart()

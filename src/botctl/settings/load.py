@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsError
 
 from botctl.errors import InvalidFileError, Problem
 from botctl.settings.model import Settings
 from botctl.settings.places import read_settings_file, settings_file
+from botctl.settings.webhook import WebhookSettings
 
 _HINT = "Nothing was changed. config/botctl.example.toml shows every setting."
 _ONLY_VARIABLES = ("openai_api_key", "openai_base_url")
@@ -53,11 +54,16 @@ def load_settings(**flags: Any) -> Settings:
     except ValidationError as error:
         problems = [_problem(fault, given, os.environ, file) for fault in error.errors(include_input=False)]
         raise InvalidFileError(problems, hint=_HINT) from None
+    except SettingsError as error:
+        found = re.search(r'field "(\w+)" from source "EnvSettingsSource"', str(error))
+        variable = f"BOTCTL_{found[1]}".upper() if found is not None else "BOTCTL_…"
+        raise InvalidFileError([Problem("environment", None, variable, "is no JSON document")], hint=_HINT) from None
 
 
 def _refuse_misspelt(env: Mapping[str, str]) -> None:
     """A variable that is nearly one of ours is a slip that would quietly take no effect; others may be anybody's."""
     known = {f"BOTCTL_{field}".upper() for field in Settings.model_fields} | _OTHER_VARIABLES
+    known |= {f"BOTCTL_WEBHOOK_{field}".upper() for field in WebhookSettings.model_fields}
     problems = []
     for variable in sorted(env):
         if variable.startswith("BOTCTL_") and variable not in known:
@@ -69,8 +75,14 @@ def _refuse_misspelt(env: Mapping[str, str]) -> None:
 
 
 def _problem(fault: Any, given: Mapping[str, Any], env: Mapping[str, str], file: Path | None) -> Problem:
-    key = str(fault["loc"][0]) if fault["loc"] else ""
+    place = [str(part) for part in fault["loc"]]
+    key = place[0] if place else ""
     message = _wording(fault["type"], fault["msg"])
+    if key == "webhook" and len(place) > 1:
+        variable = "_".join(("BOTCTL_WEBHOOK", place[1])).upper()
+        if env.get(variable):
+            return Problem("environment", None, variable, message)
+        return _in_file(file, place[1], message, shown=".".join(place[:2]))
     field = key.lower()
     if field in given:
         return Problem("command line", None, f"--{field.replace('_', '-')}", message)
@@ -80,8 +92,8 @@ def _problem(fault: Any, given: Mapping[str, Any], env: Mapping[str, str], file:
     return _in_file(file, key, message)
 
 
-def _in_file(file: Path | None, key: str, message: str) -> Problem:
-    return Problem(str(file) if file is not None else "settings", _line_of(file, key), key, message)
+def _in_file(file: Path | None, key: str, message: str, *, shown: str = "") -> Problem:
+    return Problem(str(file) if file is not None else "settings", _line_of(file, key), shown or key, message)
 
 
 def _line_of(file: Path | None, key: str) -> int | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from botctl.settings.places import default_data_dir
+from botctl.settings.webhook import WebhookSettings
 
 TELEGRAM = "https://api.telegram.org"
 
@@ -45,7 +46,14 @@ class ModelPrice(BaseModel):
 class Settings(BaseSettings):
     """Every field is `BOTCTL_<FIELD>` in the environment or `<field>` in the TOML file."""
 
-    model_config = SettingsConfigDict(env_prefix="BOTCTL_", env_ignore_empty=True, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="BOTCTL_",
+        env_ignore_empty=True,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        extra="forbid",
+        frozen=True,
+    )
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Folder of all that the daemon keeps.")
     fleet: Path = Field(default=Path("fleet.yaml"), description="The fleet file.")
@@ -87,11 +95,20 @@ class Settings(BaseSettings):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(
         default="USD", description="Of the prices: three letters, shown behind what they come to."
     )
+    webhook: WebhookSettings | None = Field(
+        default=None, description="How Telegram reaches bots with `updates: webhook`; they all poll without."
+    )
     fail_with_fleet: bool = Field(
         default=False, description="End the daemon with exit code 1 once every wanted bot is quarantined."
     )
     openai_api_key: SecretStr | None = Field(default=None, validation_alias=AliasChoices("OPENAI_API_KEY"))
     openai_base_url: str = Field(default="", validation_alias=AliasChoices("OPENAI_BASE_URL"))
+
+    @model_validator(mode="after")
+    def _reachable_by_telegram(self) -> Self:
+        if self.webhook is not None and self.telegram_base_url == TELEGRAM and self.webhook.unacceptable:
+            raise ValueError(f"webhook.public_url: {self.webhook.unacceptable}")
+        return self
 
     @field_validator("data_dir", "fleet")
     @classmethod

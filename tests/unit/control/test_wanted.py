@@ -13,7 +13,7 @@ from botctl.control.ports import Passwords
 from botctl.control.process import _credentials
 from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot, without_userinfo
 from botctl.fleet import BotSpec, Fleet
-from botctl.handover import BotConfig, DatabaseTarget
+from botctl.handover import BotConfig, DatabaseTarget, WebhookTarget
 
 AROUND = Surroundings(
     database=DatabaseTarget(host="db"),
@@ -89,9 +89,29 @@ def test_the_config_is_the_handover_with_the_whole_spec_and_live_keys_beside_it(
     config = msgspec.json.decode(wanted.config, type=BotConfig)
     assert BotSpec.model_validate_json(bytes(config.spec)) == bot
     limits = {"concurrent_chats": 32, "attempts": 5}
-    assert wanted.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": ""}
+    assert wanted.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": "", "webhook": None}
     assert (wanted.restart["intensity"], wanted.restart["memory_soft"]) == (2, int(0.8 * 64 * 1024**2))
     assert (wanted.memory, wanted.open_files) == (64 * 1024**2, 99)
+
+
+def test_a_bot_with_a_webhook_is_told_where_it_is_and_its_polling_neighbour_is_not() -> None:
+    target = WebhookTarget(url="https://bots.example/t", secret="", max_connections=7)
+    around = dataclasses.replace(AROUND, webhook=target)
+    hooked, polling = spec(updates="webhook"), spec()
+
+    def wanted(bot: BotSpec, secret: str = "s3cret") -> WantedBot:
+        return wanted_bot(bot, Fleet(bots=(bot,)), around, None, webhook_secret=secret)
+
+    first, other = wanted(hooked), wanted(hooked, "another")
+    config = msgspec.json.decode(first.config, type=BotConfig)
+    assert config.webhook is not None
+    assert config.webhook.url.startswith("https://bots.example/t/7?v=")
+    assert (config.webhook.secret, config.webhook.max_connections) == ("s3cret", 7)
+    assert first.live["webhook"]["url"] == config.webhook.url != other.live["webhook"]["url"]
+    assert first.digest == other.digest != wanted(polling).digest
+    assert "s3cret" in first.secrets
+    assert wanted(polling).live["webhook"] is None
+    assert wanted(hooked, "").live["webhook"] is None
 
 
 def test_what_the_fleet_file_allows_besides_reaches_the_supervisor() -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import textwrap
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from botctl.fleet.load import parse_fleet, referenced_variables
 from botctl.fleet.threats import Mode
 from botctl.settings.load import load_settings
 from botctl.settings.model import Settings
+from botctl.settings.webhook import WebhookSettings
 
 CONFIG = Path(__file__).parents[3] / "config"
 
@@ -79,8 +81,10 @@ def test_the_example_settings_show_every_key_and_are_valid_when_uncommented(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     text = (CONFIG / "botctl.example.toml").read_text()
-    uncommented = re.sub(r"(?m)^# ?(\w+ = )", r"\1", text)
-    shown = set(re.findall(r"(?m)^(\w+) = ", uncommented))
+    uncommented = re.sub(r"(?m)^# ?(\w+ = |\[\w)", r"\1", text)
+    document = tomllib.loads(uncommented)
+    shown = set(document)
+    assert set(document["webhook"]) == set(WebhookSettings.model_fields)
     assert shown == set(Settings.model_fields) - {"openai_api_key", "openai_base_url"}
     file = tmp_path / "botctl.toml"
     file.write_text(uncommented)

@@ -1,0 +1,1 @@
+"""The ingress: updates that Telegram sends (webhooks), for all bots of the fleet."""

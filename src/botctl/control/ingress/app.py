@@ -1,0 +1,158 @@
+"""The ASGI application behind the gate: one POST is one update. Says 200 when it is committed, and not before.
+
+Reads no body of anybody who has shown no secret. Whoever is nobody gets 404, whatever they ask for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from botctl.control.ingress.crowd import Crowd
+from botctl.control.ingress.door import SECRET_HEADER, Admitted, Door
+from botctl.control.ingress.figures import Figures
+from botctl.control.ingress.room import LARGEST, Room
+from botctl.control.ingress.visitor import Visitor
+from botctl.control.ingress.writer import Outcome, Writer
+from botctl.storage.updates import read_update
+
+_log = structlog.get_logger("botctl.control.ingress")
+
+BODY_TIME = 10.0
+"""Seconds for a body, however little of it comes at a time."""
+
+COME_AGAIN = b"1"
+"""Seconds; Telegram obeys Retry-After, and otherwise doubles its pause from 2 s on (WebhookActor.cpp of its server)."""
+
+
+class _TooLargeError(Exception):
+    """A body is longer than any update."""
+
+
+class _GoneError(Exception):
+    """The connection was closed in the middle."""
+
+
+class IngressApp:
+    """`door` is None as long as it isn't known who may come in. `nonce` is asked for by whoever tries the way to us."""
+
+    def __init__(self, door: Callable[[], Door | None], writer: Writer, room: Room, figures: Figures) -> None:
+        self._door = door
+        self._writer = writer
+        self._room = room
+        self._figures = figures
+        self.crowd: Crowd[Visitor] | None = None
+        self.nonce = secrets.token_urlsafe(32)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        began = time.monotonic()
+        door = self._door()
+        if door is None:
+            await self._refuse(send, 503, "away")
+            return
+        admitted = door.admit(scope["path"], _shown(scope))
+        if scope["method"] == "GET" and self._is_probe(scope["path"], door):
+            await _answer(send, 204)
+            return
+        if admitted is None or scope["method"] != "POST":
+            await self._refuse(send, 404, "stranger")
+            return
+        if self.crowd is not None:
+            self.crowd.known(scope["state"]["visitor"], admitted.resident.bot_id)
+        self._note(admitted, began)
+        size = _declared(scope)
+        if size > LARGEST:
+            await self._refuse(send, 413, "large")
+            return
+        if not self._room.enter(admitted.resident.bot_id, size):
+            await self._refuse(send, 503, "busy")
+            return
+        try:
+            await self._take(admitted, receive, send)
+        finally:
+            self._room.leave(admitted.resident.bot_id, size)
+            self._figures.took(time.monotonic() - began)
+
+    async def _take(self, admitted: Admitted, receive: Any, send: Any) -> None:
+        resident = admitted.resident
+        try:
+            async with asyncio.timeout(BODY_TIME):
+                body = await _body(receive)
+        except TimeoutError:
+            await self._refuse(send, 408, "slow")
+            return
+        except _TooLargeError:
+            await self._refuse(send, 413, "large")
+            return
+        except _GoneError:
+            return
+        try:
+            row = read_update(body, secrets.token_hex(8))
+        except (ValueError, RecursionError) as error:
+            # Refused, it would come again for a day, and hold up what comes after it.
+            self._figures.refused["odd"] += 1
+            _log.error("an update can't be used and is dropped", bot_id=resident.bot_id, reason=str(error)[:200])
+            await _answer(send, 200)
+            return
+        outcome = await self._writer.put(resident.bot_id, row, resident.sealing)
+        if outcome is Outcome.AWAY:
+            await self._refuse(send, 503, "away")
+            return
+        if outcome is Outcome.KNOWN:
+            self._figures.repeated[resident.bot_id] += 1
+        await _answer(send, 200)
+
+    def _note(self, admitted: Admitted, now: float) -> None:
+        current = admitted.resident.secret.current
+        seen = self._figures.newest_seen.get(admitted.resident.bot_id)
+        if admitted.newest and (seen is None or seen[0] != current):
+            self._figures.newest_seen[admitted.resident.bot_id] = (current, now)
+
+    def _is_probe(self, path: str, door: Door) -> bool:
+        return hmac.compare_digest(path.encode("utf-8", "replace"), f"{door.path}/probe/{self.nonce}".encode())
+
+    async def _refuse(self, send: Any, status: int, why: str) -> None:
+        self._figures.refused[why] += 1
+        headers = [(b"connection", b"close")]
+        if status == 503:
+            headers.append((b"retry-after", COME_AGAIN))
+        await _answer(send, status, headers)
+
+
+def _shown(scope: Any) -> bytes:
+    return next((value for name, value in scope["headers"] if name == SECRET_HEADER), b"")
+
+
+def _declared(scope: Any) -> int:
+    """Bytes of the body, or as many as it may have when nobody says."""
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(value) if value.isdigit() and len(value) < 16 else (LARGEST if not value else LARGEST + 1)
+
+
+async def _body(receive: Any) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise _GoneError
+        part = message.get("body", b"")
+        size += len(part)
+        if size > LARGEST:
+            raise _TooLargeError
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def _answer(send: Any, status: int, headers: list[tuple[bytes, bytes]] | None = None) -> None:
+    length = [] if status == 204 else [(b"content-length", b"0")]
+    await send({"type": "http.response.start", "status": status, "headers": [*length, *(headers or [])]})
+    await send({"type": "http.response.body", "body": b""})
