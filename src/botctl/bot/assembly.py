@@ -184,6 +184,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         reactions.react,
         whereabouts=whereabouts,
         do_job=jobs.call,
+        has_lane=lanes.has,
         suspects=suspects,
         shortage=shortage,
         limits=limits,

@@ -115,13 +115,14 @@ class Committer:
     async def bury(self, scope: Scope, error: BaseException, reason: str) -> None:
         """The row is given up."""
         event = self._publisher.handler_failed(scope, error, reason, dead=True)
-        await self._end(
-            scope,
-            lambda connection: self._inbox.dead(
+
+        async def end(connection: AsyncConnection) -> None:
+            await self._inbox.dead(
                 connection, scope.inbox_id, reason, attempt=scope.attempt, traceback=traceback_of(error)
-            ),
-            event,
-        )
+            )
+            await self._abandon(connection, scope, "given up with its cause")
+
+        await self._end(scope, end, event)
 
     async def uncount(self, scope: Scope) -> None:
         """The attempt was interrupted by the end of the process."""

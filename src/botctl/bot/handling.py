@@ -48,6 +48,9 @@ _PATIENCE = 40
 """Waits for the surroundings, about twenty minutes, after which even they count: a lane must go on some day."""
 
 
+_OLD_CHAT_FIRST = 60.0
+"""Seconds that a supergroup waits for what was said in the group it was; a handler there may hang."""
+
 _NOT_OF_USERS = frozenset({"event", "job", "operation"})
 """Kinds of rows that are no update of a user: whether they are handled well says nothing of how users are served."""
 
@@ -82,6 +85,7 @@ class Handling:
         *,
         whereabouts: Whereabouts,
         do_job: Callable[[Job], Awaitable[None]],
+        has_lane: Callable[[str], bool],
         suspects: Suspects,
         shortage: Shortage,
         limits: LiveLimits,
@@ -98,6 +102,8 @@ class Handling:
         self._react = react
         self._whereabouts = whereabouts
         self._do_job = do_job
+        self._has_lane = has_lane
+        self._early: dict[str, float] = {}
         self._suspects = suspects
         self._shortage = shortage
         self._limits = limits
@@ -142,6 +148,8 @@ class Handling:
         now = self._now()
         flooding = self._ignored.holds(incoming.user_id, now)
         admitted = self._access.admits(incoming.user_id) and not flooding
+        if self._comes_too_early(row, incoming):
+            return Handled(again=_again(row, row.attempts, self._clock() + _FIRST_DELAY))
         if incoming.raw is not None:
             await self._whereabouts.read(incoming.kind, incoming.raw, row.cause, row.trace_id)
         await self._suspects.enter(scope)
@@ -181,6 +189,14 @@ class Handling:
             self._health.count("handled")
         self._failures.discard(row.cause)
         return handled
+
+    def _comes_too_early(self, row: InboxRow, incoming: Incoming) -> bool:
+        """Whether what waits for a group comes before this, the first message of what it has become."""
+        old = incoming.moved_from
+        if old is None or not self._has_lane(f"chat:{old}"):
+            self._early.pop(row.cause, None)
+            return False
+        return self._clock() < self._early.setdefault(row.cause, self._clock() + _OLD_CHAT_FIRST)
 
     def _understand(self, row: InboxRow) -> tuple[Callable[[], Awaitable[None]], Incoming]:
         if row.fault:

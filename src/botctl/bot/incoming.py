@@ -28,6 +28,13 @@ class Incoming:
         return str(self.message.get("text") or self.message.get("caption") or "")
 
     @property
+    def moved_from(self) -> int | None:
+        """The group that has become this supergroup, if that is what the message says."""
+        content = self.raw.get(self.kind) if self.raw is not None else None
+        old = content.get("migrate_from_chat_id") if isinstance(content, dict) else None
+        return old if isinstance(old, int) and not isinstance(old, bool) else None
+
+    @property
     def user_id(self) -> int | None:
         """Telegram's id of who wrote."""
         return self.person.user_id if self.person is not None else None

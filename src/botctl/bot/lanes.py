@@ -160,6 +160,10 @@ class Lanes:
         """An overflowed lane that has nothing left in memory; those that were hungry first come first."""
         return next(iter(self._hungry), None)
 
+    def has(self, name: str) -> bool:
+        """Whether a lane has rows, one under way included."""
+        return name in self._lanes
+
     def hold(self, name: str) -> None:
         """Keep a lane back until it is released, for work of its chat that comes first."""
         lane = self._lanes.setdefault(name, _Lane())

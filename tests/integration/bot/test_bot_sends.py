@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ async def test_a_429_of_one_chat_holds_up_no_other_and_is_not_uncertain(bot: Any
     assert await bot.answers(1, 101) == ["echo quick"]
 
     async def is_planned() -> bool:
-        return bool(await bot.value("SELECT state = 'planned' FROM sends WHERE bot_id = {bot} AND chat_id = 100"))
+        states = await bot.rows("SELECT state FROM sends WHERE bot_id = {bot} ORDER BY chat_id")
+        return [row[0] for row in states] == ["planned", "sent"]
 
     await until(is_planned, "while it waits it is planned")
     bot.kill()
@@ -44,7 +46,7 @@ async def test_a_chats_messages_keep_to_its_rate_in_their_order(bot: Any) -> Non
     await bot.say("go")
     assert await bot.answers(4) == ["0", "1", "2", "3"]
     times = [call["at"] for call in await calls_of(bot, "sendMessage", 4)]
-    assert all(later - earlier > 0.18 for earlier, later in zip(times, times[1:], strict=False))
+    assert all(later - earlier > 0.18 for earlier, later in pairwise(times))
 
 
 async def test_a_blocked_chat_ends_what_waits_for_it_and_a_new_message_makes_it_reachable(bot: Any) -> None:
@@ -133,10 +135,28 @@ async def test_the_service_message_of_a_migration_moves_the_chat_before_any_call
     assert len(ids) == 1
 
 
+async def test_what_was_said_in_the_group_comes_before_the_supergroup(bot: Any) -> None:
+    old, new = -700, -1000700
+    bot.start(handlers="handlers_for_tests:slow_chat")
+    await bot.ready()
+    await bot.telegram.say(bot.bot_id, old, "slow", chat_type="group")
+    chat = {"id": new, "type": "supergroup", "title": "Friends"}
+    await bot.telegram.inject(
+        bot.bot_id, {"message": {"message_id": 1, "date": 1, "chat": chat, "migrate_from_chat_id": old}}
+    )
+    await bot.telegram.say(bot.bot_id, new, "quick", chat_type="supergroup")
+    await bot.settled(3)
+    handled = await bot.rows("SELECT lane FROM inbox WHERE bot_id = {bot} ORDER BY done_at")
+    assert [row[0] for row in handled] == [f"chat:{old}", f"chat:{new}", f"chat:{new}"]
+
+
 @pytest.mark.parametrize("skip", range(7))
 async def test_calls_of_every_kind_are_answered_from_the_journal_on_a_replay(bot: Any, skip: int) -> None:
     """The process is killed in the middle of call number `skip`, before Telegram has carried it out."""
-    methods = "sendPhoto sendMediaGroup copyMessage pinChatMessage editMessageCaption deleteMessage sendMessage".split()
+    methods = [
+        *("sendPhoto", "sendMediaGroup", "copyMessage", "pinChatMessage"),
+        *("editMessageCaption", "deleteMessage", "sendMessage"),
+    ]
     bot.start(handlers="handlers_for_sends:everything")
     await bot.ready()
     await bot.telegram.inject_fault(methods[skip], bot_id=bot.bot_id, hang=True, when="before")
