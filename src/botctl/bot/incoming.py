@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 from botctl.storage.conversations import Person
 
@@ -50,20 +50,28 @@ def read_incoming(kind: str, update: dict[str, Any]) -> Incoming:
         carrier = content["message"]
     chat = carrier.get("chat")
     chat_id = chat.get("id") if isinstance(chat, dict) else None
-    if not isinstance(chat_id, int) or isinstance(chat_id, bool):
-        chat_id = None
+    chat_id = chat_id if _is_number(chat_id) else None
     thread = carrier.get("message_thread_id") if carrier.get("is_topic_message") else None
     return Incoming(
         kind=kind,
         chat_id=chat_id,
-        thread_id=thread if isinstance(thread, int) else 0,
+        thread_id=thread if _is_number(thread) else 0,
         person=_person(content.get("from") or content.get("user")),
-        message=content if kind == "message" and chat_id is not None else None,
+        message=content if kind == "message" and chat_id is not None and _is_storable(content) else None,
     )
 
 
+def _is_number(value: Any) -> TypeGuard[int]:
+    """Whether it is one that the database takes."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+def _is_storable(message: dict[str, Any]) -> bool:
+    return message.get("message_id") is None or _is_number(message["message_id"])
+
+
 def _person(user: Any) -> Person | None:
-    if not isinstance(user, dict) or not isinstance(user.get("id"), int) or user.get("is_bot"):
+    if not isinstance(user, dict) or not _is_number(user.get("id")) or user.get("is_bot"):
         return None
 
     def word(key: str) -> str | None:

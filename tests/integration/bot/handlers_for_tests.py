@@ -14,6 +14,7 @@ from telegram.ext import (
     CommandHandler,
     ConversationHandler,
     MessageHandler,
+    TypeHandler,
     filters,
 )
 
@@ -241,3 +242,16 @@ def keeping(app: App, bot: BotContext) -> None:
 
 
 ATTEMPTS: list[int] = []
+
+
+def recording(app: App, bot: BotContext) -> None:
+    """Keeps which updates it has seen, by their ids; in its chat's data the texts in their order."""
+
+    async def see(update: Update, context: Any) -> None:
+        context.bot_data.setdefault("seen", {})[update.update_id] = 1
+        if context.chat_data is not None and update.effective_message is not None:
+            context.chat_data.setdefault("texts", []).append(
+                update.effective_message.text or update.effective_message.caption
+            )
+
+    app.add_handler(TypeHandler(Update, see))
