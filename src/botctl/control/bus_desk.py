@@ -180,7 +180,8 @@ class BusDesk:
                 hint = f"Go on with what follows {said.last}" if said.last else ""
                 yield said.model_copy(update={"error": reason(error), "hint": hint})
             else:
-                _log.info("events were replayed", to=wish.to, events=said.given, mark=mark, dry_run=wish.dry_run)
+                if not wish.dry_run:
+                    _log.info("events were replayed", to=wish.to, events=said.given, mark=mark)
                 yield said.model_copy(update={"done": True})
             finally:
                 await redis.aclose()

@@ -39,7 +39,7 @@ class GrantKeeper:
         on_dropped: Callable[[Dropped], None],
     ) -> None:
         self.grants: dict[str, StoredGrant] = {}
-        self._complete = False
+        self.complete = False
         """Whether the registry was read: until then nothing is swept away as unknown."""
         self._engine = engine
         self._admin = admin
@@ -60,7 +60,7 @@ class GrantKeeper:
 
     async def run(self) -> None:
         """Read the registry; the database being away is waited out. Returns only when cancelled."""
-        while not self._complete:
+        while not self.complete:
             try:
                 async with self._engine.connect() as connection:
                     stored = await registry.read(connection)
@@ -69,7 +69,7 @@ class GrantKeeper:
                 await asyncio.sleep(_TRY_AGAIN_AFTER)
             else:
                 self.grants = {grant.name: grant for grant in stored} | self.grants
-                self._complete = self._changed = True
+                self.complete = self._changed = True
         await asyncio.Event().wait()
 
     def add(self, grant: StoredGrant, *, at_end: bool) -> None:
@@ -96,7 +96,7 @@ class GrantKeeper:
             grants = [grant_of(stored) for stored in self.grants.values()]
             fresh = set(self._fresh)
             made = await self._admin.ensure(grants, at_end=fresh) if grants else []
-            if self._complete:
+            if self.complete:
                 await self._admin.sweep(grants)
         except BaseException:
             self._changed = True
