@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,6 +27,7 @@ class Hook:
 
     url: str = ""
     got: list[tuple[int, str]] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
     secrets: list[str | None] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     """Answered in turn; 200 when there are none left."""
@@ -34,6 +37,7 @@ class Hook:
     async def handle(self, request: web.Request) -> web.Response:
         update = json.loads(await request.read())
         self.secrets.append(request.headers.get("X-Telegram-Bot-Api-Secret-Token"))
+        self.times.append(time.monotonic())
         status = self.statuses.pop(0) if self.statuses else 200
         if self.gate is not None:
             await self.gate.wait()
@@ -101,6 +105,22 @@ async def test_what_is_refused_stays_and_is_tried_again(
     info = await bot.get_webhook_info()
     assert info.last_error_message == "Wrong response from the webhook: 500 Internal Server Error"
     assert info.last_error_date is not None
+
+
+async def test_the_pauses_between_attempts_double(bot: Bot, operator: SandboxClient, hook: Hook, until: Until) -> None:
+    await operator.set_limits(webhook_pace=0.1)
+    hook.statuses = [500] * 4
+    await bot.set_webhook(hook.url)
+    await operator.say(bot.id, CHAT, "hi")
+
+    async def done() -> bool:
+        return await _pending(bot) == 0
+
+    await until(done)
+    pauses = [later - earlier for earlier, later in pairwise(hook.times)]
+    assert len(pauses) == 4
+    assert pauses[0] < 0.2
+    assert all(pause >= least for pause, least in zip(pauses[1:], (0.2, 0.4, 0.8), strict=True))
 
 
 async def test_a_slow_chat_holds_up_nobody_else_and_connections_are_limited(
