@@ -31,11 +31,14 @@ CREATE TABLE once_keys (
     bot_id bigint      NOT NULL DEFAULT botctl_bot_id(),
     key    text        NOT NULL CHECK (length(key) BETWEEN 1 AND 200),
     cause  text        NOT NULL,
+    state  text        NOT NULL CHECK (state IN ('held', 'taken', 'free')),
     at     timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (bot_id, key)
 ) PARTITION BY HASH (bot_id);
+CREATE INDEX once_keys_held ON once_keys (bot_id, cause) WHERE state = 'held';
 CREATE INDEX once_keys_by_age ON once_keys (bot_id, at);
 COMMENT ON TABLE once_keys IS 'What a bot''s handlers have done once and for all, and for which cause.';
+COMMENT ON COLUMN once_keys.state IS 'held: its cause is still being handled; free: the handling has failed.';
 
 DO $$
 DECLARE
@@ -68,6 +71,7 @@ $$;
 
 GRANT INSERT ON requests, once_keys TO bots;
 GRANT UPDATE (state, reply, error, answered_at) ON requests TO bots;
+GRANT UPDATE (state, cause, at) ON once_keys TO bots;
 
 -- Forgets keys older than `days`, and requests whose deadline was over `request_days` ago. At most `at_once` of each a
 -- call. Returns how many.

@@ -79,9 +79,6 @@ class Asking:
         scope = active()
         within = scope is not None
         scope = scope or Scope.operation()
-        if within and not scope.asked:
-            cause = scope.cause
-            scope.undone.append(lambda connection: self._requests.void(connection, cause))
         number = scope.asked[target, type_]
         scope.asked[target, type_] += 1
         self._listen()

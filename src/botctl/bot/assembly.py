@@ -157,6 +157,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     application.keep(memory)
     whereabouts.on_moved = application.take_along
     sender = Sender(bot, states, recorder, caller, whereabouts)
+    requests, once_keys = Requests(bot_id, sealing), OnceKeys(bot_id)
     committer = Committer(
         database,
         inbox,
@@ -168,6 +169,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         health,
         memory,
         wakeups.events_committed,
+        upon_failure=(requests.void, once_keys.release),
     )
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
     limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
@@ -217,7 +219,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     )
     asking = Asking(
         database,
-        Requests(bot_id, sealing),
+        requests,
         inbox,
         publisher,
         suspects,
@@ -257,7 +259,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
             asking=asking,
             answering=answering,
             declared=declared,
-            once=Once(database, OnceKeys(bot_id)),
+            once=Once(database, once_keys),
             jobs=jobs,
         ),
         reactions=reactions,

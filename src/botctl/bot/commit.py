@@ -5,7 +5,7 @@ Whatever is committed here is idempotent, so that a commit whose outcome was los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ from botctl.storage.sends import SendRow, Sends
 
 
 class Committer:
-    """`wake` is called when events were committed."""
+    """`wake` is called when events were committed; `upon_failure` is done with the end of an attempt that failed."""
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Committer:
         health: Health,
         memory: KeptMemory,
         wake: Callable[[], None],
+        upon_failure: Sequence[Callable[[AsyncConnection, str], Awaitable[None]]] = (),
     ) -> None:
         self._database = database
         self._inbox = inbox
@@ -52,6 +53,7 @@ class Committer:
         self._health = health
         self._memory = memory
         self._wake = wake
+        self._upon_failure = upon_failure
 
     async def finish(self, scope: Scope) -> list[Outgoing]:
         """The attempt has succeeded. Returns the parts that are to be delivered now."""
@@ -139,8 +141,8 @@ class Committer:
 
         async def work(connection: AsyncConnection) -> None:
             await end(connection)
-            for also in scope.undone:
-                await also(connection)
+            for undo in self._upon_failure:
+                await undo(connection, scope.cause)
             if event is not None:
                 await self._publisher.store(connection, event)
 

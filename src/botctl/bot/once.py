@@ -1,90 +1,82 @@
-"""`bot.once(key)`: true for the one handling that does something, committed with it.
+"""`bot.once(key)`: true for the one handling that does something, and for every replay of it.
 
-A key belongs to the cause that has taken it, so that a replay of the same cause is told the same. Until the handling
-ends, others who ask for its key wait: if it fails, the key is free again.
+A key is held by its cause from the call on, also over a crash, and taken for good by the commit that ends the handling;
+if the handling fails, it is free again. Who asks for a key that is held waits until that is decided.
 """
 
 from __future__ import annotations
 
-from sqlalchemy.ext.asyncio import AsyncConnection
+import asyncio
 
 from botctl.bot.database import Database
 from botctl.bot.scope import Scope, active
 from botctl.storage.once import OnceKeys
 
 LONGEST_KEY = 200
-_FEW = 256
-"""Keys of handlings that are over, kept until there are so many."""
+
+PATIENCE = 60.0
+"""Seconds to wait for a handling that is not under way, as after a crash or before its next attempt."""
+
+_LOOK_EVERY = 0.25
 
 
-class OnceDeadlockError(RuntimeError):
-    """Two handlings wait for keys that the other one has taken; this one gives way and is tried again."""
+class OnceBusyError(RuntimeError):
+    """A key is held by another handling that doesn't end, or waits for this one; this one is tried again later."""
 
 
 class Once:
-    """The keys that handlings under way have taken, and those in the database."""
+    """Of one bot. Knows which handlings under way hold keys, to wait for their ends."""
 
     def __init__(self, database: Database, keys: OnceKeys) -> None:
         self._database = database
         self._keys = keys
-        self._holders: dict[str, Scope] = {}
-        self._sweep_at = _FEW
-        self._waits: dict[int, Scope] = {}
-        """By handling (id of its scope): whom it waits for."""
+        self._holding: dict[str, Scope] = {}
+        """Handlings under way that hold keys, by cause."""
+        self._waits: dict[str, str] = {}
+        """By cause: for whose end it waits."""
 
     async def take(self, key: str) -> bool:
-        """Raises ValueError for an empty or too long key, OnceDeadlockError."""
+        """Raises ValueError for an empty or too long key, OnceBusyError."""
         if not key or len(key) > LONGEST_KEY or "\0" in key:
             raise ValueError(f"a key has 1 to {LONGEST_KEY} characters")
         scope = active()
-        alone = scope is None
-        scope = scope or Scope.operation()
-        self._sweep()
-        while (holder := self._holder(key)) is not None and holder is not scope:
-            await self._wait(scope, holder)
-        self._holders[key] = scope
-        try:
-            taken_by = await self._database.statement(lambda connection: self._keys.holder(connection, key))
-            mine = taken_by in (None, scope.cause)
-            if mine and taken_by is None:
-                await self._keep(scope, key, alone=alone)
-        except BaseException:
-            self._holders.pop(key, None)
-            raise
-        if alone or not mine:
-            self._holders.pop(key, None)
+        if scope is None:
+            return await self._take(key, Scope.operation(), for_good=True)
+        mine = await self._take(key, scope, for_good=False)
+        if mine and self._holding.get(scope.cause) is not scope:
+            self._holding = {cause: one for cause, one in self._holding.items() if not one.over.is_set()}
+            self._holding[scope.cause] = scope
+            scope.kept.append(lambda connection: self._keys.keep(connection, scope.cause))
         return mine
 
-    async def _keep(self, scope: Scope, key: str, *, alone: bool) -> None:
-        async def add(connection: AsyncConnection) -> None:
-            await self._keys.add(connection, key, scope.cause)
+    async def _take(self, key: str, scope: Scope, *, for_good: bool) -> bool:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + PATIENCE
+        while True:
+            if await self._database.statement(
+                lambda connection: self._keys.take(connection, key, scope.cause, for_good=for_good)
+            ):
+                return True
+            state, holder = await self._database.statement(lambda connection: self._keys.look(connection, key))
+            if state == "taken":
+                return False
+            if loop.time() > give_up:
+                raise OnceBusyError(f"the key {key!r} is held by {holder}, which does not end")
+            if state == "held":
+                await self._wait(scope.cause, holder)
 
-        if alone:
-            await self._database.statement(add)
-        else:
-            scope.kept.append(add)
-
-    def _sweep(self) -> None:
-        if len(self._holders) >= self._sweep_at:
-            self._holders = {key: scope for key, scope in self._holders.items() if not scope.over.is_set()}
-            self._sweep_at = max(_FEW, 2 * len(self._holders))
-
-    def _holder(self, key: str) -> Scope | None:
-        """The handling under way that has the key."""
-        holder = self._holders.get(key)
-        if holder is not None and holder.over.is_set():
-            del self._holders[key]
-            return None
-        return holder
-
-    async def _wait(self, scope: Scope, holder: Scope) -> None:
-        seen: Scope | None = holder
+    async def _wait(self, cause: str, holder: str) -> None:
+        seen: str | None = holder
         while seen is not None:
-            if seen is scope:
-                raise OnceDeadlockError("two handlings wait for keys of bot.once() that the other one has taken")
-            seen = self._waits.get(id(seen))
-        self._waits[id(scope)] = holder
+            if seen == cause:
+                raise OnceBusyError("two handlings wait for keys of bot.once() that the other one holds")
+            seen = self._waits.get(seen)
+        under_way = self._holding.get(holder)
+        self._waits[cause] = holder
         try:
-            await holder.over.wait()
+            if under_way is None or under_way.over.is_set():
+                await asyncio.sleep(_LOOK_EVERY)
+            else:
+                await under_way.over.wait()
         finally:
-            self._waits.pop(id(scope), None)
+            self._waits.pop(cause, None)

@@ -70,8 +70,6 @@ class Scope:
     """Requests whose replies are awaited now."""
     kept: list[Also] = field(default_factory=list)
     """What is to be stored with the end of the handling, if it succeeds."""
-    undone: list[Also] = field(default_factory=list)
-    """What is to be stored with it if it doesn't."""
     closed: bool = False
     """While it is being committed, and afterwards, nothing more gets into it."""
     over: asyncio.Event = field(default_factory=asyncio.Event)

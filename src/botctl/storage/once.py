@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 KEEP_DAYS = 30
@@ -9,23 +11,37 @@ KEEP_DAYS = 30
 
 
 class OnceKeys:
-    """The keys of one bot."""
+    """The keys of one bot. One is held by its cause until that is handled, and then taken for good."""
 
     def __init__(self, bot_id: int) -> None:
         bot = f"{int(bot_id)}"
-        self._holder = f"SELECT cause FROM once_keys WHERE bot_id = {bot} AND key = $1"
-        self._add = f"""
-            INSERT INTO once_keys (bot_id, key, cause) VALUES ({bot}, $1, $2)
-            ON CONFLICT (bot_id, key) DO NOTHING"""
+        self._take = f"""
+            INSERT INTO once_keys AS kept (bot_id, key, cause, state) VALUES ({bot}, $1, $2, $3)
+            ON CONFLICT (bot_id, key) DO UPDATE
+            SET cause = excluded.cause, at = now(), state = CASE kept.state WHEN 'taken' THEN 'taken' ELSE $3 END
+            WHERE kept.state = 'free' OR kept.cause = excluded.cause
+            RETURNING key"""
+        self._look = f"SELECT state, cause FROM once_keys WHERE bot_id = {bot} AND key = $1"
+        self._keep = f"UPDATE once_keys SET state = 'taken' WHERE bot_id = {bot} AND cause = $1 AND state = 'held'"
+        self._release = f"UPDATE once_keys SET state = 'free' WHERE bot_id = {bot} AND cause = $1 AND state = 'held'"
 
-    async def holder(self, connection: AsyncConnection, key: str) -> str | None:
-        """The cause that has taken this key, None if it is free."""
-        row = (await connection.exec_driver_sql(self._holder, (key,))).first()
-        return str(row[0]) if row is not None else None
+    async def take(self, connection: AsyncConnection, key: str, cause: str, *, for_good: bool) -> bool:
+        """Whether the key is this cause's, now or since before."""
+        state = "taken" if for_good else "held"
+        return (await connection.exec_driver_sql(self._take, (key, cause, state))).first() is not None
 
-    async def add(self, connection: AsyncConnection, key: str, cause: str) -> None:
-        """This cause takes the key; it stays with whoever has it."""
-        await connection.exec_driver_sql(self._add, (key, cause))
+    async def look(self, connection: AsyncConnection, key: str) -> tuple[str, str]:
+        """`held`, `taken` or `free`, and the cause that has the key."""
+        row: Any = (await connection.exec_driver_sql(self._look, (key,))).first()
+        return (str(row[0]), str(row[1])) if row is not None else ("free", "")
+
+    async def keep(self, connection: AsyncConnection, cause: str) -> None:
+        """The cause has been handled: what it holds is taken for good."""
+        await connection.exec_driver_sql(self._keep, (cause,))
+
+    async def release(self, connection: AsyncConnection, cause: str) -> None:
+        """Its handling has failed: what it holds is free."""
+        await connection.exec_driver_sql(self._release, (cause,))
 
 
 async def prune(connection: AsyncConnection, days: int = KEEP_DAYS) -> int:

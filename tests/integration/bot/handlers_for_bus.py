@@ -82,7 +82,7 @@ def shop(app: App, bot: BotContext) -> None:
         return await bot.request(event.source_name or "", "name.ask", {"depth": event.data["depth"]})
 
 
-def once(app: App, bot: BotContext) -> None:
+def once(app: App, bot: BotContext, hangs: bool = True) -> None:
     """Says whether it was the first with the key that it was told. `fail …`: and raises at its first attempt."""
     failed: set[str] = set()
 
@@ -93,12 +93,16 @@ def once(app: App, bot: BotContext) -> None:
         if mode == "fail" and text not in failed:
             failed.add(text)
             raise RuntimeError("the first attempt fails")
-        if mode == "hang" and text not in failed:
+        if mode == "hang" and hangs:
             await asyncio.Event().wait()
         if mode == "slow":
             await asyncio.sleep(0.3)
 
     _on_text(app, take)
+
+
+def once_that_goes_on(app: App, bot: BotContext) -> None:
+    once(app, bot, hangs=False)
 
 
 def member(app: App, bot: BotContext) -> None:

@@ -103,6 +103,19 @@ async def test_a_member_that_is_back_finds_its_own_first(desk: Any) -> None:
     assert not again.again
 
 
+async def test_of_what_it_had_a_member_reads_one_at_a_time_so_that_only_the_fatal_one_counts(desk: Any) -> None:
+    await deliver(desk, "a", "fatal", "c")
+    assert len(await member(desk, 1).read(10, block_ms=0)) == 3
+    for _ in range(2):
+        back = member(desk, 1)
+        while entries := await back.read(10, block_ms=0):
+            if names(entries) == ["fatal"]:
+                break
+            await back.ack([entry.id for entry in entries])
+    counts = await desk.redis.xpending_range(desk.topology.group("desk"), "bot", "-", "+", 10)
+    assert [one["times_delivered"] for one in counts] == [3, 1]
+
+
 async def test_an_entry_that_kills_member_after_member_becomes_a_dead_letter_and_takes_no_other_with_it(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

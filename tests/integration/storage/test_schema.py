@@ -119,6 +119,7 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
         "inbox": ["attempts", "begun_at", "done_at", "last_error", "next_attempt_at", "state"],
         "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain"],
         "outbox": ["relayed_at"],
+        "once_keys": ["at", "cause", "state"],
         "requests": ["answered_at", "error", "reply", "state"],
         "kept_data": ["gone", "updated_at", "value"],
         "chat_states": ["moved_to", "since", "unreachable"],
