@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from botctl.sandbox.completion.model import answer
 from botctl.sandbox.completion.requests import Asked
 from botctl.sandbox.completion.usage import count_request, count_tokens, cut_tokens
+from botctl.sandbox.faults.spec import FaultSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +35,12 @@ def make_answer(asked: Asked) -> Answer:
     if asked.instructions:
         read.append(asked.instructions)
     return Answer(asked, text, "length" if cut_short else None, count_request(read), count_tokens(text))
+
+
+def spoil_answer(answer: Answer, spec: FaultSpec) -> Answer:
+    """What the model says when a fault keeps it from saying all."""
+    if spec.empty:
+        return replace(answer, text="", output_tokens=0)
+    if spec.finish_reason is not None:
+        return replace(answer, text=answer.text[: len(answer.text) // 2], stopped_by=spec.finish_reason)
+    return answer

@@ -7,13 +7,13 @@ import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
 from botctl.sandbox.calls import CallLog
-from botctl.sandbox.completion.answers import Answer, make_answer
+from botctl.sandbox.completion.answers import Answer, make_answer, spoil_answer
 from botctl.sandbox.completion.chat import chat_body, chat_chunks
 from botctl.sandbox.completion.errors import CompletionError, by_status, invalid, no_key, refused_key, unknown_model
 from botctl.sandbox.completion.requests import Asked, read_chat_request, read_responses_request
@@ -206,15 +206,6 @@ class Server:
             await response.write((frame[: len(frame) // 2] + "\n\n" if spec.malformed and is_text else frame).encode())
         await response.write_eof()
         return response
-
-
-def spoil_answer(answer: Answer, spec: FaultSpec) -> Answer:
-    """What the model says when a fault keeps it from saying all."""
-    if spec.empty:
-        return replace(answer, text="", output_tokens=0)
-    if spec.finish_reason is not None:
-        return replace(answer, text=answer.text[: len(answer.text) // 2], stopped_by=spec.finish_reason)
-    return answer
 
 
 def _chat_stream(answer: Answer) -> Iterator[str]:
