@@ -86,7 +86,7 @@ Outcome = Answered | Refused | Uncertain | GivenUp
 
 
 class Caller:
-    """`resend`: the bot's `on_uncertain`."""
+    """Shared by all who call Telegram for the bot."""
 
     def __init__(
         self,
@@ -100,12 +100,13 @@ class Caller:
         self._gate = gate
         self._whereabouts = whereabouts
         self._token_refusal = token_refusal
-        self._resend = resend
+        self.resend = resend
+        """The bot's `on_uncertain`."""
         self._clock = clock
 
     def repeats(self, method: str) -> bool:
         """Whether a call that may have been carried out is made again."""
-        return self._resend and not is_spending(method)
+        return self.resend and not is_spending(method)
 
     def take(self, call: Call) -> bool:
         """Take a slot for a call that is about to be begun, if there is one at once."""

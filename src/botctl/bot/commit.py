@@ -122,7 +122,9 @@ class Committer:
             await self._inbox.dead(
                 connection, scope.inbox_id, reason, attempt=scope.attempt, traceback=traceback_of(error)
             )
-            await self._abandon(connection, scope, "given up with its cause")
+            if scope.journal.leftovers:
+                left = await self._sender.leave(connection, self._sends, scope.cause, "given up with its cause")
+                self._health.count("sends_uncertain", left)
 
         await self._end(scope, end, event)
 

@@ -123,6 +123,10 @@ _COUNTED = frozenset(name.lower() for name in _MESSAGES | _EDITS)
 _EXPIRING = frozenset(name.lower() for name in _DONE_WHEN_EXPIRED)
 
 
+NEVER_AGAIN = tuple(sorted(name.lower() for name in _SPENDING))
+"""Methods, in lower case, that must not be called again when they may have been carried out."""
+
+
 def kind_of(method: str) -> Kind:
     """What to do with a call. A method nobody knows here is numbered unless its name says that it reads."""
     known = _KINDS.get(method.lower())

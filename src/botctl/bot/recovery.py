@@ -58,6 +58,7 @@ class Recovery:
         async def work(connection: AsyncConnection) -> tuple[int, list[Outgoing]]:
             uncertain = await self._sends.abandon(connection, "the process ended during the call; nothing repeats it")
             parts = []
+            uncertain += await self._sender.leave(connection, self._sends, None, _ENDED)
             for row in await self._sends.unfinished(connection):
                 if row.fault:
                     _log.error("a send can't be opened and is given up", cause=row.cause, n=row.n, why=row.fault)

@@ -12,17 +12,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 from telegram.error import BadRequest, TelegramError
 
 from botctl.bot.bot_api import JournaledBot, moved
 from botctl.bot.calling import Answered, Call, Caller, Refused
 from botctl.bot.journal_rules import describe_error
-from botctl.bot.methods import items_of
+from botctl.bot.methods import NEVER_AGAIN, items_of
 from botctl.bot.send_states import SendStates
 from botctl.bot.sent import SentRecorder, place_of
 from botctl.bot.whereabouts import Whereabouts
 from botctl.storage.conversations import StoredMessage
-from botctl.storage.sends import SendRow
+from botctl.storage.sends import SendRow, Sends
 
 _log = structlog.get_logger("botctl.bot.sender")
 
@@ -51,6 +52,10 @@ class Sender:
         self._recorder = recorder
         self._caller = caller
         self._whereabouts = whereabouts
+
+    async def leave(self, connection: AsyncConnection, sends: Sends, cause: str | None, reason: str) -> int:
+        """Count begun calls of a cause that is given up (None: of all dead letters) as of unknown outcome."""
+        return await sends.leave(connection, cause, reason, again=self._caller.resend, never=NEVER_AGAIN)
 
     def take(self, row: SendRow) -> bool:
         """Whether a part may be marked `sending` already when it is planned; its slot is taken then."""

@@ -86,11 +86,21 @@ class Sends:
         self._abandon_of_cause = f"""
             UPDATE sends SET state = 'skipped', uncertain = uncertain + $3, error = $2
             WHERE bot_id = {bot} AND cause = $1 AND mode = 'inline' AND state = $4"""
+        # Dead letters may be tried again one day: what surely wasn't sent, or may be sent twice, is planned for then.
+        self._leave = f"""
+            UPDATE sends SET state = CASE WHEN $2::bool AND lower(method) <> ALL ($3::text[])
+                                          THEN 'planned' ELSE 'skipped' END,
+                             uncertain = uncertain + 1, error = $1
+            WHERE bot_id = {bot} AND mode = 'inline' AND state = 'sending'"""
+        self._leave_of_cause = f"{self._leave} AND cause = $4"
+        self._leave_of_dead = f"""{self._leave}
+              AND EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
+                                              AND inbox.state = 'dead')"""
         self._abandon = f"""
             UPDATE sends SET state = 'skipped', uncertain = uncertain + $2, error = $1
             WHERE bot_id = {bot} AND mode = 'inline' AND state = $3
               AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
-                                                  AND inbox.state = 'new')"""
+                                                  AND inbox.state IN ('new', 'dead'))"""
 
     async def plan(self, connection: AsyncConnection, rows: Sequence[SendRow]) -> None:
         """Store the sends of one cause, all of one mode; rows that are there already are left alone."""
@@ -153,6 +163,21 @@ class Sends:
         error = self._error(reason)
         await connection.exec_driver_sql(self._abandon_of_cause, (cause, error, 0, "planned"))
         result = await connection.exec_driver_sql(self._abandon_of_cause, (cause, error, 1, "sending"))
+        return int(result.rowcount)
+
+    async def leave(
+        self, connection: AsyncConnection, cause: str | None, reason: str, *, again: bool, never: Sequence[str]
+    ) -> int:
+        """Note that begun inline sends have no outcome: of a cause that is given up, or of all dead letters (None).
+
+        `again`: when the dead letter is tried again they are made again, but for methods in `never` (lower case).
+        Returns how many there were.
+        """
+        values: tuple[Any, ...] = (self._error(reason), again, list(never))
+        if cause is None:
+            result = await connection.exec_driver_sql(self._leave_of_dead, values)
+        else:
+            result = await connection.exec_driver_sql(self._leave_of_cause, (*values, cause))
         return int(result.rowcount)
 
     async def abandon(self, connection: AsyncConnection, reason: str) -> int:

@@ -98,6 +98,9 @@ class World:
     async def unfinished(self, connection: Any) -> list[SendRow]:
         return [row for row in self.rows.values() if row.mode == "deferred" and row.state in ("planned", "sending")]
 
+    async def leave(self, connection: Any, cause: str | None, reason: str, *, again: bool, never: Any) -> int:
+        return 0
+
     async def abandon(self, connection: Any, reason: str) -> int:
         return 0
 

@@ -35,6 +35,9 @@ class FakeSender:
     def __init__(self) -> None:
         self.delivered: list[int] = []
 
+    async def leave(self, *_: Any) -> int:
+        return 0
+
     async def deliver(self, parts: Any) -> None:
         if parts[0].row.chat_id == 1:
             raise RuntimeError("unexpected")
