@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bot.answering import Answering
+from botctl.bot.arrivals import Arrivals
 from botctl.bot.asking import Asking
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
@@ -79,6 +80,7 @@ class Parts:
     outbox: Outbox
     lanes: Lanes
     intake: Intake
+    arrivals: Arrivals
     application: ScopedApplication
     memory: KeptMemory
     context: BotContext
@@ -195,7 +197,10 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         clock=clock,
     )
 
+    arrivals = Arrivals(health, clock)
+
     async def handle(row: InboxRow) -> Handled:
+        arrivals.begins(row)
         try:
             return await handling.handle(row)
         except MemoryError as error:
@@ -248,6 +253,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         outbox=outbox,
         lanes=lanes,
         intake=intake,
+        arrivals=arrivals,
         application=application,
         memory=memory,
         context=BotContext(

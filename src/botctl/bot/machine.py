@@ -20,6 +20,7 @@ from botctl.bot.builtin import publish_commands
 from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.heartbeat import Heartbeat
+from botctl.bot.hook import Hook
 from botctl.bot.loading import HandlersError, load_handlers
 from botctl.bot.looking import Looking
 from botctl.bot.poller import Poller
@@ -29,7 +30,7 @@ from botctl.bot.tasks import end
 from botctl.bot.token_refusal import BadTokenError
 from botctl.bus.backoff import Backoff
 from botctl.errors import BotctlError
-from botctl.fleet.model import BotSpec
+from botctl.fleet.model import BotSpec, Updates
 from botctl.handover import BotConfig
 from botctl.security.vault import Cipher
 
@@ -50,8 +51,9 @@ class FatalError(BotctlError):
 class BotMachine:
     """`previous_failure` is how the incarnation before this one failed, empty when it didn't or nobody knows.
 
-    `on_ready` is called after the first successful getUpdates, `on_beat` about once a second with the gauges,
-    `on_give_up` with the number of updates that become dead letters because they ended earlier processes.
+    `on_ready` is called after the first successful getUpdates, or when Telegram has the webhook, `on_beat` about once a
+    second with the gauges, `on_give_up` with the number of updates that become dead letters because they ended earlier
+    processes.
     """
 
     def __init__(
@@ -74,18 +76,34 @@ class BotMachine:
         self._on_beat = on_beat
         self._on_give_up = on_give_up
         self._parts: Parts = assemble(config, spec, passwords, self.health, cipher)
-        self._poller = Poller(
-            self._parts.transport,
-            f"{config.telegram_base_url.rstrip('/')}/bot{spec.token.get_secret_value()}",
-            self._parts.intake,
+        self._poller = self._receiver()
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._looking = Looking(self._parts.intake.look, time.monotonic)
+        self._hooked = False
+
+    def _receiver(self) -> Poller | Hook:
+        """How updates come from Telegram."""
+        parts, spec = self._parts, self._spec
+        url = f"{self._config.telegram_base_url.rstrip('/')}/bot{spec.token.get_secret_value()}"
+        if spec.updates is Updates.WEBHOOK:
+            return Hook(
+                parts.transport,
+                url,
+                self._config.webhook,
+                self.health,
+                parts.arrivals,
+                on_ready=self._ready,
+                clock=time.monotonic,
+            )
+        return Poller(
+            parts.transport,
+            url,
+            parts.intake,
             self.health,
             on_ready=self._ready,
             clock=time.monotonic,
             ready_timeout=spec.restart.ready_timeout,
         )
-        self._tasks: dict[str, asyncio.Task[Any]] = {}
-        self._looking = Looking(self._parts.intake.look, time.monotonic)
-        self._hooked = False
 
     async def run(self) -> None:
         """Work until cancelled. Raises FatalError; after one of `memory`, `stop` still ends the bot in order."""
@@ -206,6 +224,8 @@ class BotMachine:
         self._parts.guard.take(settings.get("canary"))
         if self._parts.ignored.take(settings.get("ignored")):
             changed["ignored_users"] = len(self._parts.ignored)
+        if isinstance(self._poller, Hook) and self._poller.take(settings.get("webhook")):
+            _log.info("the webhook is to be another one")
         if changed:
             self._parts.dispatcher.wake()
         return changed

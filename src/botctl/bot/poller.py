@@ -10,7 +10,6 @@ import asyncio
 import json
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import structlog
 from telegram.error import NetworkError
@@ -18,6 +17,7 @@ from telegram.error import NetworkError
 from botctl.bot.faults import brief
 from botctl.bot.health import Health, Trouble
 from botctl.bot.intake import Intake
+from botctl.bot.raw_answer import RawAnswer
 from botctl.bot.token_refusal import BadTokenError
 from botctl.bot.transport import Transport
 from botctl.bot.updates import ALLOWED_UPDATES, Batch, read_batch
@@ -39,34 +39,6 @@ TOLD_WAIT = 5.0
 """Seconds for which Telegram tells us not to poll that are worth telling; shorter ones are an ordinary day's."""
 
 _ALLOWED = json.dumps(ALLOWED_UPDATES)
-
-
-@dataclass(frozen=True)
-class _Answer:
-    status: int
-    body: bytes
-
-    @property
-    def description(self) -> str:
-        try:
-            return str(json.loads(self.body)["description"])[:200]
-        except (ValueError, KeyError, TypeError):
-            return f"HTTP {self.status}"
-
-    @property
-    def is_telegrams(self) -> bool:
-        """Whether the Bot API itself answers, and not something on the way to it."""
-        try:
-            return json.loads(self.body)["ok"] is False
-        except (ValueError, KeyError, TypeError):
-            return False
-
-    @property
-    def retry_after(self) -> float:
-        try:
-            return min(max(float(json.loads(self.body)["parameters"]["retry_after"]), 0.0), 3600.0)
-        except (ValueError, KeyError, TypeError):
-            return 1.0
 
 
 class Poller:
@@ -125,18 +97,18 @@ class Poller:
             else:
                 await self._refused(answer)
 
-    async def _ask(self) -> _Answer | None:
+    async def _ask(self) -> RawAnswer | None:
         wait = LONG_POLL if self._ready else 0
         data = {"timeout": str(wait), "limit": "100", "allowed_updates": _ALLOWED}
         if self._offset is not None:
             data["offset"] = str(self._offset)
         try:
-            return _Answer(*await self._transport.request("POST", self._url, data=data, timeout=wait + _PATIENCE))
+            return RawAnswer(*await self._transport.request("POST", self._url, data=data, timeout=wait + _PATIENCE))
         except NetworkError as error:
             await self._unreachable(brief(error))
             return None
 
-    async def _take(self, answer: _Answer) -> None:
+    async def _take(self, answer: RawAnswer) -> None:
         try:
             batch = read_batch(answer.body, _trace_id)
         except (ValueError, RecursionError) as error:
@@ -181,9 +153,9 @@ class Poller:
             self._ready = True
             self._on_ready()
 
-    async def _refused(self, answer: _Answer) -> None:
+    async def _refused(self, answer: RawAnswer) -> None:
         match answer.status:
-            case 401 | 404 if answer.is_telegrams:
+            case 401 | 404 if answer.refuses_the_token:
                 raise BadTokenError(answer.description)
             case 409:
                 await self._conflicting(answer)
@@ -198,7 +170,7 @@ class Poller:
             case _:
                 await self._unreachable(answer.description)
 
-    async def _conflicting(self, answer: _Answer) -> None:
+    async def _conflicting(self, answer: RawAnswer) -> None:
         now = self._clock()
         if self._conflict_since is None:
             self._conflict_since = now

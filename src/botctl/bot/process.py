@@ -44,6 +44,8 @@ def main(channel: Channel) -> int:
     redactor.add(spec.token.get_secret_value(), config.openai_api_key)
     if spec.assistant is not None and spec.assistant.api_key is not None:
         redactor.add(spec.assistant.api_key.get_secret_value())
+    if config.webhook is not None:
+        redactor.add(config.webhook.secret)
     _take_credentials(passwords, channel.configure.credentials)
     cipher = Cipher(config.bot_id)
     _take_keys(cipher, redactor, channel.configure.keys)
@@ -160,6 +162,8 @@ class BotProcess:
             else:
                 self._log_level = level
                 _log.info("log level changed", level=level)
+        if isinstance(webhook := settings.get("webhook"), dict):
+            self._redactor.add(str(webhook.get("secret", "")))
         if changed := self._machine.adjust(settings):
             _log.info("limits changed", **changed)
 

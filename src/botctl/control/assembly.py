@@ -37,6 +37,8 @@ from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.grant_keeper import GrantKeeper
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
+from botctl.control.ingress.keeper import IngressKeeper
+from botctl.control.ingress.options import target_of, webhook_of
 from botctl.control.letter_count import LetterCount
 from botctl.control.master_rotation import MasterRotation
 from botctl.control.ports import WholeSupervisor
@@ -82,6 +84,7 @@ class Assembly:
         self._config = config
         self._supervisor = supervisor
         self.waker = Waker(supervisor.wake)
+        webhook = webhook_of(config.options)
         self._engine = login_engine(config.database, pool_size=4, application_name="botctl control")
         self._redis = self._client(blocking=False)
         self._router_redis = self._client(blocking=True)
@@ -98,6 +101,7 @@ class Assembly:
             private=tuple(config.private),
             uid_base=config.uid_base,
             uid_count=config.uid_count,
+            webhook=target_of(webhook),
         )
         admin = BusAdmin(self._redis, topology, keeps_users=config.own_redis)
         self.drops = DropTeller(self._engine, lambda: self.relay.wake())
@@ -132,7 +136,16 @@ class Assembly:
             wake=self.relay.wake,
             server_log=ServerLogFeed(home.root / "postgres", home.logs) if config.own_database else None,
             server_port=config.database.target.port if config.own_database else 0,
+            with_ingress=lambda sight: self.ingress.seen(sight),
         )
+        self.ingress = IngressKeeper(
+            webhook,
+            self.keeper,
+            lambda: login_engine(config.database, pool_size=1, application_name="botctl webhook"),
+            self.waker.wake,
+            config.telegram_base_url,
+        )
+        self.keeper.before_desire = self.ingress.renew
         self.canaries = CanaryProbe(
             self._engine, config.database.target, self.threats.not_apart, self.keeper.know_canary
         )
@@ -231,7 +244,7 @@ class Assembly:
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
-        found += [self.quarantine.problem, self.threats.problem]
+        found += [self.quarantine.problem, self.threats.problem, self.ingress.problem]
         found.append(self.canaries.problem and f"database: {self.canaries.problem}")
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
@@ -254,6 +267,7 @@ class Assembly:
             "threats": self.threats.run,
             "canaries": self.canaries.run,
             "hearing": self.hearing.run,
+            "ingress": self.ingress.run,
             "resolver": self.resolver.run,
             "grants": self.grants.run,
             "losses": self.drops.run,

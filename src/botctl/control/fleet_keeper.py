@@ -70,6 +70,8 @@ class FleetKeeper:
         self.ignored: dict[int, dict[int, float]] = {}
         """Users that a bot sets aside for a time, and until when (epoch), by bot_id."""
         self.credentials.barred = self.shut
+        self.before_desire: Callable[[], None] = lambda: None
+        """Called before the supervisor is told of the wanted fleet."""
         self._presumed: set[int] = set()
         """Of these, whose reason the registry may know better."""
         self._knows_shut = False
@@ -400,6 +402,7 @@ class FleetKeeper:
     async def _desire(self) -> None:
         """Tell the supervisor. Bots that never had credentials wait until they have some."""
         assert self.fleet is not None
+        self.before_desire()
         self._bus.share(self.fleet.groups, groups_of(self.fleet))
         await self._bus.settle(_REDIS_TIMEOUT)
         self.generation += 1

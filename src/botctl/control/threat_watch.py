@@ -21,7 +21,7 @@ from botctl.bus.client import AWAY
 from botctl.bus.events import event_id
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.hog_feed import HogFeed
-from botctl.control.ports import SupervisorPort
+from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.control.quarantine import Quarantine
 from botctl.control.server_log import ServerLogFeed
 from botctl.control.session_feed import SessionFeed
@@ -73,7 +73,9 @@ class ThreatWatch:
         server_log: ServerLogFeed | None = None,
         server_port: int = 0,
         now: Callable[[], float] = time.time,
+        with_ingress: Callable[[FleetSight], FleetSight] = lambda sight: sight,
     ) -> None:
+        self._with_ingress = with_ingress
         self.told: Counter[tuple[str, str]] = Counter()
         """Verdicts by the first signal's rule and what was done."""
         self._detector = detector
@@ -164,7 +166,7 @@ class ThreatWatch:
         except TimeoutError:
             return
         now = self._now()
-        self._slow += self._talkative.read(sight, now)
+        self._slow += self._talkative.read(self._with_ingress(sight), now)
         if found is not None:
             self._slow += self._sessions.read(found, sight, now, owners)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from botctl.control.ingress.secrets import WebhookSecret, match
 from botctl.storage.sealing import UNSEALED, Sealing
@@ -39,7 +38,7 @@ class Door:
     """`path` is what stands before a bot's id."""
 
     path: str = ""
-    residents: Mapping[int, Resident] = MappingProxyType({})
+    residents: Mapping[int, Resident] = field(default_factory=dict)
 
     def admit(self, path: str, shown: bytes) -> Admitted | None:
         """Whoever asks for this path and shows this secret; None when they are nobody."""

@@ -1,0 +1,196 @@
+"""Keeps the ingress: opens it, tells it who may come in, lets old secrets go, and says what is wrong.
+
+Lives in `control`'s own loop; the ingress itself in a thread (`house`). Without a [webhook] there is nothing to keep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.ingress.door import Door, Resident
+from botctl.control.ingress.house import House
+from botctl.control.ingress.leaving import take_away
+from botctl.control.ports import FleetSight
+from botctl.errors import BotctlError, VaultError
+from botctl.fleet import BotSpec, Fleet
+from botctl.fleet.model import Updates
+from botctl.settings.webhook import WebhookSettings
+from botctl.storage.sealing import UNSEALED, Sealing
+
+_log = structlog.get_logger("botctl.control.ingress")
+
+LOOK_EVERY = 0.25
+RETRY = 1.0
+GRACE = 60.0
+"""Seconds for which an earlier secret is accepted after Telegram was first seen with the newest one: what is on its way
+was sent before. Telegram waits a minute for an answer."""
+
+
+class IngressKeeper:
+    """`engine` makes a connection of the ingress's own. `wake` is called in the loop that `run` runs in."""
+
+    def __init__(
+        self,
+        settings: WebhookSettings | None,
+        keeper: FleetKeeper,
+        engine: Callable[[], AsyncEngine],
+        wake: Callable[[int], None],
+        telegram: str,
+        *,
+        grace: float = GRACE,
+    ) -> None:
+        self.settings = settings
+        self.house: House | None = None
+        self._keeper = keeper
+        self._engine = engine
+        self._wake = wake
+        self._telegram = telegram
+        self._grace = grace
+        self._closed: str | None = None
+        self._known: tuple[Fleet | None, int, bool] | None = None
+        self._hooked: dict[int, BotSpec] = {}
+        self._leaving: set[asyncio.Task[bool]] = set()
+        self._failing: dict[int, float] = {}
+
+    @property
+    def problem(self) -> str | None:
+        """What is wrong with the ingress."""
+        found = self._closed if self.house is None else self.house.problem
+        return f"webhook: {found}" if found else None
+
+    async def run(self) -> None:
+        """Until cancelled; then nothing is accepted any more."""
+        if self.settings is None:
+            await asyncio.get_running_loop().create_future()
+            return
+        try:
+            while True:
+                if self.house is not None and not self.house.alive:
+                    self.house.close()
+                    self.house = None
+                if self.house is None:
+                    self._open(self.settings)
+                self.refresh()
+                await self._settle()
+                await self._know_certificate()
+                await asyncio.sleep(LOOK_EVERY if self.house is not None else RETRY)
+        finally:
+            if self.house is not None:
+                await asyncio.to_thread(self.house.close)
+
+    def refresh(self) -> None:
+        """Let in who may come in now. Called before bots are told anything, so that none is called in vain."""
+        keeper, house = self._keeper, self.house
+        fleet, vault = keeper.fleet, keeper.vault
+        self._say_goodbye(fleet)
+        if house is None or fleet is None or self.settings is None:
+            return
+        known = (fleet, vault.webhooks.changed, vault.loaded)
+        if self._known is not None and known[0] is self._known[0] and known[1:] == self._known[1:]:
+            return
+        self._known = known
+        house.door = Door(self.settings.path, self._residents(fleet.bots)) if vault.loaded else None
+
+    def renew(self) -> None:
+        """The same, whatever is known: data keys may have changed."""
+        self._known = None
+        self.refresh()
+
+    def seen(self, sight: FleetSight) -> FleetSight:
+        """With who floods the bots that don't ask for their updates themselves, as if they told of it."""
+        house = self.house
+        if house is None or not self._hooked:
+            return sight
+        bots = tuple(
+            # One and the same minute, whatever incarnations it has seen.
+            dataclasses.replace(bot, gauges={**bot.gauges, **house.gauges(bot.bot_id)}, incarnation=0)
+            if bot.bot_id in self._hooked
+            else bot
+            for bot in sight.bots
+        )
+        return dataclasses.replace(sight, bots=bots)
+
+    def _open(self, settings: WebhookSettings) -> None:
+        loop = asyncio.get_running_loop()
+
+        def wake(bots: Sequence[int]) -> None:
+            loop.call_soon_threadsafe(self._wake_all, bots)
+
+        try:
+            house = House(settings, self._engine, wake)
+        except BotctlError as error:
+            if self._closed != error.message:
+                _log.error("the ingress can't be opened", reason=error.message, hint=error.hint)
+            self._closed = error.message
+            return
+        self._closed, self._known = None, None
+        self.house = house
+        self.refresh()
+        house.start()
+        _log.info("the ingress is open", listen=settings.listen, public_url=settings.public_url)
+
+    def _wake_all(self, bots: Sequence[int]) -> None:
+        for bot_id in bots:
+            self._wake(bot_id)
+
+    def _residents(self, bots: Sequence[BotSpec]) -> Mapping[int, Resident]:
+        """Also those that poll now and had a webhook before: what is on its way is theirs."""
+        found: dict[int, Resident] = {}
+        for bot in bots:
+            secret = self._keeper.vault.webhooks.get(bot.bot_id)
+            if secret is None:
+                continue
+            try:
+                sealing = (
+                    Sealing(self._keeper.vault.cipher(bot.bot_id), seals=True) if bot.encrypt_messages else UNSEALED
+                )
+            except VaultError as error:
+                _log.error("a bot can't be sent updates", bot=bot.name, reason=error.message)
+                continue
+            found[bot.bot_id] = Resident(bot.bot_id, secret, sealing)
+        return found
+
+    def _say_goodbye(self, fleet: Fleet | None) -> None:
+        if fleet is None:
+            return
+        wanted = {bot.bot_id for bot in fleet.bots}
+        for bot_id, bot in self._hooked.items():
+            if bot_id not in wanted:
+                task = asyncio.create_task(take_away(bot, self._telegram))
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+        self._hooked = {bot.bot_id: bot for bot in fleet.bots if bot.updates is Updates.WEBHOOK}
+
+    async def _settle(self) -> None:
+        """Earlier secrets of bots that Telegram has called with the newest one for a while are nobody's any more."""
+        house, webhooks = self.house, self._keeper.vault.webhooks
+        if house is None or not self._keeper.vault.loaded:
+            return
+        now = time.monotonic()
+        for bot_id, (word, since) in list(house.figures.newest_seen.items()):
+            secret = webhooks.get(bot_id)
+            if secret is None or not secret.earlier or secret.current != word or now - since < self._grace:
+                continue
+            if now < self._failing.get(bot_id, 0.0):
+                continue
+            try:
+                await self._keeper.settle_webhook(bot_id)
+            except BotctlError as error:
+                self._failing[bot_id] = now + 10.0
+                _log.warning("an earlier secret of a webhook is still accepted", bot_id=bot_id, reason=error.message)
+            else:
+                _log.info("Telegram uses the new secret; earlier ones are refused", bot_id=bot_id)
+
+    async def _know_certificate(self) -> None:
+        house = self.house
+        if house is not None and house.certificate is not None and self.settings is not None:
+            house.certificate.context()  # looks at its files
+            if self.settings.upload_certificate:
+                await self._keeper.know_certificate(house.certificate.pem)

@@ -1,0 +1,125 @@
+"""Bots that are sent their updates, in a whole daemon: nothing is lost, whatever is killed in between."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections import Counter
+
+import httpx
+import pytest
+
+from botctl.sandbox.client import SandboxClient
+from support.stack import Stack, eventually, token
+
+pytestmark = pytest.mark.e2e
+
+BOT, OTHER = 7510000001, 7510000002
+CHATS = range(801, 806)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def open_ingress(stack: Stack) -> None:
+    port = free_port()
+    stack.environment["BOTCTL_WEBHOOK_LISTEN"] = f"127.0.0.1:{port}"
+    stack.environment["BOTCTL_WEBHOOK_PUBLIC_URL"] = f"http://127.0.0.1:{port}/telegram"
+
+
+async def webhook_of(stack: Stack, bot_id: int) -> str:
+    url = f"{stack.urls['telegram'].rstrip('/')}/bot{token(bot_id)}/getWebhookInfo"
+    async with httpx.AsyncClient() as client:
+        return str((await client.get(url)).json()["result"]["url"])
+
+
+async def replies(telegram: SandboxClient, bot_id: int, chat: int) -> list[str]:
+    found = await telegram.transcript(bot_id, chat)
+    return [message["text"] for message in found if message.get("from", {}).get("is_bot")]
+
+
+ECHO = """
+from telegram.ext import MessageHandler, filters
+
+async def echo(update, context):
+    await update.effective_message.reply_text(f"echo {update.effective_message.text}")
+
+def register(app, bot):
+    app.add_handler(MessageHandler(filters.TEXT, echo))
+"""
+
+
+class Talk:
+    """What users have said to a bot that echoes, and what has come back."""
+
+    def __init__(self, stack: Stack, telegram: SandboxClient, bot_id: int) -> None:
+        self.stack = stack
+        self.telegram = telegram
+        self.bot_id = bot_id
+        self.said: dict[int, list[str]] = {chat: [] for chat in CHATS}
+        self._count = 0
+
+    async def say(self, times: int) -> None:
+        """So many messages in each chat."""
+        for _ in range(times):
+            for chat in CHATS:
+                self._count += 1
+                self.said[chat].append(f"number {self._count}")
+                await self.telegram.say(self.bot_id, chat, f"number {self._count}", {"id": chat, "first_name": "Ada"})
+
+    async def until_answered(self) -> None:
+        """Every message has its echo, in order; what was sent twice has been counted as uncertain."""
+        for chat, said in self.said.items():
+            wanted = [f"echo {text}" for text in said]
+
+            async def answered(chat: int = chat, wanted: list[str] = wanted) -> bool:
+                return list(dict.fromkeys(await replies(self.telegram, self.bot_id, chat))) == wanted
+
+            try:
+                await eventually(answered, f"all of chat {chat} answered in order", 90)
+            except AssertionError:
+                print(chat, wanted, await replies(self.telegram, self.bot_id, chat), self.stack.logs()[-6000:])
+                raise
+        found = [await replies(self.telegram, self.bot_id, chat) for chat in CHATS]
+        twice = sum(count - 1 for texts in found for count in Counter(texts).values())
+        (uncertain,) = await self.stack.rows(
+            "SELECT coalesce(sum(uncertain), 0)::int FROM sends WHERE bot_id = $1", self.bot_id
+        )
+        assert twice <= uncertain[0]
+
+
+async def test_what_is_sent_while_anything_is_down_is_answered_in_order(stack: Stack) -> None:
+    open_ingress(stack)
+    (stack.folder / "echoing.py").write_text(ECHO)
+    stack.write_fleet(
+        {"name": "echo", "token": token(BOT), "updates": "webhook", "assistant": None, "handlers": "echoing:register"},
+        {"name": "polls", "token": token(OTHER)},
+    )
+    stack.start()
+    await stack.until_running("echo", "polls")
+    async with stack.sandbox() as telegram:
+        await telegram.set_limits(webhook_pace=0.02)
+        assert f"/telegram/{BOT}?v=" in await webhook_of(stack, BOT)
+        assert not await webhook_of(stack, OTHER)
+        talk = Talk(stack, telegram, BOT)
+        await talk.say(3)
+        await talk.until_answered()
+
+        bot = stack.bot("echo")
+        os.kill(bot["pid"], signal.SIGKILL)
+        await talk.say(2)
+        await talk.until_answered()
+
+        os.kill(await stack.service_pid("control"), signal.SIGKILL)
+        await talk.say(2)
+        await talk.until_answered()
+
+        os.kill(await stack.service_pid("postgres"), signal.SIGINT)
+        await talk.say(2)
+        await talk.until_answered()
+        assert not (await telegram.calls(bot_id=BOT, method="getUpdates"))
