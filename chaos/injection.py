@@ -7,9 +7,10 @@ import os
 import signal
 from collections.abc import Awaitable, Callable
 
+from botctl.cli.chaos.account import Message
 from chaos import processes
 from chaos.faults import Fault, Way
-from chaos.users import Message, Users
+from chaos.users import Users
 from chaos.waiting import until
 from chaos.watch import Watch
 from support.stack import Stack
@@ -37,7 +38,6 @@ class Injection:
         if fault.way is Way.INSIDE:
             kind = "exit_7" if fault.name == "poison" else fault.name
             message = await self._users.attack(bot, kind, again=fault.buried)
-            message.buried = fault.buried
             if fault.name == "threads_left":
                 await until(lambda: _done(bool(message.answers)), "its threads are there")
                 await self._watch.post(f"/v1/bots/{name}/restart")

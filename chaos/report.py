@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from botctl.cli.chaos.account import Message
 from chaos.faults import FAULTS
 from chaos.outcome import Outcome
 from chaos.processes import Tally
-from chaos.users import Message
 
 NOTHING = Tally(0, 0)
 
@@ -20,7 +20,7 @@ class Result:
     """Everything of one run. `violations` is empty when all that was demanded held. Times: seconds since the epoch."""
 
     seed: int
-    bots: int
+    ids: list[int]
     calm: tuple[float, float]
     chaos: tuple[float, float]
     outcomes: list[Outcome] = field(default_factory=list)
@@ -38,12 +38,12 @@ class Result:
     @property
     def lost(self) -> int:
         """Messages without an answer, dead letters excepted."""
-        return sum(1 for one in self.messages if not one.answers and not one.buried)
+        return sum(one.waits for one in self.messages)
 
     @property
     def extra(self) -> int:
         """Answers beyond the first."""
-        return sum(max(0, len(one.answers) - 1) for one in self.messages)
+        return sum(one.extra for one in self.messages)
 
     def sorted_out(self) -> dict[str, list[Message]]:
         """Messages by what their bot and the servers went through while they waited."""
@@ -51,14 +51,14 @@ class Result:
         servers = [one for one in self.outcomes if one.step.victim is None]
         for one in self.outcomes:
             if one.step.victim is not None:
-                harmed[one.step.victim].append(one)
+                harmed[self.ids[one.step.victim]].append(one)
         found: dict[str, list[Message]] = {"calm": [], "witnesses": [], "servers": [], "victims": []}
         for message in self.messages:
             if self.calm[0] <= message.at < self.calm[1]:
                 found["calm"].append(message)
             elif message.at < self.chaos[0]:
                 continue
-            elif any(_meet(message, one) for one in harmed[message.bot]):
+            elif any(_meet(message, one) for one in harmed[message.bot_id]):
                 found["victims"].append(message)
             elif any(_meet(message, one) for one in servers):
                 found["servers"].append(message)
@@ -80,8 +80,8 @@ def markdown(result: Result) -> str:
     groups = result.sorted_out()
     minutes = (result.chaos[1] - result.chaos[0]) / 60
     lines = [
-        f"{result.bots} bots, {minutes:.1f} minutes, {len(result.outcomes)} faults, seed {result.seed}; load of the "
-        f"machine {result.load[0]:.1f} before, {result.load[1]:.1f} after.",
+        f"{len(result.ids)} bots, {minutes:.1f} minutes, {len(result.outcomes)} faults, seed {result.seed}; load of "
+        f"the machine {result.load[0]:.1f} before, {result.load[1]:.1f} after.",
         "",
         f"Messages: {len(result.messages)} sent, {sum(bool(one.answers) for one in result.messages)} answered, "
         f"{result.lost} lost, {result.extra} answers too many ({result.uncertain} counted as uncertain), "

@@ -67,11 +67,11 @@ class Chaos:
         daemon = self.stack.daemon_pid
         watching = asyncio.create_task(self.watch.run())
         try:
-            self.users.start()
+            await self.users.start()
             began, load = time.time(), os.getloadavg()[0]
             await asyncio.sleep(calm)
             before = processes.tally(daemon)
-            result = Result(self.seed, len(self.names), (began, time.time()), (time.time(), 0.0), before=before)
+            result = Result(self.seed, self.ids, (began, time.time()), (time.time(), 0.0), before=before)
             await self._harm(result, steps, chaos)
             await self.users.stop_writing()
             result.chaos = (result.chaos[0], time.time())
@@ -134,11 +134,11 @@ class Chaos:
         await self.watch.look()
         result.violations += [what for outcome in result.outcomes for what in outcome.violations]
         result.violations += self.watch.violations + wrong
-        result.messages = list(self.users.messages.values())
+        result.messages = list(self.users.account.of())
         result.after = processes.tally(daemon)
-        result.apologies = self.users.apologies.total()
+        result.apologies = self.users.apologies
         result.heartbeats, result.looks = self.watch.heartbeats, self.watch.looks
-        result.violations += [f"an answer to nothing: {text}" for text in self.users.unknown]
+        result.violations += [f"an answer to nothing: {text}" for text in self.users.account.unexpected]
         await self._check_answers(result)
         await asyncio.to_thread(self._check_commands, result)
 
@@ -155,7 +155,7 @@ class Chaos:
             wrong.append(f"the supervisor had {result.before}, has {tally}")
         waiting = self.users.waiting()
         if waiting:
-            wrong.append(f"{len(waiting)} messages have no answer, the first to bot {waiting[0].bot}")
+            wrong.append(f"{len(waiting)} messages have no answer, the first to bot {waiting[0].bot_id}")
         return wrong
 
     async def _check_answers(self, result: Result) -> None:
@@ -165,14 +165,15 @@ class Chaos:
         result.uncertain = sum(uncertain.values())
         extra: Counter[int] = Counter()
         for message in result.messages:
-            extra[message.bot] += max(0, len(message.answers) - 1)
-        for bot, number in extra.items():
-            allowed = uncertain.get(self.ids[bot], 0)
+            extra[message.bot_id] += message.extra
+        for bot_id, number in extra.items():
+            allowed = uncertain.get(bot_id, 0)
             if number > allowed:
-                result.violations.append(f"{self.names[bot]} gave {number} answers too many, {allowed} are uncertain")
+                name = self.names[self.ids.index(bot_id)]
+                result.violations.append(f"{name} gave {number} answers too many, {allowed} are uncertain")
         rows = await self.stack.rows("SELECT state, count(*) AS n FROM inbox GROUP BY 1")
         states = {row["state"]: int(row["n"]) for row in rows}
-        meant = sum(one.buried for one in result.messages)
+        meant = sum(one.expects == "maybe" for one in result.messages)
         result.dead_letters = states.pop("dead", 0)
         if result.dead_letters != meant:
             result.violations.append(f"{result.dead_letters} dead letters, {meant} were meant")
