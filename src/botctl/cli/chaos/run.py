@@ -78,26 +78,27 @@ async def _worked_off(stage: Stage) -> bool:
     except BotctlError:
         return False
     ours = [bot for bot in bots if bot["name"] in stage.bots]
-    return all(not bot["inbox_depth"] for bot in ours)
+    # A send that is tried again would come after the account is closed.
+    return all(not bot["inbox_depth"] for bot in ours) and await stage.open_sends() == 0
 
 
 async def _ask_control(stage: Stage, report: Report) -> None:
     """Metrics and restarts; `control` may have been killed a moment ago."""
 
-    def ask() -> tuple[int, int, list[dict[str, Any]]]:
-        return stage.counted("sends_uncertain"), stage.counted("dead_letters"), stage.status()["bots"]
+    def ask() -> tuple[int, int, dict[str, int], list[dict[str, Any]]]:
+        restarts = {name: stage.starts(name) - 1 for name in stage.bots}
+        return stage.counted("sends_uncertain"), stage.counted("dead_letters"), restarts, stage.status()["bots"]
 
     deadline = time.monotonic() + CONTROL_WAIT
     while True:
         try:
-            report.uncertain, report.dead_letters, bots = await asyncio.to_thread(ask)
+            report.uncertain, report.dead_letters, report.restarts, bots = await asyncio.to_thread(ask)
         except BotctlError as error:
             if time.monotonic() > deadline:
                 report.problems.append(f"control does not answer: {error}")
                 return
             await asyncio.sleep(_POLL)
             continue
-        report.restarts = {bot["name"]: bot["restarts"] for bot in bots}
         wrong = [bot for bot in bots if bot["name"] in stage.bots and bot["state"] not in ("running", "degraded")]
         report.problems += [f"{bot['name']} is {bot['state']} at the end: {bot['reason']}" for bot in wrong]
         return

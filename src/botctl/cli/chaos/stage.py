@@ -179,6 +179,31 @@ class Stage:
         found = [line for line in lines if line.startswith(f"botctl_{metric}_total{{")]
         return sum(int(float(line.rpartition(" ")[2])) for line in found)
 
+    def starts(self, name: str) -> int:
+        """How often a bot has been started so far, in all daemons of this stage. Raises BotctlError."""
+        assert self._client is not None
+        return len(self._client.get("/v1/runs", {"bot": name, "limit": 1000})["runs"])
+
+    async def open_sends(self) -> int | None:
+        """Rows of the send journal that are planned or begun; None while the database is away."""
+        import asyncpg
+
+        from botctl.embedded.address import postgres_admin_url
+        from botctl.storage.engine import connect
+        from botctl.storage.url import parse_database_url
+
+        try:
+            connection = await connect(parse_database_url(postgres_admin_url(self.data.root / "postgres")))
+        except (asyncpg.PostgresError, OSError, TimeoutError):
+            return None
+        try:
+            found = await connection.fetchval("SELECT count(*) FROM sends WHERE state IN ('planned', 'sending')")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            return None
+        finally:
+            connection.terminate()
+        return int(found)
+
     def until_running(self) -> None:
         """Wait for every bot. Raises BotctlError when one can't run or takes too long."""
         deadline = time.monotonic() + READY_WAIT
