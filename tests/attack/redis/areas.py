@@ -6,5 +6,6 @@ from attack.redis import reach  # isort: skip
 from attack.redis import powers  # isort: skip
 from attack.redis import own_stream  # isort: skip
 from attack.redis import floods  # isort: skip
+from attack.redis import outside  # isort: skip
 
-__all__ = ["floods", "own_stream", "powers", "reach"]
+__all__ = ["floods", "outside", "own_stream", "powers", "reach"]

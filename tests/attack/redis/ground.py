@@ -21,7 +21,9 @@ from attack.redis.wire import Raw, Refusal, Word
 from botctl.bus.admin import BusAdmin
 from botctl.bus.batch import Rejected
 from botctl.bus.client import AWAY, connect
-from botctl.bus.events import Event, encode_event
+from botctl.bus.events import Event, Log, encode_event
+from botctl.bus.grant_guard import GrantGuard
+from botctl.bus.grants import Grant, GrantAdmin, grant_user
 from botctl.bus.mailbox import Mailbox
 from botctl.bus.relay import Relay
 from botctl.bus.roster import Roster
@@ -35,6 +37,7 @@ AREA = "bus"
 A, B, C = 1, 10, 11
 """A's number is the beginning of the others'."""
 
+MAL_PASSWORD = secrets.token_urlsafe(16)
 MARK = b"words of the victim"
 REFUSED = "refused (NOPERM)"
 OTHERS_GO_ON = "others go on"
@@ -133,8 +136,21 @@ class Ground:
         routes = connect(url, blocking=True, steadfast=True)
         fleet = {A: ("custom.*",), B: ("custom.probe", "bot.*"), C: ()}
         roster = Roster.of(fleet)
+        self.grants = {
+            name: Grant(
+                name, (Log.BOT,), f"{name}-{secrets.token_hex(16)}", hashlib.sha256(password.encode()).hexdigest(), "0"
+            )
+            for name, password in (("mal", MAL_PASSWORD), ("crm", secrets.token_urlsafe(16)))
+        }
+        """Programs outside; `mal` is the attacker's."""
+        self.guard = GrantGuard(self.topology, lambda: list(self.grants), lambda group: [group])
         self.router = Router(
-            routes, self.topology, lambda: roster, self.rejected.append, on_lost=lambda *lost: self.lost.append(lost)
+            routes,
+            self.topology,
+            lambda: roster,
+            self.rejected.append,
+            on_lost=lambda *lost: self.lost.append(lost),
+            guard=self.guard,
         )
         self._clients = [self.redis, routes]
         self._tasks: list[asyncio.Task[Any]] = []
@@ -144,7 +160,9 @@ class Ground:
             "a_out": topology.out(A), "a_in": topology.mailbox(A),
             "b_out": topology.out(B), "b_in": topology.mailbox(B),
             "out0": topology.out(0), "log": "t:events:user", "dead": topology.dead_letters, "marker": topology.marker,
-            "a_user": topology.user(A), "b_user": topology.user(B),
+            "a_user": topology.user(A), "b_user": topology.user(B), "bot_log": topology.log(Log.BOT),
+            "mal_user": grant_user(topology, "mal"), "mal_password": MAL_PASSWORD,
+            "mal_group": self.grants["mal"].group,
         }  # fmt: skip
 
     @contextlib.asynccontextmanager
@@ -153,6 +171,7 @@ class Ground:
         await self.redis.flushall()
         await self.admin.ensure_logs()
         await self.apply()
+        await GrantAdmin(self.admin).ensure(self.grants.values())
         for key in ("b_in", "log", "dead"):
             await self.redis.xadd(self.names[key], {"e": MARK})
         await self.redis.xreadgroup("bot", "bot", {self.names["b_in"]: ">"}, count=1)
@@ -184,6 +203,11 @@ class Ground:
     def open(self, bot: int = A) -> Raw:
         """A connection of this bot's."""
         self._raw.append(Raw(self.port, self.topology.user(bot), self.passwords[bot]))
+        return self._raw[-1]
+
+    def open_as(self, user: str, password: str) -> Raw:
+        """A connection of a user who is no bot."""
+        self._raw.append(Raw(self.port, user, password))
         return self._raw[-1]
 
     def stranger(self) -> Raw:

@@ -7,8 +7,9 @@ import time
 from typing import Any
 
 from attack.redis.ground import A, B, Ground, body, declare, probe
+from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import Event, Log
-from botctl.bus.reader import read_dead_letters, read_log
+from botctl.bus.reader import read_log
 
 _BRICK = "18446744073709551615-18446744073709551615"
 _DEAD = "refused, a dead letter each"
@@ -26,7 +27,7 @@ async def _buried(ground: Ground, entries: list[tuple[Any, ...]]) -> str:
         assert isinstance(reply, bytes), reply
     ground.me.call("XADD", ground.names["a_out"], "*", "e", body("good"))
     await ground.until(lambda: ground.router.stats.routed)
-    letters = await read_dead_letters(ground.redis, ground.topology, 1000)
+    letters = await DeadLetters(ground.redis, ground.topology).list(1000)
     logged = await _logged(ground)
     if len(letters) == len(entries) and logged == [("bot:1", "good")] and ground.router.stats.healthy:
         return _DEAD
