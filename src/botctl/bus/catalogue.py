@@ -58,6 +58,7 @@ CATALOGUE: Mapping[str, EventType] = {
         _type("bot.paused", Log.BOT, _FLEET, shape.BotHealth, "A bot waits for the database or the network."),
         _type("bot.failed", Log.BOT, _FLEET, shape.BotFailed, "A process of a bot ended or hung, unasked."),
         _type("bot.stopped", Log.BOT, _FLEET, shape.BotStopped, "A bot was stopped on request."),
+        _type("bot.parked", Log.BOT, _FLEET, shape.BotParked, "A bot takes no updates; Telegram keeps them a day."),
         _type("bot.quarantined", Log.BOT, _FLEET, shape.BotQuarantined, "A bot is kept down until it's released."),
         _type("bot.released", Log.BOT, _FLEET, shape.BotStopped, "A bot was released from quarantine."),
         _type("message.received", Log.USER, _BOT, shape.MessageReceived, "A user's message was stored."),

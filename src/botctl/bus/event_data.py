@@ -58,6 +58,22 @@ class BotFailed(Data, frozen=True):
     action: str = ""
 
 
+class BotParked(Data, frozen=True):
+    """`parked_s`: seconds for which updates may have been waiting at Telegram, which drops them after 86,400;
+    `threshold_s`: the threshold that was passed. `pending`: how many wait there, null when it can't be asked.
+
+    `state` and `reason`: what the supervisor says of the bot.
+    """
+
+    bot_id: int
+    name: str
+    state: str
+    parked_s: float
+    threshold_s: float
+    reason: str = ""
+    pending: int | None = None
+
+
 class BotStopped(Data, frozen=True):
     """`reason`: who or what asked for it."""
 

@@ -90,6 +90,7 @@ def payload_of(settings: Settings, fleet: Fleet, fleet_env: dict[str, str], *, f
             "bus_keep": settings.bus_keep,
             "outbox_keep": settings.outbox_keep,
             "done_keep": settings.done_keep,
+            "parked_after": settings.parked_after,
             "prices": {model: price.model_dump() for model, price in settings.prices.items()},
             "currency": settings.currency,
             "webhook": settings.webhook.model_dump(mode="json") if settings.webhook is not None else None,

@@ -41,6 +41,8 @@ from botctl.control.ingress.keeper import IngressKeeper
 from botctl.control.ingress.options import target_of, webhook_of
 from botctl.control.letter_count import LetterCount
 from botctl.control.master_rotation import MasterRotation
+from botctl.control.parked_watch import ParkedWatch
+from botctl.control.parked_watch import options_of as parked_options
 from botctl.control.ports import WholeSupervisor
 from botctl.control.prices import Prices
 from botctl.control.pruner import Pruner
@@ -203,6 +205,14 @@ class Assembly:
             config.telegram_base_url,
             **options_of(config.options),
         )
+        self.parked = ParkedWatch(
+            self._engine,
+            lambda: self.keeper.fleet.bots if self.keeper.fleet is not None else (),
+            supervisor,
+            self.hearing.pending,
+            self.relay.wake,
+            **parked_options(config.options),
+        )
         self.resolver = ResolverWatch(supervisor)
         self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs, self.recorder.deaths)
         self.service = Service(
@@ -218,6 +228,7 @@ class Assembly:
             forgotten=self.pruner.forgotten,
             kept_off=self.router.kept_off,
             telegram_pending=self.hearing.pending,
+            parked=self.parked.rule,
             problems=self.problems,
             letters=self.letter_count,
             prices=prices,
@@ -267,6 +278,7 @@ class Assembly:
             "threats": self.threats.run,
             "canaries": self.canaries.run,
             "hearing": self.hearing.run,
+            "parked": self.parked.run,
             "ingress": self.ingress.run,
             "resolver": self.resolver.run,
             "grants": self.grants.run,

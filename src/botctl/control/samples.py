@@ -22,17 +22,18 @@ def fleet_sample(
     shut_away: int = 0,
     waiting: Mapping[int, int] = MappingProxyType({}),
     cost: Mapping[int, float] = MappingProxyType({}),
+    parked: Mapping[int, float] = MappingProxyType({}),
 ) -> FleetSample:
     """`pending` are updates that Telegram holds, by bot_id; `journal` counters that outlive a process, likewise.
 
     `threats` are verdicts by rule and action. `waiting` are dead letters that wait, `cost` what completions have cost
-    where prices are set, both by bot_id.
+    where prices are set, both by bot_id; `parked` the seconds for which updates may have been waiting.
     """
     return FleetSample(
         version=version,
         state=sight.state,
         uptime_s=max(0.0, now - sight.started_at),
-        bots=[_bot(bot, pending, journal, waiting, cost) for bot in sight.bots],
+        bots=[_bot(bot, pending, journal, waiting, cost, parked) for bot in sight.bots],
         services=[ServiceSample(name=one.name, state=one.state, restarts=one.restarts) for one in sight.services],
         bus={
             "routed": router.routed,
@@ -59,6 +60,7 @@ def _bot(
     journal: Mapping[str, Mapping[int, int]],
     waiting: Mapping[int, int],
     cost: Mapping[int, float],
+    parked: Mapping[int, float],
 ) -> BotSample:
     spent = {"completion_cost": cost[bot.bot_id]} if bot.bot_id in cost else {}
     letters = {"dead_letters": float(waiting.get(bot.bot_id, 0))}
@@ -69,6 +71,7 @@ def _bot(
         state=bot.state,
         restarts=bot.restarts,
         telegram_pending=pending.get(bot.bot_id),
+        parked_s=parked.get(bot.bot_id),
         gauges=bot.gauges | age | letters,
         counters=bot.counters | spent | {name: float(counts.get(bot.bot_id, 0)) for name, counts in journal.items()},
     )

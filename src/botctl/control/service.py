@@ -24,6 +24,7 @@ from botctl.control.bus_watch import BusWatch
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.historian import Historian
 from botctl.control.letter_count import LetterCount
+from botctl.control.parked import ParkedRule
 from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.control.prices import Prices
 from botctl.control.pulse import Pulse
@@ -69,6 +70,7 @@ class Service:
         streams: Callable[[], Redis],
         router_stats: RouterStats,
         kept_off: Callable[[], Mapping[int, tuple[str, float]]] = dict,
+        parked: ParkedRule | None = None,
         telegram_pending: Mapping[int, int],
         problems: Callable[[], list[str]],
         letters: LetterCount | None = None,
@@ -99,6 +101,7 @@ class Service:
         self._streams = streams
         self._router_stats = router_stats
         self._kept_off = kept_off
+        self._parked = parked or ParkedRule()
         self._telegram_pending = telegram_pending
         self._problems = problems
         self._bus = bus
@@ -127,6 +130,7 @@ class Service:
             score=self._threats.score,
             ignored=self._keeper.ignored_now(time.time()),
             kept_off=self._kept_off(),
+            parked=self._parked.parked,
             dead_letters=self._letters.waiting if self._letters is not None else {},
         )
 
@@ -309,6 +313,7 @@ class Service:
                 shut_away=len(self._keeper.shut),
                 waiting=self._letters.waiting if self._letters is not None else {},
                 cost=self._costs(sight),
+                parked=self._parked.seconds,
             )
         )
 

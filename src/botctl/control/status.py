@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from botctl.control.advice import KEPT_OFF_REDIS, is_held_back
+from botctl.control.parked import Parked
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
 from botctl.fleet import BotSpec, Fleet
@@ -33,13 +34,14 @@ def status_body(
     ignored: Mapping[int, Collection[int]] = MappingProxyType({}),
     kept_off: Mapping[int, tuple[str, float]] = MappingProxyType({}),
     dead_letters: Mapping[int, int] = MappingProxyType({}),
+    parked: Mapping[int, Parked] = MappingProxyType({}),
 ) -> StatusBody:
     """Bots in the fleet file's order, then those the supervisor is still ending.
 
     `rollout` is what a rolling restart under way says; `rotated` are bots with a token that is not the file's, `shut`
     those that are shut away on purpose, which after a restart the supervisor doesn't know. `score` is that of threat
     detection, `ignored` are users set aside, by bot_id; `kept_off` says why bots are kept off Redis, and for how many
-    seconds more. `dead_letters` are those that wait.
+    seconds more. `dead_letters` are those that wait; `parked` are bots that take no updates.
     """
     specs = fleet.bots if fleet is not None else ()
     wanted = {spec.bot_id for spec in specs}
@@ -52,6 +54,8 @@ def status_body(
         bot.ignored_users = len(ignored.get(bot.bot_id, ()))
         if bot.pid is not None and (off := kept_off.get(bot.bot_id)) is not None:
             _kept_off(bot, *off)
+        if (one := parked.get(bot.bot_id)) is not None:
+            bot.reason = f"{bot.reason}; {one.words}" if bot.reason else one.words
     return StatusBody(
         daemon=DaemonView(
             pid=sight.pid,

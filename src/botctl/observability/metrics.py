@@ -30,6 +30,8 @@ class BotSample:
     state: str
     restarts: int = 0
     telegram_pending: int | None = None
+    parked_s: float | None = None
+    """Seconds for which updates may have been waiting at Telegram; None when nobody knows."""
     gauges: Mapping[str, float] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
 
@@ -195,14 +197,21 @@ def _lives(bots: list[BotSample]) -> Iterator[Metric]:
     pending = GaugeMetricFamily(
         "botctl_telegram_pending_updates", "Updates that Telegram holds for the bot, kept for 24 hours.", labels=["bot"]
     )
+    parked = GaugeMetricFamily(
+        "botctl_bot_parked_seconds",
+        "Seconds for which updates may have been waiting at Telegram, which drops them after 86400.",
+        labels=["bot"],
+    )
     for bot in bots:
+        if bot.parked_s is not None:
+            parked.add_metric([bot.name], bot.parked_s)
         up.add_metric([bot.name], float(bot.state in _UP))
         state.add_metric([bot.name, bot.state], 1)
         info.add_metric([bot.name, str(bot.bot_id)], 1)
         restarts.add_metric([bot.name], bot.restarts)
         if bot.telegram_pending is not None:
             pending.add_metric([bot.name], bot.telegram_pending)
-    yield from (up, state, info, restarts, pending)
+    yield from (up, state, info, restarts, pending, parked)
 
 
 def _gauges(bots: list[BotSample]) -> Iterator[Metric]:

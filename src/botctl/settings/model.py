@@ -86,6 +86,10 @@ class Settings(BaseSettings):
     done_keep: float = Field(
         default=30, ge=2, le=36500, description="Days that handled updates are kept, with their sends and completions."
     )
+    parked_after: Annotated[list[Annotated[float, Field(gt=0, lt=24)]], Field(min_length=1)] = Field(
+        default=[6, 12, 20, 23],
+        description="Hours without updates after which a bot is told as parked; Telegram drops what waits after 24.",
+    )
     audit_retention: int = Field(
         default=90, ge=1, le=36500, description="Days that entries of the audit log are kept; they go by whole months."
     )
@@ -109,6 +113,11 @@ class Settings(BaseSettings):
         if self.webhook is not None and self.telegram_base_url == TELEGRAM and self.webhook.unacceptable:
             raise ValueError(f"webhook.public_url: {self.webhook.unacceptable}")
         return self
+
+    @field_validator("parked_after")
+    @classmethod
+    def _in_order(cls, value: list[float]) -> list[float]:
+        return sorted(set(value))
 
     @field_validator("data_dir", "fleet")
     @classmethod

@@ -92,6 +92,19 @@ _OPEN = """
     SELECT $1, $2, $3, $4, $5
     WHERE NOT EXISTS (SELECT FROM bot_runs WHERE bot_id = $1 AND incarnation = $2 AND started_at = $4)"""
 
+# Rows of events and jobs are no sign: a bot that doesn't poll may have those all the same.
+_LAST_TAKEN = """
+    SELECT bot_id, extract(epoch FROM greatest(
+        created_at,
+        (SELECT max(received_at) FROM (
+            SELECT received_at, update_id FROM inbox WHERE inbox.bot_id = bots.bot_id ORDER BY inbox_id DESC LIMIT 500
+        ) AS newest WHERE update_id IS NOT NULL),
+        (SELECT max(ended_at) FROM (
+            SELECT ended_at FROM bot_runs WHERE bot_runs.bot_id = bots.bot_id AND ready_at IS NOT NULL
+            ORDER BY run_id DESC LIMIT 5
+        ) AS ended)))::float8
+    FROM bots WHERE bot_id = ANY ($1)"""
+
 _LATEST = "(SELECT max(run_id) FROM bot_runs WHERE bot_id = $1 AND incarnation = $2)"
 
 _PROGRESS = f"""
@@ -220,6 +233,15 @@ async def first_run_at(connection: AsyncConnection, bot_id: int) -> float | None
     )
     began: float | None = result.scalar_one_or_none()
     return began
+
+
+async def last_taken(connection: AsyncConnection, bot_ids: Sequence[int]) -> dict[int, float]:
+    """When bots surely took updates last: stored one, or ended a run that had polled; else when they were registered.
+
+    A run that goes on says so itself, in its heartbeats. Bots that are not registered are left out.
+    """
+    rows: Sequence[Any] = (await connection.exec_driver_sql(_LAST_TAKEN, (list(bot_ids),))).all()
+    return {row[0]: row[1] for row in rows}
 
 
 async def prune_runs(
