@@ -1,7 +1,8 @@
 """Handlers that do what a message tells them, letter by letter; each visible thing says whose doing it is.
 
 `s` sends, `e` edits the message sent last, `d` deletes it, `o` sends to another chat, `b` does so from a task beside,
-`p` publishes, `y` lets others run, `f` fails at the first attempt that comes so far. A message is `name:letters`.
+`p` publishes, `y` lets others run, `f` fails at the first attempt that comes so far. `c` counts in
+what is kept for the chat and for the user, `r` tells how far. A message is `name:letters`.
 """
 
 from __future__ import annotations
@@ -49,6 +50,12 @@ def register(app: Application[Any, Any, Any, Any, Any, Any], bot: BotContext) ->
                     await bot.publish("script.played", {"label": label})
                 case "b":
                     app.create_task(context.bot.send_message(ELSEWHERE, label), update)
+                case "c":
+                    for kept in (context.chat_data, context.user_data):
+                        kept["count"] = kept.get("count", 0) + 1
+                case "r":
+                    counts = [kept.get("count", 0) for kept in (context.chat_data, context.user_data)]
+                    last = await update.message.reply_text(f"{label} {counts}")
                 case "f" if (bot.bot_id, name, place) not in failed:
                     failed.add((bot.bot_id, name, place))
                     raise IntendedError(label)

@@ -201,6 +201,8 @@ def _compare(script: Script, plain: Outcome, harmed: Outcome) -> None:
     cut_short = {cause for (cause, _), row in harmed.sends.items() if row["state"] == "skipped"}
     assert rows.items() <= expected_rows.items(), "another send than without a crash"
     assert all(cause in cut_short for cause, _ in expected_rows.keys() - rows.keys()), "a send is missing"
+    if cut_short and any("r" in text for _, text in script.messages):
+        return  # What is counted depends on what a handler does after its `skip`: nothing.
     uncertain = sum(row["uncertain"] for row in harmed.sends.values())
     surplus = 0
     for chat, heard in harmed.heard.items():
@@ -264,7 +266,7 @@ def _ignore_crashes(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) ->
 @pytest.mark.parametrize("resend", [True, False])
 def test_a_crash_at_each_single_step(world: World, resend: bool) -> None:
     script = Script(
-        ((101, "a:spsy"), (102, "b please write a long answer"), (101, "c:sed"), (102, "d:s")), resend=resend
+        ((101, "a:scpsy"), (102, "b please write a long answer"), (101, "c:csedr"), (102, "d:s")), resend=resend
     )
     plain = play(world, script)
     steps = len(plain.steps[-1])
@@ -273,7 +275,7 @@ def test_a_crash_at_each_single_step(world: World, resend: bool) -> None:
         compare(script, plain, play(world, replace(script, crashes=(at,))))
 
 
-_texts = st.text("spyedobf", min_size=1, max_size=4).map(lambda letters: f":{letters}") | st.sampled_from(
+_texts = st.text("spyedobfccr", min_size=1, max_size=4).map(lambda letters: f":{letters}") | st.sampled_from(
     [" what is my name?", " please write a long answer"]
 )
 _messages = st.lists(st.tuples(st.sampled_from(CHATS), _texts), min_size=1, max_size=5).map(
