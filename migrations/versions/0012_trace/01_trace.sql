@@ -14,6 +14,9 @@ CREATE INDEX inbox_dropped ON inbox (bot_id) WHERE state = 'dropped';
 ALTER TABLE completions ADD COLUMN cached_tokens integer, ADD COLUMN retries integer, ADD COLUMN finish_reason text;
 COMMENT ON COLUMN completions.retries IS 'Calls of the completion API before the one that was answered.';
 
+ALTER TABLE sends ADD COLUMN waits_until timestamptz;
+COMMENT ON COLUMN sends.waits_until IS 'Telegram''s last word, after a 429, on when it may be sent; null after any other.';
+
 -- One row for each attempt that did not end well, and for what operators did with a dead letter. An attempt that ends
 -- well costs nothing here.
 CREATE TABLE attempts (
@@ -55,6 +58,7 @@ REVOKE ALL ON attempts FROM PUBLIC;
 GRANT SELECT ON attempts TO bots, bots_ro, botctl_control;
 GRANT INSERT ON attempts TO bots, botctl_control;
 GRANT UPDATE (begun_at) ON inbox TO bots, botctl_control;
+GRANT UPDATE (waits_until) ON sends TO bots;
 
 -- As 0006: statistics over all bots' rows tell EXPLAIN of rows of others.
 DO $$
@@ -64,7 +68,7 @@ DECLARE
 BEGIN
     FOR tenant, col IN
         SELECT c.oid::regclass, a.attname FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
-        WHERE c.oid IN ('inbox'::regclass, 'completions'::regclass, 'attempts'::regclass)
+        WHERE c.oid IN ('inbox'::regclass, 'completions'::regclass, 'sends'::regclass, 'attempts'::regclass)
           AND a.attnum > 0 AND NOT a.attisdropped AND coalesce(a.attstattarget, -1) <> 0
           AND a.attname NOT IN ('bot_id', 'conversation_id', 'message_id', 'inbox_id', 'seq', 'run_id', 'state')
     LOOP

@@ -171,7 +171,7 @@ class Caller:
             case Verdict.WAIT:
                 assert isinstance(error, RetryAfter)
                 self._gate.refused(place, seconds_of(error))
-                await entry.unbegin()
+                await entry.unbegin(seconds_of(error))
                 return verdict, False
             case Verdict.AGAIN:
                 await entry.unbegin()

@@ -37,9 +37,9 @@ class SendStates:
         """The call is about to be made."""
         await self._database.statement(lambda connection: self._sends.begin(connection, cause, n))
 
-    async def unbegin(self, cause: str, n: int) -> None:
-        """The call has surely had no effect."""
-        await self._database.statement(lambda connection: self._sends.unbegin(connection, cause, n))
+    async def unbegin(self, cause: str, n: int, *, wait: float | None = None) -> None:
+        """The call has surely had no effect; `wait`: for so many seconds Telegram wants none."""
+        await self._database.statement(lambda connection: self._sends.unbegin(connection, cause, n, wait=wait))
 
     async def hidden(self, cause: str, n: int, reason: str, *, again: bool) -> None:
         """The call may have had an effect; `again`: it will be made once more, else never."""
@@ -59,8 +59,8 @@ class Entry(Protocol):
     async def begin(self) -> None:
         """The call is about to be made."""
 
-    async def unbegin(self) -> None:
-        """The call has surely had no effect."""
+    async def unbegin(self, wait: float | None = None) -> None:
+        """The call has surely had no effect; `wait`: for so many seconds Telegram wants none."""
 
     async def hidden(self, reason: str, *, again: bool) -> None:
         """The call may have had an effect; `again`: it will be made once more, else never."""
@@ -85,9 +85,9 @@ class RowEntry:
             await self._states.plan(self._row)
             self._known = True
 
-    async def unbegin(self) -> None:
+    async def unbegin(self, wait: float | None = None) -> None:
         """Sending -> planned."""
-        await self._states.unbegin(self._row.cause, self._row.n)
+        await self._states.unbegin(self._row.cause, self._row.n, wait=wait)
 
     async def hidden(self, reason: str, *, again: bool) -> None:
         """Sending -> planned or skipped, and counted."""
@@ -104,7 +104,7 @@ class Unrecorded:
     async def begin(self) -> None:
         """Nothing is recorded."""
 
-    async def unbegin(self) -> None:
+    async def unbegin(self, wait: float | None = None) -> None:
         """Nothing is recorded."""
 
     async def hidden(self, reason: str, *, again: bool) -> None:

@@ -136,7 +136,7 @@ def _points(one: HandlingView, now: float) -> Iterator[_Point]:
     for completion in one.completions:
         yield _completion(completion)
     for send in one.sends:
-        yield from _send(send)
+        yield from _send(send, now)
     for event in one.events:
         yield _event(event)
 
@@ -201,11 +201,12 @@ def _completion(one: CompletionView) -> _Point:
     return _Point(one.ended_at, printable(words), PLAIN, _said(one.content), order=3)
 
 
-def _send(one: SendView) -> Iterator[_Point]:
+def _send(one: SendView, now: float) -> Iterator[_Point]:
     where = f" to chat {one.chat_id}" if one.chat_id is not None else ""
     length = f", {_length(one.content)}" if _length(one.content) else ""
     unsure = f"; outcome unknown {times(one.uncertain)}" if one.uncertain else ""
     calls = f", {one.attempts} calls" if one.attempts > 1 else ""
+    asked = one.waits_until if one.state == "planned" and (one.waits_until or 0) > now else None
     error = f": {printable(one.error)}" if one.error else ""
     style = WAITS if one.uncertain else PLAIN
     if one.state == "sent" and one.sent_at is not None:
@@ -214,7 +215,10 @@ def _send(one: SendView) -> Iterator[_Point]:
         yield _Point(one.sent_at, words, style, _said(one.content), one.n + 10)
         return
     words, style = {
-        "planned": ("planned, and not sent yet", WAITS),
+        "planned": (
+            f"Telegram has asked to wait until {clock(asked)[:8]}" if asked else "planned, and not sent yet",
+            WAITS,
+        ),
         "sending": ("the call is under way, or its outcome is unknown", WAITS),
         "failed": ("refused by Telegram", BAD),
         "skipped": ("may have arrived, and is not sent again", WAITS),

@@ -273,6 +273,7 @@ def send_view(one: TracedSend, opener: Opener) -> SendView:
         uncertain=one.uncertain,
         planned_at=one.planned_at,
         sent_at=one.sent_at,
+        waits_until=one.waits_until,
         error=opener.error("sends", "error", one.error),
         telegram_message_id=message_id,
         content=content,

@@ -55,7 +55,7 @@ class CompletionView(View):
 
 class SendView(View):
     """A call of Telegram's that shows. `state`: planned, sending, sent, failed, skipped; `uncertain`: how often nobody
-    knew whether Telegram had it."""
+    knew whether Telegram had it; `waits_until`: when Telegram lets it be sent, after a 429."""
 
     n: int
     mode: str
@@ -66,6 +66,7 @@ class SendView(View):
     uncertain: int = 0
     planned_at: float
     sent_at: float | None = None
+    waits_until: float | None = None
     error: str = ""
     telegram_message_id: int | None = None
     content: ContentView = Field(default_factory=ContentView)

@@ -1,6 +1,6 @@
 """The send journal's rows: what was to be sent to Telegram for a cause, and what became of it.
 
-States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (Telegram refused), `skipped`
+States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (refused, or never made), `skipped`
 (not sent again though nobody knows whether it had arrived). `uncertain` counts calls of a row whose outcome was hidden:
 each of them may have had an effect. Every statement asks for the state it changes, so that it can be repeated.
 """
@@ -76,7 +76,7 @@ class Sends:
             UPDATE sends SET state = 'failed', error = $2
             WHERE bot_id = {bot} AND mode = 'deferred' AND state = 'planned' AND chat_id = $1"""
         self._unbegin = f"""
-            UPDATE sends SET state = 'planned'
+            UPDATE sends SET state = 'planned', waits_until = now() + make_interval(secs => $3::float8)
             WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'sending'"""
         self._of_cause = f"SELECT {columns} FROM sends WHERE bot_id = {bot} AND cause = $1 ORDER BY n"
         self._unfinished = f"""
@@ -84,7 +84,8 @@ class Sends:
             WHERE bot_id = {bot} AND mode = 'deferred' AND state IN ('planned', 'sending')
             ORDER BY planned_at, cause, n"""
         self._abandon_of_cause = f"""
-            UPDATE sends SET state = 'skipped', uncertain = uncertain + $3, error = $2
+            UPDATE sends SET state = CASE state WHEN 'sending' THEN 'skipped' ELSE 'failed' END,
+                             uncertain = uncertain + $3, error = $2
             WHERE bot_id = {bot} AND cause = $1 AND mode = 'inline' AND state = $4"""
         # Dead letters may be tried again one day: what surely wasn't sent, or may be sent twice, is planned for then.
         self._leave = f"""
@@ -97,7 +98,8 @@ class Sends:
               AND EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
                                               AND inbox.state = 'dead')"""
         self._abandon = f"""
-            UPDATE sends SET state = 'skipped', uncertain = uncertain + $2, error = $1
+            UPDATE sends SET state = CASE state WHEN 'sending' THEN 'skipped' ELSE 'failed' END,
+                             uncertain = uncertain + $2, error = $1
             WHERE bot_id = {bot} AND mode = 'inline' AND state = $3
               AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
                                                   AND inbox.state IN ('new', 'dead'))"""
@@ -129,9 +131,9 @@ class Sends:
         """The call was made, and nobody knows what came of it; `again`: it is planned anew, else it is given up."""
         await connection.exec_driver_sql(self._hidden, (cause, n, again, self._error(error)))
 
-    async def unbegin(self, connection: AsyncConnection, cause: str, n: int) -> None:
-        """The call was surely not made after all."""
-        await connection.exec_driver_sql(self._unbegin, (cause, n))
+    async def unbegin(self, connection: AsyncConnection, cause: str, n: int, *, wait: float | None = None) -> None:
+        """The call was surely not made after all; `wait`: for so many seconds Telegram wants none."""
+        await connection.exec_driver_sql(self._unbegin, (cause, n, wait))
 
     async def sent(self, connection: AsyncConnection, cause: str, n: int, result: Any, *, begin_next: bool) -> None:
         """Telegram has answered; with `begin_next` the following deferred send of the cause is begun as well."""

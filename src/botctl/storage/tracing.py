@@ -77,6 +77,7 @@ class TracedSend:
     uncertain: int
     planned_at: float
     sent_at: float | None
+    waits_until: float | None
     error: str | None
     trace_id: str
     payload: str
@@ -177,7 +178,8 @@ async def sends_of(connection: AsyncConnection, bot_id: int, causes: Sequence[st
     """The send journal of these causes."""
     result: Any = await connection.exec_driver_sql(
         "SELECT cause, n, mode, method, chat_id, state, attempts, uncertain, extract(epoch FROM planned_at)::float8,"
-        " extract(epoch FROM sent_at)::float8, error, trace_id, payload::text, result::text FROM sends"
+        " extract(epoch FROM sent_at)::float8, extract(epoch FROM waits_until)::float8, error, trace_id,"
+        " payload::text, result::text FROM sends"
         f" WHERE bot_id = {int(bot_id)} AND cause = ANY($1::text[]) ORDER BY cause, n LIMIT 1000",
         (list(causes),),
     )

@@ -167,6 +167,8 @@ async def furnish(ground: Ground) -> None:
                 SELECT {bot}, {bot}0000 + 3 * g, '{words}', '{words} ' || g FROM generate_series(1, 2000) g;
                 INSERT INTO inbox (bot_id, cause, kind, lane, payload)
                 VALUES ({bot}, 'update:{bot}', 'message', '{words}', '{{"text": "{words}"}}');
+                INSERT INTO attempts (bot_id, inbox_id, attempt, outcome, error, traceback)
+                VALUES ({bot}, 1, 1, 'failed', '{words}', '{words}');
                 INSERT INTO sends (bot_id, cause, n, mode, method, payload, state)
                 VALUES ({bot}, 'update:{bot}', 0, 'inline', '{words}', '{{"text": "{words}"}}', 'sending');
                 INSERT INTO completions (bot_id, cause, step, response)

@@ -8,7 +8,7 @@ from botctl.storage.guard_rules import OPEN_TABLES
 TABLES = sorted(OPEN_TABLES)
 CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "alembic_version", "botctl_admin.logins")
 WRITTEN = (
-    *("completions", "conversations", "inbox", "kept_data", "messages", "once_keys", "outbox", "requests"),
+    *("attempts", "completions", "conversations", "inbox", "kept_data", "messages", "once_keys", "outbox", "requests"),
     *("sends", "users"),
 )
 OPEN_WIDE = "CREATE POLICY wide ON {} USING (true) WITH CHECK (true)"
@@ -74,6 +74,7 @@ async def partitions(ground: Ground) -> str:
 
 def _row(table: str, bot: str) -> str:
     columns = {
+        "attempts": ("inbox_id, attempt, outcome", "9, 1, 'failed'"),
         "completions": ("cause, step, response", "'x', 9, '{{}}'"),
         "conversations": ("chat_id", "9"),
         "inbox": ("cause, kind, lane, payload", "'x', 'x', 'x', '{{}}'"),

@@ -117,7 +117,7 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
         "conversations": ["chat_id", "closed_at"],
         "messages": ["telegram_message_id"],
         "inbox": ["attempts", "begun_at", "done_at", "last_error", "next_attempt_at", "state"],
-        "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain"],
+        "sends": ["attempts", "error", "result", "sent_at", "state", "uncertain", "waits_until"],
         "outbox": ["relayed_at"],
         "once_keys": ["at", "cause", "state"],
         "requests": ["answered_at", "error", "reply", "state"],

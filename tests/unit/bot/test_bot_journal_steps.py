@@ -80,7 +80,7 @@ class World:
     async def begin(self, connection: Any, cause: str, n: int) -> None:
         self._to(cause, n, ("planned",), state="sending")
 
-    async def unbegin(self, connection: Any, cause: str, n: int) -> None:
+    async def unbegin(self, connection: Any, cause: str, n: int, *, wait: float | None = None) -> None:
         self._to(cause, n, ("sending",), state="planned")
 
     async def hidden(self, connection: Any, cause: str, n: int, error: str, *, again: bool) -> None:

@@ -96,6 +96,16 @@ def test_the_whole_way_is_told_in_order() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("until", "words"), [(T + 12, "Telegram has asked to wait until 08:00:12"), (T, "not sent yet")]
+)
+def test_a_send_that_waits_says_until_when(until: float, words: str) -> None:
+    send = SendView(
+        n=0, mode="deferred", method="sendMessage", chat_id=42, state="planned", planned_at=T + 2, waits_until=until
+    )
+    assert any(words in line for line in _plain(trace_lines(_body(_root(sends=[send])), 100)))
+
+
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     long = _root(error="x" * 500, content=ContentView(type="text", length=900, text="word " * 180))
