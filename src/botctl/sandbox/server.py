@@ -24,6 +24,7 @@ from typing import Any
 from aiohttp import web
 
 from botctl.sandbox.completion.app import CompletionWorld, completion_app
+from botctl.sandbox.faults.script import ScriptError, add_faults
 from botctl.sandbox.telegram.app import telegram_app
 from botctl.sandbox.telegram.limits import PRESETS, change_limits
 from botctl.sandbox.telegram.world import World
@@ -51,6 +52,8 @@ class Options:
     models: tuple[str, ...] = ()
     refused_keys: tuple[str, ...] = ()
     chunk_delay: float = 0.0
+    faults: Path | None = None
+    """JSON: `{"telegram": [fault, …], "completion": [fault, …]}`, in force from the start."""
     access_log: bool = False
     ready_file: Path | None = None
     die_with_parent: bool = False
@@ -73,6 +76,8 @@ class Sandbox:
         self.completion = CompletionWorld(chosen.models, set(chosen.refused_keys), chosen.chunk_delay)
         for token in chosen.bots:
             self.telegram.register(token)
+        if chosen.faults is not None:
+            add_faults(chosen.faults, {"telegram": self.telegram.faults, "completion": self.completion.faults})
         self.telegram_url = ""
         self.completion_url = ""
         self._runners: list[web.AppRunner] = []
@@ -136,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     try:
         asyncio.run(serve(options))
-    except ValueError as error:
+    except (ValueError, ScriptError) as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 2
     except OSError as error:
@@ -166,6 +171,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Options:
     add("--model", action="append", default=[], metavar="NAME", help="the only models there are; repeatable")
     add("--refused-key", action="append", default=[], metavar="KEY", help="an API key answered with 401; repeatable")
     add("--chunk-delay", type=float, default=0.0, metavar="SECONDS", help="pause between pieces of a stream")
+    add("--faults", type=Path, metavar="FILE", help="JSON of faults in force from the start")
     add("--access-log", action="store_true", help="log every request to stderr")
     add("--ready-file", type=Path, metavar="FILE", help="write the ready line there too")
     add("--die-with-parent", action="store_true", help="end when the starting process ends (Linux)")
@@ -185,6 +191,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> Options:
         models=tuple(given.model),
         refused_keys=tuple(given.refused_key),
         chunk_delay=given.chunk_delay,
+        faults=given.faults,
         access_log=given.access_log,
         ready_file=given.ready_file,
         die_with_parent=given.die_with_parent,

@@ -15,7 +15,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from botctl.sandbox.client import SandboxClient
+from botctl.sandbox.client import SandboxClient, SandboxError
 from botctl.sandbox.process import SandboxProcess
 from botctl.sandbox.server import Options, Sandbox
 
@@ -122,3 +122,37 @@ async def _ended(pid: int) -> bool:
         return True
     os.sched_yield()
     return state == "Z"
+
+
+async def test_faults_and_limits_from_the_start(start: Callable[..., SandboxProcess], tmp_path: Path) -> None:
+    script = {"telegram": [{"method": "getMe", "status": 502}], "completion": [{"status": 500}]}
+    (tmp_path / "faults.json").write_text(json.dumps(script))
+    servers = start("--any-bot", "--flood", "telegram", "--https-webhooks", "--faults", str(tmp_path / "faults.json"))
+    async with aiohttp.ClientSession() as session, SandboxClient(servers.telegram) as operator:
+        address = f"{servers.telegram}/bot1:abc"
+        for status in (502, 200):
+            async with session.get(f"{address}/getMe") as response:
+                assert response.status == status
+        async with session.get(f"{servers.completion}/models", headers={"Authorization": "Bearer k"}) as response:
+            assert response.status == 500
+        async with session.get(f"{address}/setWebhook?url=http://127.0.0.1:9/hook") as response:
+            assert (await response.json())["description"] == (
+                "Bad Request: bad webhook: An HTTPS URL must be provided for webhook"
+            )
+        await operator.set_chat(1, 5)
+        statuses = []
+        for _ in range(4):
+            async with session.post(f"{address}/sendMessage", json={"chat_id": 5, "text": "x"}) as response:
+                statuses.append(response.status)
+        assert statuses == [200, 200, 200, 429]
+        with pytest.raises(SandboxError, match="limits are a JSON object of bot_burst"):
+            await operator.set_limits(chat_brust=1)
+        with pytest.raises(SandboxError, match="flood is one of telegram, off"):
+            await operator.set_limits(flood="biblical")
+
+
+def test_a_wrong_file_of_faults_is_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "faults.json").write_text('{"telegram": [{"cut": true}, {"dealy": 1}]}')
+    command = [sys.executable, "-m", "botctl.sandbox", "--faults", str(tmp_path / "faults.json")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, "telegram[1]: unknown field 'dealy'" in done.stderr) == (2, True), done.stderr

@@ -35,6 +35,8 @@ class FloodControl:
 
         More messages at once than a bucket holds pass when it is full: an album is never refused for ever.
         """
+        if self.burst <= 0 and self.group_burst <= 0 and self.bot_burst <= 0:
+            return 0
         checked: list[tuple[tuple[int, int | str], float, float]] = []
         limits: tuple[tuple[tuple[int, int | str], int, float], ...] = (
             ((bot_id, chat_id), self.burst, self.rate),
