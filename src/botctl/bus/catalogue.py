@@ -9,17 +9,15 @@ consumers see the newest only.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 import msgspec
 
 from botctl.bus import event_data as shape
 from botctl.bus.events import FLEET, Event, Log
+from botctl.bus.upcasting import Upcaster, upcast
 from botctl.errors import ProtocolError
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class Publisher(StrEnum):
@@ -134,11 +132,7 @@ def validate(event: Event, source: str | None = None) -> Event:
         return event
     if source is not None and not _may_publish(entry, source):
         raise ProtocolError(f"{source} may not publish {event.type}; that is up to the {entry.publisher.value}")
-    if event.version > entry.version:
-        raise ProtocolError(f"{event.type} has version {event.version}; {entry.version} is the newest known here")
-    data = event.data
-    for version in range(event.version, entry.version):
-        data = _upcast(entry, version, data)
+    data = upcast(event.type, event.data, event.version, entry.version, entry.upcasters)
     try:
         msgspec.convert(data, entry.data)
     except (msgspec.ValidationError, RecursionError) as error:
@@ -152,13 +146,3 @@ def _may_publish(entry: EventType, source: str) -> bool:
     if entry.publisher is Publisher.ANY:
         return True
     return (source == FLEET) is (entry.publisher is Publisher.FLEET)
-
-
-def _upcast(entry: EventType, version: int, data: dict[str, Any]) -> dict[str, Any]:
-    upcaster = entry.upcasters.get(version)
-    if upcaster is None:
-        raise ProtocolError(f"{entry.name} of version {version} is too old to be understood")
-    try:
-        return upcaster(data)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ProtocolError(f"data of {entry.name} version {version} can't be brought up to date: {error!r}") from error

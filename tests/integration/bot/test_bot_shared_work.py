@@ -80,6 +80,11 @@ async def test_a_replay_is_told_the_same_and_who_comes_meanwhile_waits(bot: Any)
     await bot.ready()
     await bot.say("hang k")
     assert await bot.answers(1) == ["k: True"]
+
+    async def sent() -> bool:
+        return bool(await bot.value("SELECT state = 'sent' FROM sends WHERE bot_id = {bot}"))
+
+    await until(sent)
     await bot.say("x k", chat=101)
     bot.kill()
     bot.start(handlers="handlers_for_bus:once_that_goes_on", previous_failure="signal")
