@@ -207,3 +207,23 @@ async def test_faults_apply_to_deliveries(
 
     await until(done)
     assert hook.texts == expected
+
+
+async def test_a_delivery_can_be_held(bot: Bot, operator: SandboxClient, hook: Hook, until: Until) -> None:
+    fault = await operator.inject_fault("webhook", bot_id=bot.id, hold=True)
+    await bot.set_webhook(hook.url)
+    await operator.say_many(bot.id, [(CHAT, "held"), (CHAT + 1, "free")])
+    (held,) = await operator.held(fault, count=1, wait=5)
+    assert (held["method"], held["chat_id"]) == ("webhook", CHAT)
+
+    async def other_here() -> bool:
+        return hook.texts == ["free"]
+
+    await until(other_here)
+    await operator.release(fault)
+
+    async def done() -> bool:
+        return await _pending(bot) == 0
+
+    await until(done)
+    assert hook.texts == ["free", "held"]

@@ -93,6 +93,9 @@ def test_a_report_adds_up_and_passes_only_when_nothing_is_lost_or_double_without
     assert (report.lost, report.passed) == (1, False)
     assert text(report).endswith("chaos: 11 sent, 10 answered, 1 lost, 1 duplicated (1 uncertain)")
     assert "| lost | 1 |" in markdown(report)
+    assert report.lost_messages == ["m11x to bot 1 in chat 5, 100.0 s after the start"]
+    assert "lost: m11x to bot 1" in text(report)
+    assert "- lost: m11x to bot 1" in markdown(report)
 
 
 def test_disorder_fails_only_where_updates_came_in_order() -> None:

@@ -72,6 +72,8 @@ def test_a_whole_scenario_is_read() -> None:
         ("timeline:\n  - at: soon\n    kill: a\n", "f.yaml:2: timeline[0].at: 'soon' is no duration"),
         ("duration: 5s\ntimeline:\n  - at: 6s\n    kill: a\n", "timeline[0] ends at 6 s, the scenario at 5 s"),
         ("timeline:\n  - at: 1s\n    stop: a\n", "'stop' needs 'for'"),
+        ("timeline:\n  - at: 1s\n    restart: control\n", "only bots are restarted by command"),
+        ("timeline:\n  - at: 1s\n    for: 1s\n    every: 1s\n    telegram: {cut: true}\n", "'every' needs 'for'"),
         ("seed: 1\nseed: 2\n", "f.yaml:2: seed: stands twice"),
         ("- a\n", "f.yaml:1: must be a mapping"),
     ],

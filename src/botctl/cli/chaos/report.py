@@ -9,6 +9,8 @@ from typing import Any
 
 from botctl.cli.chaos.account import Account, Message
 
+SHOWN = 20
+"""Lost messages named on a page; the JSON has them all."""
 AFTERMATH = 3.0
 """Seconds after a step for which latencies count as its own: what it held up is answered then."""
 
@@ -43,6 +45,8 @@ class Report:
     order_matters: bool = True
     unexpected: int = 0
     dead_letters: int | None = None
+    lost_messages: list[str] = field(default_factory=list)
+    """Each lost message in words, oldest first."""
     flood_sent: int = 0
     flood_answered: int = 0
     restarts: dict[str, int] = field(default_factory=dict)
@@ -100,7 +104,8 @@ def fill(
     flood = [one for one in messages if one.flood]
     report.sent, report.answered = len(users), sum(bool(one.answers) for one in users)
     report.flood_sent, report.flood_answered = len(flood), sum(bool(one.answers) for one in flood)
-    report.lost = len(account.waiting())
+    report.lost_messages = [_told(one, calm[0]) for one in account.waiting()]
+    report.lost = len(report.lost_messages)
     report.duplicated = sum(one.extra for one in messages)
     report.out_of_order = account.disorder()
     report.unexpected = len(account.unexpected)
@@ -109,6 +114,12 @@ def fill(
         meanwhile = [one for one in users if began <= one.at < ended + AFTERMATH or _was_waiting(one, began)]
         report.latencies.append(latency(label, meanwhile))
     report.latencies.append(latency("all", users))
+
+
+def _told(message: Message, start: float) -> str:
+    return (
+        f"{message.mark} to bot {message.bot_id} in chat {message.chat_id}, {message.at - start:.1f} s after the start"
+    )
 
 
 def _was_waiting(message: Message, moment: float) -> bool:
@@ -131,6 +142,7 @@ def text(report: Report) -> str:
     for one in report.latencies:
         figures = " ".join(f"{_seconds(value):>9}" for value in (one.p50, one.p95, one.p99))
         lines.append(f"{one.label:{width}}  {one.sent:>6} {one.answered:>9} {figures}")
+    lines += [f"lost: {lost}" for lost in report.lost_messages[:SHOWN]]
     lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join([*lines, report.verdict])
 
@@ -162,8 +174,9 @@ def markdown(report: Report) -> str:
     for one in report.latencies:
         figures = " | ".join(_seconds(value) for value in (one.p50, one.p95, one.p99))
         lines.append(f"| {one.label} | {one.sent} | {one.answered} | {figures} |")
-    if report.problems:
-        lines += ["", *(f"- {problem}" for problem in report.problems)]
+    wrong = [*(f"lost: {lost}" for lost in report.lost_messages[:SHOWN]), *report.problems]
+    if wrong:
+        lines += ["", *(f"- {one}" for one in wrong)]
     return "\n".join([*lines, ""])
 
 

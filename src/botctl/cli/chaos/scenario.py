@@ -122,8 +122,8 @@ class Step(_Model):
             raise ValueError("'stop' can't have 'every'")
         if self.bot and self.telegram is None:
             raise ValueError("'bot' is for telegram")
-        if self.restart in ("supervisor", "postgres", "valkey", "forkserver"):
-            raise ValueError("only bots and control are restarted by command; use kill")
+        if self.restart in SERVICES:
+            raise ValueError("only bots are restarted by command; kill is for the others")
         return self
 
     @property

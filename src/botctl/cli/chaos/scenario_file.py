@@ -79,8 +79,8 @@ def check_names(scenario: Scenario, bots: set[str], file: str) -> None:
             check(f"users.says[{place}].bots[{inner}]", name)
     for place, step in enumerate(scenario.timeline):
         check(f"timeline[{place}].bot", step.bot)
-        for deed in ("kill", "stop", "restart"):
-            check(f"timeline[{place}].{deed}", getattr(step, deed) or "", ("bot", *SERVICES))
+        for deed, others in (("kill", SERVICES), ("stop", SERVICES), ("restart", ())):
+            check(f"timeline[{place}].{deed}", getattr(step, deed) or "", ("bot", *others))
         if step.flood is not None:
             check(f"timeline[{place}].flood.bot", step.flood.bot)
     if problems:
