@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botctl.bot.context import BotContext as BotContext
+    from botctl.bot.job_rules import Job as Job
     from botctl.bus.events import Event as Event
 
-__all__ = ["BotContext", "Event"]
+__all__ = ["BotContext", "Event", "Job"]
 
 
 def __getattr__(name: str) -> Any:
@@ -24,4 +25,8 @@ def __getattr__(name: str) -> Any:
         from botctl.bus.events import Event
 
         return Event
+    if name == "Job":
+        from botctl.bot.job_rules import Job
+
+        return Job
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,8 @@
 """The send journal's rows: what was to be sent to Telegram for a cause, and what became of it.
 
-States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (refused, or never made), `skipped`
-(not sent again though nobody knows whether it had arrived). `uncertain` counts calls of a row whose outcome was hidden:
-each of them may have had an effect. Every statement asks for the state it changes, so that it can be repeated.
+States: `planned` (surely not sent), `sending` (the call was begun), `sent`, `failed` (refused, or never made),
+`skipped` (not sent again though nobody knows whether it had arrived). `uncertain` counts calls of a row whose outcome
+was hidden: each may have had an effect. Every statement asks for the state it changes, so that it can be repeated.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ async def test_what_becomes_of_inline_sends_that_nothing_will_finish(connection:
     found = {cause: [await state_of(connection, cause, n) for n in range(3)] for cause in ("waits", "dead", "op:1")}
     assert [one[:2] for one in found["waits"]] == [("sending", 0), ("planned", 0), ("sending", 0)]
     assert [one[:2] for one in found["dead"]] == [("planned", 1), ("planned", 0), ("skipped", 1)]
-    assert [one[:2] for one in found["op:1"]] == [("skipped", 1), ("skipped", 0), ("skipped", 1)]
+    assert [one[:2] for one in found["op:1"]] == [("skipped", 1), ("failed", 0), ("skipped", 1)]
 
 
 async def test_a_cause_that_is_done_or_given_up_closes_its_sends(connection: AsyncConnection) -> None:
@@ -99,7 +99,7 @@ async def test_a_cause_that_is_done_or_given_up_closes_its_sends(connection: Asy
         await sends.plan(connection, [row(cause, 2, "planned", "deferred")])
     assert await sends.abandon_of_cause(connection, "done", "cut short") == 1
     assert await sends.leave(connection, "dead", "given up", again=False, never=NEVER) == 1
-    assert [(await state_of(connection, "done", n))[0] for n in range(3)] == ["skipped", "skipped", "planned"]
+    assert [(await state_of(connection, "done", n))[0] for n in range(3)] == ["skipped", "failed", "planned"]
     assert [(await state_of(connection, "dead", n))[0] for n in range(3)] == ["skipped", "planned", "planned"]
 
 
