@@ -35,6 +35,8 @@ class _Lane:
     """Rows behind those in memory wait in the database."""
     fresh: bool = False
     """Its rows count for the reserve."""
+    prompt: bool = False
+    """Nothing waited of it when its first row came: it need not queue behind all who have a backlog."""
 
 
 def _inbox_id(row: InboxRow) -> int:
@@ -42,7 +44,10 @@ def _inbox_id(row: InboxRow) -> int:
 
 
 class Lanes:
-    """Rows enter with `add`, `arrive` and `refill`, leave with `take` and `release`; a lane gives one row at a time."""
+    """Rows enter with `add`, `arrive` and `refill`, leave with `take` and `release`; a lane gives one row at a time.
+
+    Lanes take turns. Those that had nothing waiting take every other turn, so that they needn't queue behind a backlog.
+    """
 
     def __init__(self, capacity: int = 1000, per_lane: int = 50, reserve: int = 1000) -> None:
         self.capacity = capacity
@@ -50,6 +55,8 @@ class Lanes:
         self.reserve = reserve
         self._lanes: dict[str, _Lane] = {}
         self._ready: deque[str] = deque()
+        self._prompt: deque[str] = deque()
+        self._last_was_prompt = False
         self._sleeping: list[tuple[float, str]] = []
         self._ids: set[int] = set()
         self._fresh = 0
@@ -122,7 +129,7 @@ class Lanes:
             if previous is None:
                 if self.room <= 0 and self._fresh >= self.reserve:
                     return False
-                lane = self._lanes[row.lane] = _Lane(fresh=self.room <= 0)
+                lane = self._lanes[row.lane] = _Lane(fresh=self.room <= 0, prompt=True)
                 self._insert(lane, row, now)
                 return True
             if not self.may_grow:
@@ -177,8 +184,9 @@ class Lanes:
             lane = self._lanes.get(name)
             if lane is not None and lane.state is _State.SLEEPING and lane.wake_at <= now:
                 self._make_ready(name, lane, now)
-        while self._ready:
-            name = self._ready.popleft()
+        while self._ready or self._prompt:
+            self._last_was_prompt = bool(self._prompt) and not (self._last_was_prompt and self._ready)
+            name = (self._prompt if self._last_was_prompt else self._ready).popleft()
             lane = self._lanes.get(name)
             if lane is not None and lane.state is _State.READY and lane.rows:
                 lane.state = _State.BUSY
@@ -231,7 +239,7 @@ class Lanes:
         self._fresh -= lane.fresh
 
     def _overflow(self, name: str, lane: _Lane) -> None:
-        lane.overflowed = True
+        lane.overflowed, lane.prompt = True, False
         self._overflowed[name] = None
 
     def _emptied(self, name: str, lane: _Lane) -> None:
@@ -247,7 +255,7 @@ class Lanes:
             heapq.heappush(self._sleeping, (due, name))
         else:
             lane.state = _State.READY
-            self._ready.append(name)
+            (self._prompt if lane.prompt else self._ready).append(name)
 
 
 def _last(lane: _Lane) -> int:

@@ -149,6 +149,7 @@ class Suspects:
         """The update is not worked on: it waits for something outside, or is `finished`. Harmless when not inside."""
         if finished:
             self._suspected.discard(scope.inbox_id)
+            self._guilty -= {scope.inbox_id}  # an operator may revive it
             self._guilty -= {scope.inbox_id}  # given up by now; an operator may have it tried once more
         if not scope.inside:
             return

@@ -157,7 +157,7 @@ def test_a_chat_of_which_nothing_waits_has_its_turn_though_memory_is_full() -> N
         lanes.add(row(number, "flood"), 0.0)
     assert lanes.room == 0
     assert lanes.arrive(row(90, "quiet"), 0.0, previous=None)
-    assert [lanes.take(0.0).lane, lanes.take(0.0).lane] == ["flood", "quiet"]  # type: ignore[union-attr]
+    assert {lanes.take(0.0).lane, lanes.take(0.0).lane} == {"flood", "quiet"}  # type: ignore[union-attr]
     assert lanes.arrive(row(91, "third"), 0.0, previous=None)
     assert not lanes.arrive(row(92, "fourth"), 0.0, previous=None), "the reserve is bounded, too"
     assert lanes.room == 0, "and is no room for the backlog"
@@ -182,6 +182,29 @@ def test_a_row_goes_into_memory_only_behind_the_one_that_stands_before_it_in_the
     assert lanes.arrive(row(90), 0.0, previous=50)
     assert sorted(lanes.known) == [1, 2]
     assert lanes.overflowing() == {"chat:1": 2}
+
+
+def test_a_chat_of_which_nothing_waited_needs_not_queue_behind_all_that_have_a_backlog() -> None:
+    lanes = Lanes()
+    for number in range(1, 101):
+        lanes.add(row(number, f"backlog:{number}"), 0.0)
+    for number in (901, 902, 903):
+        assert lanes.arrive(row(number, f"fresh:{number}"), 0.0, previous=None)
+    order = [lanes.take(0.0).lane.partition(":")[0] for _ in range(8)]  # type: ignore[union-attr]
+    assert order == ["fresh", "backlog"] * 3 + ["backlog"] * 2
+
+
+def test_who_floods_loses_that_turn() -> None:
+    lanes = Lanes(per_lane=2)
+    lanes.add(row(1, "backlog:1"), 0.0)
+    lanes.add(row(2, "backlog:2"), 0.0)
+    for number in range(10, 14):
+        lanes.arrive(row(number, "flood"), 0.0, previous=None if number == 10 else number - 1)
+    assert [lanes.take(0.0).lane for _ in range(3)] == ["flood", "backlog:1", "backlog:2"]  # type: ignore[union-attr]
+    lanes.release("flood", 0.0)
+    lanes.add(row(3, "backlog:3"), 0.0)
+    lanes.arrive(row(20, "quiet"), 0.0, previous=None)
+    assert [lanes.take(0.0).lane for _ in range(3)] == ["quiet", "flood", "backlog:3"]  # type: ignore[union-attr]
 
 
 def test_a_row_that_was_left_is_not_taken_again() -> None:
