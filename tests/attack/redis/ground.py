@@ -11,7 +11,7 @@ import secrets
 import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from botctl.bus.mailbox import Mailbox
 from botctl.bus.relay import Relay
 from botctl.bus.roster import Roster
 from botctl.bus.router import Router
+from botctl.bus.subscriptions import Subscription
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey
 from botctl.embedded.valkey import prepare_valkey
@@ -135,7 +136,16 @@ class Ground:
         self.lost: list[tuple[int, float]] = []
         routes = connect(url, blocking=True, steadfast=True)
         fleet = {A: ("custom.*",), B: ("custom.probe", "bot.*"), C: ()}
-        roster = Roster.of(fleet)
+        known = Roster.of(fleet).bots
+        roster = Roster(
+            {
+                A: replace(known[A], name="a", groups=("desk",)),
+                B: replace(known[B], name="b", groups=("other",), answers=(Subscription(type="price.*"),)),
+                C: replace(known[C], name="c", groups=("desk", "other")),
+            },
+            {"desk": (Subscription(type="desk.*"),), "other": (Subscription(type="other.*"),)},
+        )
+        self.memberships = {bot: member.groups for bot, member in roster.bots.items()}
         self.grants = {
             name: Grant(
                 name, (Log.BOT,), f"{name}-{secrets.token_hex(16)}", hashlib.sha256(password.encode()).hexdigest(), "0"
@@ -160,6 +170,7 @@ class Ground:
             "a_out": topology.out(A), "a_in": topology.mailbox(A),
             "b_out": topology.out(B), "b_in": topology.mailbox(B),
             "out0": topology.out(0), "log": "t:events:user", "dead": topology.dead_letters, "marker": topology.marker,
+            "desk": topology.group("desk"), "other": topology.group("other"),
             "a_user": topology.user(A), "b_user": topology.user(B), "bot_log": topology.log(Log.BOT),
             "mal_user": grant_user(topology, "mal"), "mal_password": MAL_PASSWORD,
             "mal_group": self.grants["mal"].group,
@@ -170,9 +181,10 @@ class Ground:
         """With both bots' users, entries in B's streams, one of them pending, and the router running."""
         await self.redis.flushall()
         await self.admin.ensure_logs()
+        await self.admin.ensure_groups(["desk", "other"])
         await self.apply()
         await GrantAdmin(self.admin).ensure(self.grants.values())
-        for key in ("b_in", "log", "dead"):
+        for key in ("b_in", "log", "dead", "other"):
             await self.redis.xadd(self.names[key], {"e": MARK})
         await self.redis.xreadgroup("bot", "bot", {self.names["b_in"]: ">"}, count=1)
         await self.redis.xadd(self.names["b_in"], {"e": MARK})
@@ -192,7 +204,8 @@ class Ground:
     async def apply(self) -> None:
         """Make or mend the users of all bots."""
         await self.admin.ensure_bots(
-            {bot: [hashlib.sha256(password.encode()).hexdigest()] for bot, password in self.passwords.items()}
+            {bot: [hashlib.sha256(password.encode()).hexdigest()] for bot, password in self.passwords.items()},
+            self.memberships,
         )
 
     @property

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import secrets
 import time
 from typing import Any
 
 from attack.redis.ground import A, B, Ground, body, declare, probe
 from botctl.bus.dead_letters import DeadLetters
-from botctl.bus.events import Event, Log
+from botctl.bus.events import Event, Log, decode_event
 from botctl.bus.reader import read_log
 
 _BRICK = "18446744073709551615-18446744073709551615"
@@ -187,3 +188,55 @@ async def protocol(ground: Ground) -> str:
     outbox.put(probe("through"))
     await ground.until(lambda: ground.router.stats.routed == 1, 5)
     return "thrown out, or waited for alone"
+
+
+def _direct(**changes: Any) -> bytes:
+    return _event(**({"id": secrets.token_hex(4), "type": "price.quote"} | changes))
+
+
+@declare(
+    "ask a bot that does not let it in, that there is not, in another's name, without an end, a type of botctl's own",
+    "refused, B's mailbox stays as it was",
+)
+async def unwelcome_requests(ground: Ground) -> str:
+    before = await ground.redis.xlen(ground.names["b_in"])
+    soon = time.time() + 5
+    entries = [
+        _direct(to="b", type="secret.tell", deadline=soon), _direct(to="c", deadline=soon),
+        _direct(to="nobody", deadline=soon), _direct(to="b"), _direct(to="b", deadline=time.time() + 1e6),
+        _direct(to="b", deadline=soon, error="x"), _direct(to="b", deadline=1), _direct(to="bot:0", deadline=soon),
+        _direct(to="b", type="message.sent", deadline=soon), _direct(to="b", deadline="soon"),
+    ]  # fmt: skip
+    for entry in entries:
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", entry)
+    stats = ground.router.stats
+    await ground.until(lambda: stats.refused_requests + stats.expired + stats.rejected == len(entries))
+    grown = await ground.redis.xlen(ground.names["b_in"]) - before
+    return "refused, B's mailbox stays as it was" if not grown and not stats.requests else f"{grown} entries"
+
+
+@declare("forge a reply to a request of B's", "B takes it from nobody but whom it has asked")
+async def forged_reply(ground: Ground) -> str:
+    """A new router can't know whom B has asked and lets it through, with its true source; B's own table decides."""
+    ground.me.call("XADD", ground.names["a_out"], "*", "e", _direct(
+        to="b", reply_to="r", source="bot:11", source_name="c", data={"price": 0}))  # fmt: skip
+    await ground.until(lambda: ground.router.stats.replies == 1)
+    [(_, last)] = await ground.redis.xrevrange(ground.names["b_in"], count=1)
+    reply = json.loads(last[b"e"])
+    told = (reply["source"], reply["source_name"])
+    return "B takes it from nobody but whom it has asked" if told == ("bot:1", "a") else f"as {told}"
+
+
+@declare(
+    "mark an event of its own as a replay or a retry, so that others work it off twice", "others know it by its id"
+)
+async def forged_replay(ground: Ground) -> str:
+    before = await ground.redis.xlen(ground.names["b_in"])
+    entry = _event(id="twice", type="custom.probe", replay="r1")
+    for more in ((), ("again", "1"), ("again", "1")):
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", entry, *more)
+    await ground.until(lambda: ground.router.stats.delivered == 3)
+    found = await ground.redis.xrevrange(ground.names["b_in"], count=3)
+    assert await ground.redis.xlen(ground.names["b_in"]) - before == 3
+    causes = {decode_event(fields[b"e"]).cause for _, fields in found}
+    return "others know it by its id" if causes == {"event:twice"} else f"{causes}"

@@ -23,8 +23,8 @@ several(
     "read what bots have published: out streams, B's and one's own, as the router or otherwise",
     """XREADGROUP GROUP router router STREAMS {b_out} >|XREADGROUP GROUP router router STREAMS {a_out} >
     XREADGROUP GROUP router x STREAMS {a_out} 0|XREADGROUP GROUP router router STREAMS {out0} >|XREAD STREAMS {a_out} 0
-    XRANGE {a_out} - +|XREVRANGE {a_out} + -|XRANGE {b_out} - +|XLEN {a_out}|XINFO STREAM {a_out} FULL""",
-    weak=_ACL + "(+xlen ~{a_out})",
+    XRANGE {a_out} - +|XREVRANGE {a_out} + -|XRANGE {b_out} - +|XLEN {b_out}|XINFO STREAM {a_out} FULL""",
+    weak=_ACL + "(+xrange ~{a_out})",
 )
 several(
     "read the logs and the dead letters",
@@ -71,6 +71,19 @@ several(
     "read or forge the mark by which the fleet knows that its data is there",
     "GET {marker}|SET {marker} x|DEL {marker}|GETSET {marker} x|APPEND {marker} x|STRLEN {marker}",
     weak=_ACL + "(+get ~{marker})",
+)
+several(
+    "read, acknowledge or write what a group shares that it does not belong to",
+    """XREADGROUP GROUP bot bot-1 STREAMS {other} >|XREADGROUP GROUP bot bot-1 STREAMS {desk} {other} > >
+    XACK {other} bot 1-1|XADD {other} * e x|XRANGE {other} - +|XPENDING {other} bot|XAUTOCLAIM {other} bot x 0 0""",
+    weak=_ACL + "(+xreadgroup +xack ~{other})",
+)
+several(
+    "claim, search through, write, trim or delete what its own group shares",
+    """XAUTOCLAIM {desk} bot bot-1 0 0|XCLAIM {desk} bot bot-1 0 1-1|XPENDING {desk} bot|XADD {desk} * e x
+    XDEL {desk} 1-1|XTRIM {desk} MAXLEN 0|DEL {desk}|XGROUP DESTROY {desk} bot|XGROUP SETID {desk} bot $
+    XGROUP DELCONSUMER {desk} bot bot-11|XINFO CONSUMERS {desk} bot|XRANGE {desk} - +""",
+    weak=_ACL + "(+xautoclaim ~{desk})",
 )
 several("make keys of its own", "SET x y|LPUSH x y|HSET x y z|SADD x y|PFADD x y|XADD x * e x|SETRANGE x 99999999 x")
 
