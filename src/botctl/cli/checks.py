@@ -47,26 +47,6 @@ def _fleet_file(settings: Settings, *, asked_for: bool) -> tuple[Path, str]:
     return settings.fleet, ""
 
 
-def _dead_letters(settings: Settings) -> Iterator[Finding]:
-    """Of the daemon that runs, if one does; what it can't tell now is told by other checks."""
-    from botctl.cli.client import ApiClient
-
-    folder = DataFolder(settings.data_dir)
-    if live_note(folder) is None:
-        return
-    try:
-        bots = ApiClient.of(folder).get("/v1/status", timeout=_TIMEOUT)["bots"]
-    except (BotctlError, PermissionError):
-        return
-    waiting = {bot["name"]: bot.get("dead_letters", 0) for bot in bots if bot.get("dead_letters", 0)}
-    if not waiting:
-        yield Finding(Verdict.OK, "dead letters", "none wait")
-        return
-    told = ", ".join(f"{count} of {name}" for name, count in waiting.items())
-    hint = "botctl dead-letters list says why; retry or drop works them off."
-    yield Finding(Verdict.WARN, "dead letters", f"given up and waiting: {told}", hint)
-
-
 def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) -> Iterator[Finding]:
     """Every check, in order; what can't be checked because of an earlier failure is left out."""
     yield from _versions()
@@ -97,7 +77,6 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from isolation(settings, fleet)
     yield from _database(settings, bots)
     yield from _redis(settings, bots)
-    yield from _dead_letters(settings)
     if tokens and fleet is not None:
         yield from _tokens(settings, fleet)
 
@@ -134,9 +113,15 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         hint = "Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner."
         yield Finding(Verdict.FAIL, "data folder", f"{nearest} can't be written", hint)
         return
-    free = shutil.disk_usage(nearest).free / 1024**3
-    verdict = Verdict.OK if free >= 1 else Verdict.WARN
-    yield Finding(verdict, "data folder", f"{folder.root}, {free:.1f} GB free")
+    from botctl.control.disk import shortages
+
+    full = shortages(nearest)
+    for problem in full:
+        yield Finding(Verdict.FAIL, "data folder", problem, "What waits goes on by itself when there is room again.")
+    if not full:
+        free = shutil.disk_usage(nearest).free / 1024**3
+        verdict = Verdict.OK if free >= 1 else Verdict.WARN
+        yield Finding(verdict, "data folder", f"{folder.root}, {free:.1f} GB free")
 
 
 def _code(fleet: Fleet, settings: Settings) -> Iterator[Finding]:
