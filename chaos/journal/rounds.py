@@ -188,11 +188,12 @@ class Rounds:
 
     async def _found(self, trials: Sequence[Trial]) -> Found:
         chats = [trial.chat for trial in trials]
+        lanes = [f"chat:{chat}" for chat in chats]
+        # Updates first: with one that is done, its planned sends have been committed.
+        inbox = {row["chat_id"]: row["state"] for row in await self._connection.fetch(_INBOX, self._bot.bot_id, lanes)}
         sends: dict[int, list[Row]] = {chat: [] for chat in chats}
         for chat, *values in await self._connection.fetch(_ROWS, self._bot.bot_id, chats):
             sends[chat].append(Row(*values))
-        lanes = [f"chat:{chat}" for chat in chats]
-        inbox = {row["chat_id"]: row["state"] for row in await self._connection.fetch(_INBOX, self._bot.bot_id, lanes)}
         return Found(sends, inbox)
 
     async def _look(self) -> None:

@@ -1,0 +1,100 @@
+"""What must hold when everything is over: nothing lost, doubles counted, order kept, events once, nothing dead."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+
+from chaos.kills.load import SORRY, Load
+from chaos.kills.messages import Kind, disorder, surpluses
+from chaos.watch import Watch
+from support.stack import Stack
+
+_METRIC = re.compile(r'^botctl_sends_uncertain_total\{bot="([^"]+)"\} (\S+)$', re.MULTILINE)
+_EXCUSES = """
+SELECT bot_id, cause, (result->>'message_id')::bigint AS message_id FROM sends
+WHERE state = 'sent' AND payload->>'text' = $1
+"""
+_LEFT = """
+SELECT 'inbox: ' || state AS what, count(*) FROM inbox WHERE state <> 'done' GROUP BY 1
+UNION ALL SELECT 'sends: ' || state, count(*) FROM sends WHERE state NOT IN ('sent') GROUP BY 1
+UNION ALL SELECT 'outbox: waiting', count(*) FROM outbox WHERE relayed_at IS NULL HAVING count(*) > 0
+"""
+_EVENTS = "SELECT payload->'data'->>'mark' AS mark FROM inbox WHERE kind = 'event' AND payload->>'type' LIKE 'load.%'"
+
+
+class Verdict:
+    """`names` and `ids` of the bots by index."""
+
+    def __init__(self, stack: Stack, watch: Watch, load: Load, names: list[str], ids: list[int]) -> None:
+        self.uncertain: dict[int, int] = {}
+        """By index: what the database has counted."""
+        self.excuses = 0
+        self.unlinked: Counter[int] = Counter()
+        """Excuses that stand in no row: each is a double of one that does."""
+        self._stack = stack
+        self._watch = watch
+        self._load = load
+        self._names = names
+        self._ids = ids
+
+    async def unfinished(self) -> list[str]:
+        """What isn't over yet; empty when all is at rest."""
+        body = await self._watch.get("/v1/status")
+        if body is None:
+            return ["control does not answer"]
+        wrong = [
+            f"{bot['name']} is {bot['state']}: {bot['reason']}" for bot in body["bots"] if bot["state"] != "running"
+        ]
+        if wrong:
+            return wrong
+        await self._link_excuses()
+        if waiting := self._load.waiting():
+            first = waiting[0]
+            wrong.append(
+                f"{len(waiting)} messages have no answer; the first is {first.mark} ({first.kind.value[0]}) to "
+                f"{self._names[first.bot]}, chat {first.chat}, update {first.update_id}"
+            )
+        rows = await self._stack.rows(_LEFT)
+        return wrong + [f"{row['what']}: {row['count']}" for row in rows]
+
+    async def violations(self) -> AsyncIterator[str]:
+        """All that is not as demanded, once nothing changes any more."""
+        rows = await self._stack.rows("SELECT bot_id, sum(uncertain)::bigint AS n FROM sends GROUP BY 1")
+        by_id = {row["bot_id"]: int(row["n"]) for row in rows}
+        self.uncertain = {bot: by_id.get(bot_id, 0) for bot, bot_id in enumerate(self._ids)}
+        doubles = surpluses(self._load.messages.values())
+        for bot, name in enumerate(self._names):
+            number = doubles.get(bot, 0) + self.unlinked[bot]
+            if number > self.uncertain[bot]:
+                yield f"{name} sent {number} parts too many, {self.uncertain[bot]} are uncertain"
+        metric = {name: int(float(value)) for name, value in _METRIC.findall(self._stack.metrics())}
+        if {name: metric.get(name, 0) for name in self._names} != dict(
+            zip(self._names, self.uncertain.values(), strict=True)
+        ):
+            yield f"botctl_sends_uncertain_total says {metric}, the database {self.uncertain}"
+        for what in disorder(self._load.messages, self._load.order):
+            yield what
+        for text in self._load.unknown[:10]:
+            yield f"an answer to nothing: {text}"
+        marks = Counter(row["mark"] for row in await self._stack.rows(_EVENTS))
+        passed = [one.mark for one in self._load.messages.values() if one.kind is Kind.PASS]
+        if lost := [mark for mark in passed if not marks[mark]]:
+            yield f"{len(lost)} events were lost, the first that of {lost[0]}"
+        if twice := [mark for mark, number in marks.items() if number > 1]:
+            yield f"{len(twice)} events came into an inbox twice, the first that of {twice[0]}"
+
+    async def _link_excuses(self) -> None:
+        """Which message an excuse of the assistant answers stands in its row; doubles stand in none."""
+        rows = {(row["bot_id"], row["message_id"]): row["cause"] for row in await self._stack.rows(_EXCUSES, SORRY)}
+        asked = {(one.bot, f"update:{one.update_id}"): one for one in self._load.messages.values()}
+        self.excuses, self.unlinked = 0, Counter()
+        for bot, event in self._load.apologies_of():
+            cause = rows.get((self._ids[bot], event.message_id or 0))
+            message = asked.get((bot, cause)) if cause is not None else None
+            if message is None:
+                self.unlinked[bot] += 1
+            else:
+                message.apology = event.at
+                self.excuses += 1
