@@ -100,9 +100,10 @@ def _attempt(one: AttemptView, width: int) -> list[Line]:
 
 
 def _send(one: SendView, width: int) -> list[Line]:
-    error = f": {_flat(one.error)}" if one.error else ""
+    error = f": {one.error}" if one.error else ""
     where = f" to chat {one.chat_id}" if one.chat_id is not None else ""
-    return [[("  ", PLAIN), (line, PLAIN)] for line in _wrapped(f"{one.method}{where}: {one.state}{error}", width - 2)]
+    told = _flat(f"{one.method}{where}: {one.state}{error}")
+    return [[("  ", PLAIN), (line, PLAIN)] for line in _wrapped(told, width - 2)]
 
 
 def _flat(text: str) -> str:

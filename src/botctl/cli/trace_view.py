@@ -273,7 +273,7 @@ def _at(point: _Point, begun: float, width: int, indent: int) -> list[Line]:
     head = f"{clock(point.at):<{_TIME}} {_after(point.at - begun):>{_AFTER}}  "
     room = max(_NARROWEST, width - indent - len(head))
     lines: list[Line] = []
-    for line in _wrapped(point.text, room):
+    for line in _wrapped(printable(point.text), room):
         lines.append([(" " * indent + (head if not lines else " " * len(head)), FAINT), (line, point.style)])
     if point.said:
         lines += _quote(point.said, indent + len(head), width)

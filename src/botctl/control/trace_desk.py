@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -18,12 +17,11 @@ from botctl.storage.tracing import TracedEvent
 
 
 class TraceDesk:
-    """`now` gives seconds since the epoch."""
+    """`prices` are the operator's, by model."""
 
-    def __init__(self, room: DeskRoom, prices: Prices, *, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, room: DeskRoom, prices: Prices) -> None:
         self._room = room
         self._prices = prices
-        self._now = now
 
     async def trace(self, asked: str, bot: str | None, *, text: bool, operator: str) -> TraceBody:
         """The way of a cause or of a trace. Raises NoSuchBotError, UsageError, and BotctlError for what is unknown."""
@@ -39,7 +37,8 @@ class TraceDesk:
             else:
                 roots, event = await self._of_cause(connection, found, wanted.cause, among, names)
             found = await gather(connection, roots, list(names), found)
-        body = TraceBody(asked=asked, now=self._now(), trace_id=wanted.trace_id)
+            now = await tracing.clock(connection)
+        body = TraceBody(asked=asked, now=now, trace_id=wanted.trace_id)
         teller = Teller(found, names, self._prices, opener, sight, body.now)
         known = [place for place in roots if found.knows(place)]
         if event is not None:
@@ -65,8 +64,9 @@ class TraceDesk:
             causes = [row.cause for row in rows]
             sends = await tracing.sends_of(connection, bot_id, causes) if rows else []
             completions = await tracing.completions_of(connection, bot_id, causes) if rows else []
+            now = await tracing.clock(connection)
         opener = self._room.opener(text=text)(bot_id)
-        body = ChatBody(bot=names[bot_id], chat_id=chat_id, now=self._now())
+        body = ChatBody(bot=names[bot_id], chat_id=chat_id, now=now)
         for row in rows:
             content, _ = update_content(opener, row.kind, row.payload)
             mine = [one for one in completions if one.cause == row.cause]

@@ -116,6 +116,12 @@ async def bot_names(connection: AsyncConnection) -> dict[int, str]:
     return dict(result.all())
 
 
+async def clock(connection: AsyncConnection) -> float:
+    """The server's, by which all times here are."""
+    result = await connection.exec_driver_sql("SELECT extract(epoch FROM clock_timestamp())::float8")
+    return float(result.scalar_one())
+
+
 async def rows_of_causes(
     connection: AsyncConnection, bot_ids: Iterable[int], causes: Sequence[str], limit: int = 1000
 ) -> list[TracedRow]:

@@ -95,6 +95,7 @@ async def test_what_is_asked_by_cause_looks_at_a_row_or_two(engine: AsyncEngine,
             explained = _Explained(connection)
             await ask(explained)  # type: ignore[arg-type]
             assert explained.looked_at <= 5, explained.scans
+            assert len(explained.tables) <= 3, "partitions of other bots are left alone"
             assert all("Seq" not in one["Node Type"] for one in explained.scans if one["Actual Rows"]), explained.scans
 
 

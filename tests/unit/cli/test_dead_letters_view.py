@@ -91,6 +91,16 @@ def test_one_with_all_that_is_kept() -> None:
     ]
 
 
+def test_nothing_that_a_bot_has_written_moves_the_cursor() -> None:
+    evil = "\x1b[2J\r\u202e"
+    letter = LETTER.model_copy(update=dict.fromkeys(("id", "cause", "kind", "error", "trace_id", "todo"), evil))
+    attempt = AttemptView(attempt=1, outcome="failed", ended_at=T, error=evil, traceback=f"a\n{evil}")
+    send = SendView(n=0, mode="inline", method=evil, state="sent", planned_at=T, error=evil)
+    body = DeadLetterBody(letter=letter, history=[attempt], sends=[send], payload=f'{{"a": "{evil}"}}')
+    lines = [*letter_lines(body, 80, T, text=True), *letters_lines(DeadLettersBody(letters=[letter]), 80, T)]
+    assert not set("\x1b\r\u202e") & set("".join(_plain(lines)))
+
+
 def test_what_is_sealed_is_told() -> None:
     told = _plain(letter_lines(DeadLetterBody(letter=LETTER, content=ContentView(sealed=True)), 80, T, text=False))
     assert "What came is sealed; --text opens it." in told

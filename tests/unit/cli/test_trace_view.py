@@ -146,6 +146,18 @@ def test_texts_are_quoted_only_when_they_were_asked_for_and_move_no_cursor() -> 
     assert not any("│" in line for line in _plain(trace_lines(_body(_root()), 80)))
 
 
+def test_nothing_that_a_bot_has_written_moves_the_cursor() -> None:
+    evil = "\x1b[2J\r\u202e"
+    root = _root(kind=evil, lane=f"other{evil}", cause=f"op:{evil}", trace_id=evil, error=evil, waits=evil)
+    for thing in (*root.history, *root.completions, *root.sends, *root.events):
+        for key, value in thing:
+            if isinstance(value, str) and key not in ("state", "mode", "outcome"):
+                setattr(thing, key, f"{value}{evil}")
+    for state in ("done", "new", "dead"):
+        lines = trace_lines(_body(root.model_copy(update={"state": state}), notes=[evil], unpriced=[evil]), 80)
+        assert not set("\x1b\r\u202e") & set("".join(_plain(lines)))
+
+
 def test_an_unknown_price_is_told_and_no_cost_invented() -> None:
     told = _plain(trace_lines(_body(_root(), cost=None, currency="", unpriced=["m"]), 100))
     assert "In all: 120 tokens in, 45 out." in told
