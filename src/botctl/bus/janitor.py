@@ -122,6 +122,7 @@ class Janitor:
             )
             if cut.unrouted and cut.bot_id is not None:
                 self.losses.begun_again(cut.bot_id)
+                self.losses.missing(cut.bot_id, cut.entries)  # what came from its outbox is relayed again
                 self._flooding(cut.bot_id, f"its events fill the memory; {cut.entries} were dropped unread")
                 await self._bury(cut)
             elif (receiver := self._topology.receiver_of(cut.stream)) is not None:

@@ -2,7 +2,7 @@
 
 At least once and in order: rows are marked only after Redis has them, and a row whose reply was lost goes again; the
 router drops what it has seen. Redis being away never raises out of here and never loses a row: the outbox in
-PostgreSQL is the truth.
+PostgreSQL is the truth. What has waited goes no faster than the router takes it, and waits in the outbox until then.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from redis.asyncio import Redis
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, reason
 from botctl.bus.events import Event, encode_event
+from botctl.bus.pace import MOST, Pace
 from botctl.bus.topology import FIELD, Topology
 from botctl.bus.wire import Command, execute
 from botctl.errors import ProtocolError
 
-_MOST_BYTES = 1024 * 1024
-"""Bytes sent at once, about, so that a bot's memory stays small."""
+_FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
+"""Seconds between two looks whether the router has taken what lies in the out stream."""
 
 _log = structlog.get_logger("botctl.bus.relay")
 
@@ -76,7 +77,7 @@ class Relay:
         bot_id: int,
         outbox: OutboxPort,
         *,
-        batch: int = 500,
+        batch: int = MOST,
         check_every: float = 1.0,
         on_refused: Callable[[OutboxRow, ProtocolError], None] | None = None,
     ) -> None:
@@ -89,7 +90,7 @@ class Relay:
         self._redis = redis
         self._stream = topology.out(bot_id)
         self._outbox = outbox
-        self._batch = batch
+        self._pace = Pace(batch)
         self._check_every = check_every
         self._on_refused = on_refused
         self._awake = asyncio.Event()
@@ -106,6 +107,7 @@ class Relay:
             try:
                 more = await self._relay_batch()
             except AWAY as error:
+                self._pace.slow_down()
                 await self._wait_out(error, reason(error))
             except Exception as error:
                 await self._wait_out(error.__cause__ or error, "the outbox can't be read or marked")
@@ -126,7 +128,9 @@ class Relay:
         return True
 
     async def _relay_batch(self) -> bool:
-        rows = await _ask(self._outbox.pending(self._batch))
+        await self._wait_for_room()
+        limit = self._pace.rows
+        rows = await _ask(self._outbox.pending(limit))
         if not rows:
             return False
         done: list[int] = []
@@ -134,7 +138,7 @@ class Relay:
         seqs: list[int] = []
         size = 0
         for row in rows:
-            if size >= _MOST_BYTES:
+            if size >= self._pace.bytes:
                 break
             try:
                 body = encode_event(row.event)
@@ -146,7 +150,8 @@ class Relay:
                 seqs.append(row.seq)
                 size += len(body)
         failed: BaseException | None = None
-        for seq, reply in zip(seqs, await execute(self._redis, commands), strict=True):
+        *replies, length = await execute(self._redis, [*commands, ("XLEN", self._stream)])
+        for seq, reply in zip(seqs, replies, strict=True):
             if isinstance(reply, BaseException):
                 failed = reply  # What follows may have got through; it goes again after this one, in order.
                 break
@@ -156,7 +161,21 @@ class Relay:
             await _ask(self._outbox.mark_relayed(done))
         if failed is not None:
             raise failed
-        return len(rows) >= self._batch or len(done) < len(rows) or self._awake.is_set()
+        if isinstance(length, int):
+            self._pace.sent(len(seqs), size, length)
+        return len(rows) >= limit or len(done) < len(rows) or self._awake.is_set()
+
+    async def _wait_for_room(self) -> None:
+        """Until the router has taken what was sent before. Raises what Redis raises."""
+        wait = _FIRST_LOOK
+        while self._pace.crowded:
+            (length,) = await execute(self._redis, [("XLEN", self._stream)])
+            if isinstance(length, BaseException):
+                raise length
+            self._pace.look(length)
+            if self._pace.crowded:
+                await asyncio.sleep(wait)
+                wait = min(_LONGEST_LOOK, wait * 2)
 
     def _refuse(self, row: OutboxRow, error: ProtocolError) -> None:
         self.refused += 1

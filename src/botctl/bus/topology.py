@@ -125,7 +125,8 @@ class Topology:
     def acl_rules(
         self, bot_id: int, password_hashes: Sequence[str], version: ServerVersion, groups: Sequence[str] = ()
     ) -> list[str]:
-        """The rules of ACL SETUSER for a bot: read and acknowledge its mailbox, append to its out stream, no more.
+        """The rules of ACL SETUSER for a bot: read and acknowledge its mailbox, append to its out stream and ask how
+        much lies in there (`pace.py`), no more.
 
         Of the groups it belongs to it may read and acknowledge the streams, too.
 
@@ -148,6 +149,7 @@ class Topology:
             *commands,
             f"(+xreadgroup +xack {inlets})",
             f"(+xadd %W~{self.out(bot_id)})",
+            f"(+xlen %R~{self.out(bot_id)})",
         ]
 
 

@@ -9,7 +9,7 @@ from attack.redis.ground import B, Ground, declare, several, told
 from attack.redis.wire import Raw, Refusal
 
 _ACL = "ACL SETUSER {a_user} "
-ALLOWED = {"ping", "hello", "auth", "reset", "quit", "xreadgroup", "xack", "xadd", "client|setinfo"}
+ALLOWED = {"ping", "hello", "auth", "reset", "quit", "xreadgroup", "xack", "xadd", "xlen", "client|setinfo"}
 """All that a bot may call on keys of its own; hello, auth, reset and quit the server takes from anybody."""
 
 several(
@@ -76,7 +76,7 @@ several(
 )
 
 
-@declare("call every command and subcommand that the server knows, on keys of its own", weak=_ACL + "(+xlen ~*)")
+@declare("call every command and subcommand that the server knows, on keys of its own", weak=_ACL + "(+xdel ~*)")
 async def every_command(ground: Ground) -> str:
     """With as many arguments as each wants: the number is looked at before the rights."""
     allowed = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis.exceptions import ConnectionError, OutOfMemoryError
+from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError
 
 from botctl.bus import relay as relay_module
 from botctl.bus.admin import BusAdmin
@@ -42,14 +42,20 @@ class Server:
 
     def __init__(self, *replies: list[Any] | Exception) -> None:
         self.replies = list(replies)
+        self.lengths: list[Any] = []
+        """Answers to XLEN, the first ones; 0 afterwards."""
         self.sent: list[list[str]] = []
 
     async def execute(self, redis: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
-        self.sent.append([decode_event(command[4]).id for command in commands])
-        reply = self.replies.pop(0) if self.replies else [b"1-1"] * len(commands)
+        if len(commands) == 1:
+            return [self.lengths.pop(0)]
+        *appended, asked = commands
+        assert asked == ("XLEN", "ns:bus:bot:1:out")
+        self.sent.append([decode_event(command[4]).id for command in appended])
+        reply = self.replies.pop(0) if self.replies else [b"1-1"] * len(appended)
         if isinstance(reply, Exception):
             raise reply
-        return reply
+        return [*reply, self.lengths.pop(0) if self.lengths else 0]
 
 
 @pytest.fixture
@@ -113,3 +119,22 @@ async def test_a_server_that_is_unfit_is_refused_with_the_next_step(info: dict[s
         await BusAdmin(Answers(**info), Topology("ns")).check_version()  # type: ignore[arg-type]
     assert caught.value.hint is not None
     assert "BOTCTL_REDIS_URL" in caught.value.hint
+
+
+async def test_it_waits_with_the_next_batch_until_the_router_has_taken_the_last_one(relay_to: Any) -> None:
+    server = Server()
+    server.lengths = [50, 50, 50, 3]
+    outbox = Outbox(80, size=1000)
+    relay = await relay_to(server, outbox)
+    assert [len(sent) for sent in server.sent] == [30, 30, 20]  # 32 kB each, not the 500 rows that it may have
+    assert server.lengths == []
+    assert relay.relayed == 80
+
+
+async def test_a_server_that_tells_no_lengths_is_not_waited_for(relay_to: Any) -> None:
+    server = Server()
+    server.lengths = [ResponseError("NOPERM")] * 5
+    outbox = Outbox(60)
+    relay = await relay_to(server, outbox)
+    assert relay.healthy
+    assert outbox.marked == list(range(60))

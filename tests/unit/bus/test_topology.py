@@ -15,7 +15,7 @@ def test_a_bots_user_has_these_rights_and_no_more() -> None:
     rules = Topology("ns").acl_rules(7, [HASH], ServerVersion("valkey", (9, 1)))
     assert rules == [
         "reset", "on", f"#{HASH}", "resetchannels", "-@all", "+ping", "+hello", "+auth", "+client|setinfo",
-        "(+xreadgroup +xack ~ns:bus:bot:7:in)", "(+xadd %W~ns:bus:bot:7:out)",
+        "(+xreadgroup +xack ~ns:bus:bot:7:in)", "(+xadd %W~ns:bus:bot:7:out)", "(+xlen %R~ns:bus:bot:7:out)",
     ]  # fmt: skip
 
 
