@@ -24,6 +24,7 @@ from botctl.api.models import (
     RotateMasterRequest,
     TokenRequest,
 )
+from botctl.api.sending import SendService, WebhookService, sending_routes
 from botctl.api.service import ControlService, Verb
 from botctl.api.token import TokenDemanded
 from botctl.api.tracing import DeadLetterService, TracingService, trace_routes
@@ -62,6 +63,7 @@ def create_app(
     audit: AuditService | None = None,
     desks: tuple[TracingService, DeadLetterService] | None = None,
     bus: BusService | None = None,
+    sending: tuple[SendService, WebhookService] | None = None,
 ) -> FastAPI:
     """The application; `commands=False` leaves only what reads: status, health, metrics.
 
@@ -69,7 +71,8 @@ def create_app(
     that only the operator can open, and has a token, which the operator's bots can't read although they may be of the
     same uid. With `audit`, every command is written down there, and its log can be read. With `desks`, messages can be
     followed and dead letters worked off: only beside commands, for it may show what people wrote.
-    With `bus`, programs outside are granted logs, and events given again.
+    With `bus`, programs outside are granted logs, and events given again. With `sending`, bots send what an operator
+    says, and webhooks are told of.
     """
     app = FastAPI(title="botctl", version=version, docs_url=None, redoc_url=None, openapi_url="/v1/openapi.json")
     if audit is not None:
@@ -81,6 +84,8 @@ def create_app(
         app.include_router(trace_routes(*desks))
     if bus is not None and commands:
         app.include_router(bus_routes(bus, _lines))
+    if sending is not None and commands:
+        app.include_router(sending_routes(*sending))
     app.include_router(_reading(service))
     if commands:
         app.include_router(_commanding(service))

@@ -20,6 +20,7 @@ from botctl.cli.isolation_checks import isolation
 from botctl.cli.key_checks import master_key
 from botctl.cli.note import live_note
 from botctl.cli.redis_checks import redis_findings
+from botctl.cli.webhook_checks import webhook_findings
 from botctl.errors import BotctlError
 from botctl.settings.places import DataFolder
 
@@ -77,6 +78,8 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from isolation(settings, fleet)
     yield from _database(settings, bots)
     yield from _redis(settings, bots)
+    if fleet is not None:
+        yield from webhook_findings(settings, fleet)
     if tokens and fleet is not None:
         yield from _tokens(settings, fleet)
 

@@ -18,6 +18,7 @@ from botctl.cli import (
     looking,
     sandbox,
     secrets,
+    sending,
     talking,
     trace,
     why,
@@ -67,6 +68,7 @@ app.command()(looking.logs)
 app.command()(why.why)
 app.command()(trace.trace)
 app.command()(talking.chat)
+app.command()(sending.send)
 app.command()(doctor.doctor)
 app.command()(chaos.chaos)
 app.add_typer(database.app, name="db")

@@ -76,6 +76,15 @@ def reseal(name: Annotated[str, typer.Argument(metavar="NAME", help="A bot.")], 
     work(name, found["bot_id"], folder.root, data_dir)
 
 
+@app.command("rotate-webhook")
+def rotate_webhook(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A bot with `updates: webhook`.")],
+    data_dir: DataDir = None,
+) -> None:
+    """Give one bot a new webhook secret, without a gap; it is done daily by itself, with its passwords."""
+    say(ApiClient.of(data_folder(data_dir)).post("/v1/secrets/rotate-webhook", {"bot": name})["message"])
+
+
 @app.command("rotate-credentials")
 def rotate_credentials(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="A bot; all without.")] = "", data_dir: DataDir = None

@@ -37,7 +37,8 @@ from botctl.control.fleet_outbox import FleetOutbox
 from botctl.control.grant_keeper import GrantKeeper
 from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.historian import Historian
-from botctl.control.ingress.keeper import IngressKeeper
+from botctl.control.ingress.desk import WebhookDesk
+from botctl.control.ingress.keeper import IngressKeeper, sealing_of
 from botctl.control.ingress.options import target_of, webhook_of
 from botctl.control.letter_count import LetterCount
 from botctl.control.master_rotation import MasterRotation
@@ -46,12 +47,14 @@ from botctl.control.parked_watch import options_of as parked_options
 from botctl.control.ports import WholeSupervisor
 from botctl.control.prices import Prices
 from botctl.control.pruner import Pruner
+from botctl.control.pulse import Pulse
 from botctl.control.quarantine import Quarantine
 from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
 from botctl.control.recorder import Recorder
 from botctl.control.resender import Resender
 from botctl.control.resolver_watch import ResolverWatch
 from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.send_desk import SendDesk
 from botctl.control.server_log import ServerLogFeed
 from botctl.control.service import Service
 from botctl.control.starts import Starts
@@ -215,7 +218,12 @@ class Assembly:
         )
         self.resolver = ResolverWatch(supervisor)
         self.historian = Historian(self._engine, DataFolder(Path(config.data_dir)).logs, self.recorder.deaths)
+        self.sends = SendDesk(room, lambda: self.keeper.fleet, lambda bot: sealing_of(vault, bot), self.waker.wake)
+        self.webhooks = WebhookDesk(
+            self.ingress, self.keeper, Pulse(self._engine), self.hearing.webhooks, time.monotonic
+        )
         self.service = Service(
+            more_metrics=lambda: self.ingress.metrics(self._names()),
             keeper=self.keeper,
             supervisor=supervisor,
             engine=self._engine,
@@ -257,6 +265,7 @@ class Assembly:
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
         found += [self.quarantine.problem, self.threats.problem, self.ingress.problem]
         found.append(self.canaries.problem and f"database: {self.canaries.problem}")
+        found.append(self.hearing.undelivered)
         if self.watch.problem is None and self.recorder.problem is not None:
             found.append(f"database: {self.recorder.problem}; the history of the bots waits")
         found += [f"bot {name}: {why}" for name, why in self.keeper.failed.items()]

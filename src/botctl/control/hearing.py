@@ -23,6 +23,7 @@ import structlog
 from botctl.control.deafness import Ears, Look
 from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.fleet import BotSpec
+from botctl.fleet.model import Updates
 
 _log = structlog.get_logger("botctl.control.hearing")
 
@@ -35,9 +36,19 @@ two probes can tell."""
 
 TIMEOUT = 10.0
 AT_ONCE = 4
+FRESH = 180.0
+"""Seconds for which Telegram's last failure counts: it tries again every minute or two."""
 _LONGEST_TICK = 5.0
 _LONGEST_ANSWER = 64 * 1024
 _LONGEST_HOLD = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookSight:
+    """What Telegram says of a bot's webhook; `error` of its last try, as long as updates wait and it is fresh."""
+
+    pending: int
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +56,7 @@ class _Answer:
     at: float
     pending: int
     webhook: str
+    error: str = ""
 
 
 class HearingProbe:
@@ -61,6 +73,8 @@ class HearingProbe:
         timeout: float = TIMEOUT,
     ) -> None:
         self.pending: dict[int, int] = {}
+        self.webhooks: dict[int, WebhookSight] = {}
+        """Of bots that are to be sent their updates; they are never called deaf, for they don't ask."""
         self._bots = bots
         self._supervisor = supervisor
         self._base_url = base_url.rstrip("/")
@@ -72,6 +86,19 @@ class HearingProbe:
         self._held_until: dict[int, float] = {}
         self._failing: set[int] = set()
         self._slots = asyncio.Semaphore(AT_ONCE)
+
+    @property
+    def undelivered(self) -> str | None:
+        """Bots that Telegram can't deliver updates to, and what it says of it."""
+        failing = {bot_id: sight for bot_id, sight in self.webhooks.items() if sight.error}
+        if not failing:
+            return None
+        names = {bot.bot_id: bot.name for bot in self._bots()}
+        (bot_id, first), *others = failing.items()
+        more = f", and to {len(others)} more" if others else ""
+        waiting = sum(sight.pending for sight in failing.values())
+        who = names.get(bot_id, str(bot_id))
+        return f"webhook: Telegram can't deliver updates to {who}{more} ({first.error}); {waiting} wait there"
 
     async def run(self) -> None:
         """Probe until cancelled, spread evenly over the interval."""
@@ -91,7 +118,7 @@ class HearingProbe:
 
     def _next(self, bots: dict[int, BotSpec], count: int) -> list[BotSpec]:
         """Those that were not asked about for the longest time."""
-        for known in (self.pending, self._asked_at, self._held_until):
+        for known in (self.pending, self._asked_at, self._held_until, self.webhooks):
             for bot_id in known.keys() - bots.keys():
                 del known[bot_id]
         self._failing &= bots.keys()
@@ -116,6 +143,8 @@ class HearingProbe:
             if bot.bot_id not in bots:
                 continue
             answer = answers.get(bot.bot_id)
+            if bots[bot.bot_id].updates is Updates.WEBHOOK:
+                continue
             if answer is None:
                 self._ears.glance(bot.bot_id, bot.state, bot.incarnation)
                 continue
@@ -157,7 +186,10 @@ class HearingProbe:
                     if response.status == 200:
                         result = body["result"]
                         answer = _Answer(
-                            time.monotonic(), int(result["pending_update_count"]), str(result.get("url") or "")
+                            time.monotonic(),
+                            int(result["pending_update_count"]),
+                            str(result.get("url") or ""),
+                            _error(result, time.time()),
                         )
                     elif response.status == 429:
                         hold = min(float(body["parameters"]["retry_after"]), _LONGEST_HOLD)
@@ -174,10 +206,22 @@ class HearingProbe:
             self.pending.pop(bot.bot_id, None)
         else:
             self.pending[bot.bot_id] = answer.pending
+            if bot.updates is Updates.WEBHOOK:
+                self.webhooks[bot.bot_id] = WebhookSight(answer.pending, answer.error)
+            else:
+                self.webhooks.pop(bot.bot_id, None)
             self._failing.discard(bot.bot_id)
         if why and bot.bot_id not in self._failing:
             self._failing.add(bot.bot_id)
             _log.warning("Telegram can't be asked whether a bot is deaf", bot=bot.name, reason=why)
+
+
+def _error(result: dict[str, Any], now: float) -> str:
+    """Telegram's last try to deliver, if it failed lately and updates wait."""
+    at, message = result.get("last_error_date"), result.get("last_error_message")
+    if not result["pending_update_count"] or not isinstance(at, int) or not isinstance(message, str):
+        return ""
+    return message[:200] if now - at < FRESH else ""
 
 
 def options_of(options: dict[str, Any]) -> dict[str, float]:

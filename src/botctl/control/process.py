@@ -192,6 +192,7 @@ async def _serve(assembly: Assembly, config: ControlConfig) -> list[tuple[asynci
         audit=assembly.audit,
         desks=(assembly.traces, assembly.letters),
         bus=assembly.bus_desk,
+        sending=(assembly.sends, assembly.webhooks),
     )
     made = [(commanding, unix_socket(Path(config.socket)))]
     if config.api_listen:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import timedelta
 from types import MappingProxyType
 
 import structlog
+from prometheus_client.metrics_core import Metric
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -77,6 +78,7 @@ class Service:
         prices: Prices | None = None,
         bus: BusWatch | None = None,
         forgotten: Mapping[str, int] = MappingProxyType({}),
+        more_metrics: Callable[[], Iterable[Metric]] = tuple,
         version: str,
         rollouts: RolloutKeeper,
         starts: Starts,
@@ -106,6 +108,7 @@ class Service:
         self._problems = problems
         self._bus = bus
         self._forgotten = forgotten
+        self._more_metrics = more_metrics
         self._version = version
         self._journal: Mapping[str, Mapping[int, int]] = {}
 
@@ -318,7 +321,8 @@ class Service:
         )
 
     def _rendered(self, sample: FleetSample) -> bytes:
-        return render(sample, bus_families(self._bus.sample(self._forgotten)) if self._bus is not None else ())
+        bus = bus_families(self._bus.sample(self._forgotten)) if self._bus is not None else ()
+        return render(sample, [*bus, *self._more_metrics()])
 
     async def _journal_counts(self) -> Mapping[str, Mapping[int, int]]:
         """Counters that outlive a bot's process; the last known while the database is away."""

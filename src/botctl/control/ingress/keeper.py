@@ -8,21 +8,25 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import structlog
+from prometheus_client.metrics_core import Metric
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.ingress.door import Door, Resident
 from botctl.control.ingress.house import House
 from botctl.control.ingress.leaving import take_away
+from botctl.control.ingress.metrics import families
 from botctl.control.ports import FleetSight
+from botctl.control.vault import Vault
 from botctl.errors import BotctlError, VaultError
 from botctl.fleet import BotSpec, Fleet
 from botctl.fleet.model import Updates
+from botctl.security.vault import Cipher
 from botctl.settings.webhook import WebhookSettings
-from botctl.storage.sealing import UNSEALED, Sealing
+from botctl.storage.sealing import Sealing
 
 _log = structlog.get_logger("botctl.control.ingress")
 
@@ -64,6 +68,10 @@ class IngressKeeper:
         """What is wrong with the ingress."""
         found = self._closed if self.house is None else self.house.problem
         return f"webhook: {found}" if found else None
+
+    def metrics(self, names: Mapping[int, str]) -> Iterator[Metric]:
+        """For `/metrics`; nothing without an ingress. `names` are the bots of the fleet, by bot_id."""
+        return families(self.house.figures, self.house.room, names) if self.house is not None else iter(())
 
     async def run(self) -> None:
         """Until cancelled; then nothing is accepted any more."""
@@ -148,9 +156,7 @@ class IngressKeeper:
             if secret is None:
                 continue
             try:
-                sealing = (
-                    Sealing(self._keeper.vault.cipher(bot.bot_id), seals=True) if bot.encrypt_messages else UNSEALED
-                )
+                sealing = sealing_of(self._keeper.vault, bot)
             except VaultError as error:
                 _log.error("a bot can't be sent updates", bot=bot.name, reason=error.message)
                 continue
@@ -194,3 +200,10 @@ class IngressKeeper:
             house.certificate.context()  # looks at its files
             if self.settings.upload_certificate:
                 await self._keeper.know_certificate(house.certificate.pem)
+
+
+def sealing_of(vault: Vault, bot: BotSpec) -> Sealing:
+    """How rows of a bot are stored, and opened again. Raises VaultError for one that encrypts and has no key."""
+    if bot.encrypt_messages:
+        return Sealing(vault.cipher(bot.bot_id), seals=True)
+    return Sealing(Cipher(bot.bot_id, vault.keys(bot.bot_id)))
