@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from botctl import __version__
+from botctl.cli.bus_checks import bus_findings
 from botctl.cli.database_checks import isolation_of
 from botctl.cli.findings import Finding, Verdict
 from botctl.cli.isolation_checks import isolation
@@ -273,12 +274,12 @@ def _redis(settings: Settings, bots: int) -> Iterator[Finding]:
             return
         address = valkey_admin_url(settings.data_dir / "valkey")
     try:
-        yield from asyncio.run(_ask_redis(address, settings.namespace, bots))
+        yield from asyncio.run(_ask_redis(address, settings, bots))
     except BotctlError as error:
         yield _failure("redis", error)
 
 
-async def _ask_redis(address: str, namespace: str, bots: int) -> list[Finding]:
+async def _ask_redis(address: str, settings: Settings, bots: int) -> list[Finding]:
     from botctl.bus.admin import BusAdmin
     from botctl.bus.client import AWAY, connect, reason
     from botctl.bus.topology import Topology
@@ -286,8 +287,16 @@ async def _ask_redis(address: str, namespace: str, bots: int) -> list[Finding]:
     client = connect(address)
     try:
         async with asyncio.timeout(_TIMEOUT):
-            version = await BusAdmin(client, Topology(namespace)).check_version()
-            return [Finding(Verdict.OK, "redis", str(version)), *await redis_findings(client, bots)]
+            topology = Topology(settings.namespace)
+            version = await BusAdmin(client, topology).check_version()
+            outside = await bus_findings(
+                client,
+                topology,
+                address,
+                embedded=settings.redis_url is None,
+                keep_seconds=settings.bus_keep * 86_400,
+            )
+            return [Finding(Verdict.OK, "redis", str(version)), *await redis_findings(client, bots), *outside]
     except AWAY as error:
         raise BotctlError(reason(error), hint="Is the server running? Check BOTCTL_REDIS_URL.") from error
     finally:

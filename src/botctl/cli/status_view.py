@@ -67,7 +67,8 @@ def _problems(body: StatusBody) -> list[str]:
     """What is wrong, and what servers that aren't well have said last, unless it is the same."""
     known = "; ".join(body.daemon.problems)
     unwell = [one for one in body.services if one.state in _UNWELL and one.reason and one.reason not in known]
-    return [*body.daemon.problems, *(f"{one.name} is {one.state}: {one.reason}" for one in unwell)]
+    late = [f"events: {warning}" for warning in (body.bus.warnings if body.bus is not None else ())]
+    return [*body.daemon.problems, *(f"{one.name} is {one.state}: {one.reason}" for one in unwell), *late]
 
 
 def _usual_isolation(body: StatusBody) -> str | None:
