@@ -16,6 +16,7 @@ from botctl.bus.dropped import Dropped
 from botctl.bus.events import Log
 from botctl.bus.grants import Grant, GrantAdmin
 from botctl.bus.lag import Lag
+from botctl.bus.stream_reply import entry_order
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.storage import grants as registry
 from botctl.storage.grants import StoredGrant
@@ -24,6 +25,9 @@ _log = structlog.get_logger("botctl.control.grants")
 
 LOOK_EVERY = 30.0
 """Seconds after which it is looked whether a group has gone without the server's having begun anew."""
+
+COMES_AGAIN = 3600.0 - 60.0
+"""Seconds back from which on a server that began anew is given all events again (`BusKeeper`), and some for the way."""
 
 _TRY_AGAIN_AFTER = 1.0
 
@@ -112,8 +116,10 @@ class GrantKeeper:
         if lag is None:
             return  # There never was one since this process began; what the log has is read from where it was granted.
         _log.warning("the group of a program outside had gone and was made again", grant=grant.name, log=log.value)
-        if lag.unread + lag.pending:
-            self._on_dropped(Dropped(lag.stream, lag.reader, lag.unread + lag.pending, lag.oldest, "", "redis"))
+        again = int((time.time() - COMES_AGAIN) * 1000)
+        if lag.oldest and entry_order(lag.oldest)[0] < again:
+            lost = Dropped(lag.stream, lag.reader, lag.unread + lag.pending, lag.oldest, f"{again}-0", "redis")
+            self._on_dropped(lost)
 
 
 def grant_of(stored: StoredGrant) -> Grant:
