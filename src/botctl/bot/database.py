@@ -15,6 +15,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bot.faults import brief, database_away, disk_full, retry_soon
+from botctl.bot.group_commit import GroupCommit
 from botctl.bot.health import Health, Trouble
 from botctl.bot.tasks import end
 from botctl.bus.backoff import Backoff
@@ -41,6 +42,7 @@ class Database:
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._groups = GroupCommit(engine, self._single)
         self._health = health
         self._clock = clock
         self._make_for_handlers = for_handlers
@@ -79,10 +81,14 @@ class Database:
 
     async def transaction(self, work: Work[_T]) -> _T:
         """Do the work in one transaction and commit it. Raises only what is the work's own fault."""
-        return await self._repeat(self._in_transaction, work)
+        return await self._repeat(self._grouped, work)
 
     async def statement(self, work: Work[_T]) -> _T:
-        """Do work that is one statement: it commits by itself, which saves two round trips."""
+        """Do work that is one statement: alone it commits by itself, which saves two round trips."""
+        return await self._repeat(self._one, work)
+
+    async def read(self, work: Work[_T]) -> _T:
+        """Do work that only reads, and perhaps much: nobody's commit waits for it."""
         return await self._repeat(self._alone, work)
 
     async def attempt(self, work: Work[_T]) -> _T:
@@ -93,6 +99,7 @@ class Database:
         """Give up the prober and all connections."""
         if self._prober is not None:
             await end([self._prober])
+        await self._groups.close()
         await self._engine.dispose()
         if self._for_handlers is not None:
             await self._for_handlers.dispose()
@@ -139,6 +146,12 @@ class Database:
         self._struggling += 1
         self._health.trouble(Trouble.CONGESTION, "the database keeps refusing work")
         _log.warning("the database keeps refusing work; trying on", error=brief(error))
+
+    async def _grouped(self, work: Work[_T]) -> _T:
+        return await self._groups.run(work)
+
+    async def _one(self, work: Work[_T]) -> _T:
+        return await self._groups.run(work, single=True)
 
     async def _in_transaction(self, work: Work[_T]) -> _T:
         async with self._engine.begin() as connection:

@@ -106,6 +106,6 @@ class Heartbeat:
 
     async def _ask_depths(self) -> None:
         self._depths = {
-            "inbox_depth": float(await self._database.statement(self._inbox.depth)),
-            "outbox_depth": float(await self._database.statement(self._outbox.depth)),
+            "inbox_depth": float(await self._database.read(self._inbox.depth)),
+            "outbox_depth": float(await self._database.read(self._outbox.depth)),
         }

@@ -116,7 +116,7 @@ class Intake:
             ) -> list[InboxRow]:
                 return await self._inbox.waiting(connection, limit, known=known, full=full)
 
-            rows = await self._database.statement(read)
+            rows = await self._database.read(read)
             for row in rows:
                 self._lanes.add(row, self._now())
             self._behind = len(rows) >= limit
@@ -130,7 +130,7 @@ class Intake:
             async def read(connection: AsyncConnection, name: str = name, limit: int = limit) -> list[InboxRow]:
                 return await self._inbox.waiting_in_lane(connection, name, limit, self._lanes.left)
 
-            rows = await self._database.statement(read)
+            rows = await self._database.read(read)
             self._lanes.refill(name, rows, self._now(), complete=len(rows) < limit)
             budget -= max(len(rows), 1)
 
@@ -139,7 +139,7 @@ class Intake:
         if not self._behind:
             self._seen = None
             return
-        newest = await self._database.statement(self._inbox.newest)
+        newest = await self._database.read(self._inbox.newest)
         seen, self._seen = self._seen, newest
         if seen is None or newest <= seen:
             return
@@ -148,7 +148,7 @@ class Intake:
         async def read(connection: AsyncConnection) -> list[InboxRow]:
             return await self._inbox.first_of_lanes(connection, seen, newest, limit)
 
-        for row in await self._database.statement(read):
+        for row in await self._database.read(read):
             self._lanes.arrive(row, self._now(), previous=None)
 
     async def _insert(self, rows: Sequence[NewRow]) -> dict[str, Stored]:

@@ -46,6 +46,8 @@ class FakeDatabase:
             await work(None)
         return await work(None)
 
+    read = statement
+
 
 def new_row(number: int) -> NewRow:
     return NewRow(f"update:{number}", number, "message", "chat:1", "{}", "t")

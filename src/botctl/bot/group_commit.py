@@ -1,0 +1,125 @@
+"""One commit for the work of many: what waits for a connection at the same time goes into one transaction.
+
+Work must be idempotent, as all work of `Database` is: whatever goes wrong in a transaction of several, it is rolled
+back, and each of them is done once more in one of its own. So a failure is only that of who has failed, and nobody is
+told that something is committed before it is. Alone, work is done just as it would be without this. Nothing is ever
+waited for: a group is who has come while the connections were busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from botctl.bot.faults import database_away
+from botctl.bot.tasks import end
+
+_T = TypeVar("_T")
+Work = Callable[[AsyncConnection], Awaitable[_T]]
+
+MOST = 16
+"""Works in one transaction: who comes last waits for all before it."""
+
+AT_ONCE = 2
+"""Transactions at the same time; as many as the engine has connections."""
+
+
+@dataclass(eq=False)
+class _Item:
+    work: Work[Any]
+    single: bool
+    """Whether it is one statement, which alone commits by itself."""
+    done: asyncio.Future[Any]
+    context: contextvars.Context = field(default_factory=contextvars.copy_context)
+
+    def finish(self, result: Any, error: BaseException | None = None) -> None:
+        if self.done.done():
+            return  # whoever wanted it was cancelled
+        if error is not None:
+            self.done.set_exception(error)
+        else:
+            self.done.set_result(result)
+
+
+class GroupCommit:
+    """`autocommit` is the engine for statements that commit by themselves."""
+
+    def __init__(self, engine: AsyncEngine, autocommit: AsyncEngine) -> None:
+        self._engine = engine
+        self._autocommit = autocommit
+        self._waiting: deque[_Item] = deque()
+        self._servers: set[asyncio.Task[None]] = set()
+
+    async def run(self, work: Work[_T], *, single: bool = False) -> _T:
+        """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises."""
+        item = _Item(work, single, asyncio.get_running_loop().create_future())
+        self._waiting.append(item)
+        if len(self._servers) < AT_ONCE:
+            server = asyncio.create_task(self._serve(), name="group commit")
+            self._servers.add(server)
+            server.add_done_callback(self._servers.discard)
+        result: _T = await item.done
+        return result
+
+    async def close(self) -> None:
+        """Give up what waits and what is under way."""
+        for item in self._waiting:
+            item.done.cancel()
+        self._waiting.clear()
+        await end(list(self._servers))
+
+    async def _serve(self) -> None:
+        while self._waiting:
+            group = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            group = [item for item in group if not item.done.done()]
+            try:
+                await self._do(group)
+            except BaseException:
+                for item in group:
+                    item.done.cancel()
+                raise
+
+    async def _do(self, group: list[_Item]) -> None:
+        if len(group) > 1:
+            try:
+                async with self._engine.begin() as connection:
+                    results = [await self._in_context(item, connection) for item in group]
+            except Exception as error:
+                if database_away(error):
+                    for item in group:
+                        item.finish(None, error)
+                    return
+            else:
+                for item, result in zip(group, results, strict=True):
+                    item.finish(result)
+                return
+        for item in group:
+            await self._alone(item)
+
+    async def _alone(self, item: _Item) -> None:
+        try:
+            if item.single:
+                async with self._autocommit.connect() as connection:
+                    result = await self._in_context(item, connection)
+            else:
+                async with self._engine.begin() as connection:
+                    result = await self._in_context(item, connection)
+        except Exception as error:
+            item.finish(None, error)
+        else:
+            item.finish(result)
+
+    @staticmethod
+    async def _in_context(item: _Item, connection: AsyncConnection) -> Any:
+        """In the context of who wants it: log lines, and whose scope it is."""
+
+        async def work() -> Any:
+            return await item.work(connection)
+
+        return await asyncio.create_task(work(), context=item.context)
