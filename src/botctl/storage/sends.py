@@ -97,12 +97,15 @@ class Sends:
         self._leave_of_dead = f"""{self._leave}
               AND EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
                                               AND inbox.state = 'dead')"""
-        self._abandon = f"""
-            UPDATE sends SET state = CASE state WHEN 'sending' THEN 'skipped' ELSE 'failed' END,
-                             uncertain = uncertain + $2, error = $1
-            WHERE bot_id = {bot} AND mode = 'inline' AND state = $3
+        # The state stands in the text: only so is the index of open sends of use.
+        self._abandon_planned, self._abandon_begun = (
+            f"""
+            UPDATE sends SET state = '{then}', uncertain = uncertain + {counts}, error = $1
+            WHERE bot_id = {bot} AND mode = 'inline' AND state = '{state}'
               AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
                                                   AND inbox.state IN ('new', 'dead'))"""
+            for state, then, counts in (("planned", "failed", 0), ("sending", "skipped", 1))
+        )
 
     async def plan(self, connection: AsyncConnection, rows: Sequence[SendRow]) -> None:
         """Store the sends of one cause, all of one mode; rows that are there already are left alone."""
@@ -184,8 +187,9 @@ class Sends:
 
     async def abandon(self, connection: AsyncConnection, reason: str) -> int:
         """Give up unfinished inline sends that no replay will repeat; returns how many of them had been begun."""
-        await connection.exec_driver_sql(self._abandon, (self._error(reason), 0, "planned"))
-        result = await connection.exec_driver_sql(self._abandon, (self._error(reason), 1, "sending"))
+        error = self._error(reason)
+        await connection.exec_driver_sql(self._abandon_planned, (error,))
+        result = await connection.exec_driver_sql(self._abandon_begun, (error,))
         return int(result.rowcount)
 
     def _json(self, column: str, value: Any) -> str:

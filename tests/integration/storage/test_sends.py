@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -143,3 +144,45 @@ async def test_a_job_fires_once_for_each_of_its_times(connection: AsyncConnectio
     assert not await jobs.cancel(connection, "tick")
     await jobs.put(connection, StoredJob("once", 5000.0))
     assert await jobs.first(connection) == 5000.0
+
+
+async def _looked_at(connection: AsyncConnection, statement: str, values: str) -> int:
+    """Rows that the whole plan of a statement has looked at, kept or not, each of them by an index."""
+    await connection.exec_driver_sql(f"PREPARE asked AS {statement}")
+    result = await connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE asked{values}")
+    plan = result.scalar_one()
+    nodes, found = [(json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]], 0
+    while nodes:
+        node = nodes.pop()
+        nodes += node.get("Plans", [])
+        if "Relation Name" in node and node["Node Type"] != "ModifyTable":
+            assert node["Node Type"].startswith("Index"), node
+            found += (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    await connection.exec_driver_sql("DEALLOCATE asked")
+    return int(found)
+
+
+async def test_a_long_journal_is_not_read_for_what_is_open(connection: AsyncConnection) -> None:
+    sends, jobs, chats = Sends(BOT), Jobs(BOT), Chats(BOT)
+    await connection.exec_driver_sql(
+        "INSERT INTO sends (bot_id, cause, n, mode, method, chat_id, payload, state)"
+        f" SELECT {BOT}, 'old:' || n, 0, mode, 'sendMessage', 7, '{{}}', 'sent'"
+        " FROM generate_series(1, 1000) n, unnest(ARRAY['inline', 'deferred']) mode ON CONFLICT DO NOTHING"
+    )
+    await connection.exec_driver_sql(
+        "INSERT INTO jobs (bot_id, name, state, due_at)"
+        f" SELECT {BOT}, 'old:' || n, 'done', now() FROM generate_series(1, 1000) n"
+    )
+    await sends.plan(connection, [row("new", 0, "sending")])
+    for statement, values in (
+        (sends._abandon_planned, "('x')"),
+        (sends._abandon_begun, "('x')"),
+        (sends._leave_of_dead, "('x', true, '{}')"),
+        (sends._leave_of_cause, "('x', true, '{}', 'new')"),
+        (sends._unfinished, ""),
+        (sends._failed_of_chat, "(7, 'x')"),
+        (jobs._first, ""),
+        (jobs._waiting, "(now(), 10)"),
+        (chats._known, "(10)"),
+    ):
+        assert await _looked_at(connection, statement, values) <= 10, statement
