@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
@@ -53,6 +54,18 @@ def register(app, bot):
 """
 
 
+def echoing(updates: str) -> dict[str, object]:
+    """A bot that echoes as fast as it can."""
+    return {
+        "name": "echo",
+        "token": token(BOT),
+        "updates": updates,
+        "assistant": None,
+        "handlers": "echoing:register",
+        "limits": {"chat_sends_per_second": 0, "sends_per_second": 0},
+    }
+
+
 class Talk:
     """What users have said to a bot that echoes, and what has come back."""
 
@@ -92,13 +105,11 @@ class Talk:
         assert twice <= uncertain[0]
 
 
+@pytest.mark.timeout(300)
 async def test_what_is_sent_while_anything_is_down_is_answered_in_order(stack: Stack) -> None:
     open_ingress(stack)
     (stack.folder / "echoing.py").write_text(ECHO)
-    stack.write_fleet(
-        {"name": "echo", "token": token(BOT), "updates": "webhook", "assistant": None, "handlers": "echoing:register"},
-        {"name": "polls", "token": token(OTHER)},
-    )
+    stack.write_fleet(echoing("webhook"), {"name": "polls", "token": token(OTHER)})
     stack.start()
     await stack.until_running("echo", "polls")
     async with stack.sandbox() as telegram:
@@ -122,3 +133,75 @@ async def test_what_is_sent_while_anything_is_down_is_answered_in_order(stack: S
         await talk.say(2)
         await talk.until_answered()
         assert not (await telegram.calls(bot_id=BOT, method="getUpdates"))
+
+
+@pytest.mark.timeout(300)
+async def test_the_ways_are_changed_under_load_and_operators_have_their_say(stack: Stack) -> None:
+    open_ingress(stack)
+    (stack.folder / "echoing.py").write_text(ECHO)
+    polls = {"name": "polls", "token": token(OTHER)}
+    stack.write_fleet(echoing("polling"), polls)
+    stack.start()
+    await stack.until_running("echo", "polls")
+    async with stack.sandbox() as telegram:
+        await telegram.set_limits(webhook_pace=0.02)
+        talk = Talk(stack, telegram, BOT)
+        await talk.say(1)
+        for way in ("webhook", "polling", "webhook"):
+            saying = asyncio.create_task(talk.say(6))
+            stack.write_fleet(echoing(way), polls)
+            await asyncio.to_thread(stack.cli, "apply", "--fleet", str(stack.fleet_file))
+            await saying
+
+            async def changed(wanted: bool = way == "webhook") -> bool:
+                return bool(await webhook_of(stack, BOT)) is wanted
+
+            await eventually(changed, f"the bot's way is {way}")
+            await talk.until_answered()
+        (handled,) = await stack.rows("SELECT count(*) FROM inbox WHERE bot_id = $1 AND state = 'done'", BOT)
+        assert handled[0] == sum(len(said) for said in talk.said.values())
+
+        before, pid = await webhook_of(stack, BOT), stack.bot("echo")["pid"]
+        stack.cli("secrets", "rotate-webhook", "echo")
+
+        async def renewed() -> bool:
+            return await webhook_of(stack, BOT) != before
+
+        await eventually(renewed, "Telegram has the new secret")
+        assert stack.bot("echo")["pid"] == pid
+        await talk.say(1)
+        await talk.until_answered()
+        body = stack.metrics()
+        assert 'botctl_webhook_stored_total{bot="echo"} ' in body
+        assert 'botctl_webhook_refused_total{why="away"}' in body
+        found = stack.cli("doctor", "--fleet", str(stack.fleet_file), check=False).stdout
+        assert "leads to the ingress, as seen from here" in found
+        assert "webhook of echo" in found
+
+        done = stack.cli("send", "echo", "--chat", "801", "--wait", "from the *operator*")
+        sent = (await telegram.transcript(BOT, 801))[-1]
+        assert (sent["text"], str(sent["message_id"])) == ("from the *operator*", done.stdout.strip())
+        stack.cli("stop", "echo")
+        done = stack.cli("send", "echo", "--chat", "801", "--chat", "802", "while you were out")
+        assert "echo is stopped; it sends this when it is back" in done.stderr
+        await talk.say(2)
+        stack.cli("restart", "echo")
+        for chat in (801, 802):
+
+            async def said(chat: int = chat) -> bool:
+                return "while you were out" in await replies(telegram, BOT, chat)
+
+            await eventually(said, "it says so when it is back")
+        refused = stack.cli("send", "echo", "--chat", "999999", "--wait", "to a stranger", check=False)
+        assert (refused.returncode, "was refused by Telegram" in refused.stderr) == (1, True), refused.stderr
+        entries = await stack.rows("SELECT after::text FROM audit_log WHERE action = 'command.send'")
+        assert len(entries) == 3
+        assert not any("out" in entry[0] or "stranger" in entry[0] for entry in entries)
+
+        stack.write_fleet(polls)
+        stack.cli("apply", "--fleet", str(stack.fleet_file))
+
+        async def taken_away() -> bool:
+            return not await webhook_of(stack, BOT)
+
+        await eventually(taken_away, "the webhook of a bot that has left is taken away")
