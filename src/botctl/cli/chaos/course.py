@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 from pathlib import Path
 
 from botctl.cli.chaos import report as reports
@@ -39,6 +40,8 @@ def run_chaos(
     path = fleet_file or FLEET
     fleet = load_fleet(path, Stand(os.environ))
     check_names(scenario, {bot.name for bot in fleet.bots if bot.enabled}, str(find(name)))
+    # Whoever ends a run early shall find nothing left of it, be it a person or a CI job's deadline.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with Stage(fleet, path, real_completions=real_completions) as stage:
             say(f"starting {len(stage.bots)} bots in {stage.folder}")
