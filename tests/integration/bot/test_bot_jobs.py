@@ -66,10 +66,10 @@ async def test_a_job_killed_in_the_middle_goes_on_where_it_was(bot: Any) -> None
     await bot.say("once")
     await bot.answers(1)
 
-    async def begun() -> bool:
-        return bool(await bot.value("SELECT count(*) FROM sends WHERE bot_id = {bot} AND state = 'sending'"))
+    async def hangs() -> bool:
+        return len(await bot.telegram.calls(method="sendMessage", bot_id=bot.bot_id)) == 2
 
-    await until(begun)
+    await until(hangs)
     bot.kill()
     bot.start()
     await bot.ready()
@@ -111,3 +111,22 @@ async def test_an_operators_send_is_delivered_like_an_answer_and_kept(bot: Any) 
     kept = (await bot.rows("SELECT role, text, telegram_message_id FROM messages WHERE bot_id = {bot}"))[0]
     assert (kept["role"], kept["text"]) == ("handler", "from the operator")
     assert kept["telegram_message_id"] is not None
+
+
+async def test_nothing_is_called_for_a_chat_that_is_known_to_be_unreachable(bot: Any) -> None:
+    await bot.rows("INSERT INTO chat_states (bot_id, chat_id, unreachable) VALUES ({bot}, 100, 'blocked')")
+    payload = json.dumps({"method": "sendMessage", "parameters": {"chat_id": 100, "text": "are you there?"}})
+    await bot.rows(
+        "INSERT INTO inbox (bot_id, cause, kind, lane, payload) VALUES ({bot}, 'op:1', 'operation', 'chat:100', $1)",
+        payload,
+    )
+    bot.start(handlers="handlers_for_tests:echo")
+    await bot.ready()
+    await bot.settled(1)
+    row = (await bot.rows("SELECT state, error, uncertain FROM sends WHERE bot_id = {bot}"))[0]
+    assert (row["state"], row["error"], row["uncertain"]) == (
+        "failed",
+        "Forbidden: the chat is unreachable: blocked",
+        0,
+    )
+    assert await bot.telegram.calls(method="sendMessage", bot_id=bot.bot_id) == []

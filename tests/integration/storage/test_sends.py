@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.storage.chats import Chats
+from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, NewRow
 from botctl.storage.jobs import Jobs, StoredJob
@@ -127,6 +128,20 @@ async def test_a_group_moves_once_with_its_jobs(connection: AsyncConnection) -> 
     assert not await chats.moved(connection, -5, -1005)
     assert (await chats.known(connection, 10)).moved == {-5: -1005}
     assert [job.chat_id for job in await jobs.waiting(connection)] == [-1005]
+
+
+async def test_a_conversation_that_was_begun_in_the_supergroup_goes_on_there(connection: AsyncConnection) -> None:
+    store, chats = Conversations(BOT), Chats(BOT)
+    old, _ = await store.open(connection, -5, 0)
+    topic, _ = await store.open(connection, -5, 3)
+    new, _ = await store.open(connection, -1005, 0)
+    assert await chats.moved(connection, -5, -1005)
+    assert await store.open(connection, -1005, 0) == (new, False)
+    assert await store.open(connection, -1005, 3) == (topic, False)
+    closed = await connection.exec_driver_sql(
+        f"SELECT conversation_id FROM conversations WHERE bot_id = {BOT} AND closed_at IS NOT NULL"
+    )
+    assert closed.scalars().all() == [old]
 
 
 async def test_a_job_fires_once_for_each_of_its_times(connection: AsyncConnection) -> None:
