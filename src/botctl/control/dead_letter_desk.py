@@ -181,8 +181,6 @@ class DeadLetterDesk:
             value: Any = json.loads(written)
         except ValueError:
             value = {"raw": written}
-        if isinstance(value, dict) and not text and isinstance(value.get("data"), dict):
-            value = value | {"data": _lengths(value["data"])}
         body.payload = json.dumps(value if text else masked(value), ensure_ascii=False, indent=2)
         if text:
             self._room.note(operator, "read.text", f"dead letter {letter_id}", None, {"texts": 1})
@@ -238,11 +236,6 @@ def _is_of_bus(letter_id: str) -> bool:
     """Ids of the bus's streams have a hyphen; there may be a bot called bus."""
     place, _, number = letter_id.rpartition("/")
     return place == BUS and "-" in number
-
-
-def _lengths(data: Mapping[str, Any]) -> dict[str, Any]:
-    """An event's data are their publisher's own words."""
-    return {key: f"<{len(item)} characters>" if isinstance(item, str) else masked(item) for key, item in data.items()}
 
 
 def _number(number: str, letter_id: str) -> int:

@@ -19,8 +19,14 @@ _CAUSE = re.compile(r"(update:\d{1,20}|event:\S{1,150}|job:\S{1,200}|op:\S{1,100
 _MARKS = "suspected: ", "killed: "
 """What a bot keeps in last_error for itself (`storage.inbox`)."""
 
-_TEXTS = frozenset({"text", "caption", "data", "query", "first_name", "last_name", "username", "phone_number", "title"})
-"""Keys of an update whose values are people's own words or names."""
+_PLAIN = frozenset(
+    {"type", "mime_type", "status", "language_code", "id", "chat_instance", "file_id", "file_unique_id", "source"}
+    | {"correlation_id", "causation_id", "method", "parse_mode", "reply_to", "replay", "to"}
+)
+"""Keys of an update or an event whose values are nobody's words or names; all other strings are masked."""
+
+_OWN = frozenset({"data", "parameters"})
+"""Keys below which everything is a bot's own: there, too, anything may stand anywhere."""
 
 _UP = frozenset({"running", "degraded"})
 
@@ -117,6 +123,10 @@ def update_content(opener: Opener, kind: str, payload: str) -> tuple[ContentView
         return content, None
     if kind == "event":
         return content.model_copy(update={"type": str(value.get("type", ""))}), _number(value.get("occurred_at"))
+    if kind == "operation" and isinstance(value.get("parameters"), dict):
+        text = value["parameters"].get("text")
+        content = content.model_copy(update={"type": str(value.get("method", ""))})
+        return opener.say(content, text if isinstance(text, str) else None), None
     inner = value.get(kind)
     if not isinstance(inner, dict):
         return content.model_copy(update={"type": "unreadable" if "raw" in value else kind}), None
@@ -155,17 +165,15 @@ def event_note(opener: Opener, type_: str, data: str) -> str:
     return " ".join(words)[:200]
 
 
-def masked(value: Any) -> Any:
-    """An update without people's words and names: their lengths instead."""
+def masked(value: Any, key: str = "", *, own: bool = False) -> Any:
+    """An update, an event or a job without people's words and names: the lengths of strings instead."""
     if isinstance(value, dict):
-        return {key: _mask(item) if key in _TEXTS or key == "raw" else masked(item) for key, item in value.items()}
+        return {name: masked(item, name, own=own or name in _OWN) for name, item in value.items()}
     if isinstance(value, list):
-        return [masked(item) for item in value]
+        return [masked(item, key, own=own) for item in value]
+    if isinstance(value, str) and (own or key not in _PLAIN):
+        return f"<{len(value)} characters>"
     return value
-
-
-def _mask(value: Any) -> Any:
-    return f"<{len(value)} characters>" if isinstance(value, str) else masked(value)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -123,6 +123,23 @@ def test_a_masked_update_has_no_words_of_people() -> None:
     assert "hello" not in json.dumps(masked({"raw": "hello"}))
 
 
+def test_what_bots_have_written_is_masked_whatever_its_keys() -> None:
+    """Data of events and jobs and an operator's parameters are anybody's; unknown keys of an update as well."""
+    for payload in (
+        {"id": "e1", "type": "a.b", "data": {"type": "secret", "status": ["secret"], "n": 5}},
+        {"method": "sendMessage", "parameters": {"text": "secret", "id": "secret"}},
+        {"message": {"poll": {"question": "secret", "options": [{"text": "secret"}]}, "new_key": "secret"}},
+    ):
+        assert "secret" not in json.dumps(masked(payload))
+    assert masked({"id": "e1", "type": "a.b", "data": {"n": 5}}) == {"id": "e1", "type": "a.b", "data": {"n": 5}}
+
+
+def test_an_operators_send_is_told_by_its_method() -> None:
+    payload = '{"method": "sendMessage", "parameters": {"chat_id": 1, "text": "hello"}}'
+    content, written = update_content(Opener(lambda: UNSEALED, show=True), "operation", payload)
+    assert (content.type, content.text, written) == ("sendMessage", "hello", None)
+
+
 def test_small_words() -> None:
     assert [chat_of(lane) for lane in ("chat:-5", "chat:7", "user:7", "other", "event:a.b")] == [
         -5,
