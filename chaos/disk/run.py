@@ -36,8 +36,6 @@ MEGABYTES = {"data": 640, "logs": 160}
 TOLD_WITHIN = 15.0
 """Seconds of a full disk after which operators must be able to read of it."""
 
-PEACE_WITHIN = 180.0
-
 
 @dataclass
 class Outcome:
@@ -85,7 +83,7 @@ class FullDisk:
                 outcome.full = (began, time.time())
             await asyncio.sleep(calm)
             await load.stop_writing()
-            await self._peace(verdict)
+            outcome.violations += await verdict.peace()
             outcome.at_rest = time.time()
             outcome.violations += [what async for what in verdict.violations()]
             outcome.uncertain = sum(verdict.uncertain.values())
@@ -130,19 +128,6 @@ class FullDisk:
                 await until(condition, what, TOLD_WITHIN, 0.5)
             except LateError as error:
                 self.outcome.violations.append(str(error))
-
-    async def _peace(self, verdict: Verdict) -> None:
-        wrong: list[str] = []
-
-        async def at_rest() -> bool:
-            nonlocal wrong
-            wrong = await verdict.unfinished()
-            return not wrong
-
-        try:
-            await until(at_rest, "peace", PEACE_WITHIN, 0.5)
-        except LateError:
-            self.outcome.violations += wrong
 
 
 def _lines_with(text: str, word: str, *, after: int = 0, most: int = 10) -> str:

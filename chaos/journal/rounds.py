@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -15,6 +14,7 @@ from botctl.runtime import messages
 from chaos.journal.compare import Found, Row, differs_in_the_end, differs_when_killed
 from chaos.journal.steps import By, Mode, Step, Trial
 from chaos.journal.stops import Stops
+from chaos.journal.tally import Tally
 from chaos.waiting import LateError, until
 from support.bot_process import BotUnderTest
 
@@ -30,35 +30,6 @@ _INBOX = (
     "SELECT substring(lane FROM 6)::bigint AS chat_id, state FROM inbox WHERE bot_id = $1 AND lane = ANY($2::text[])"
 )
 _COMPLETIONS = "SELECT count(*) FROM completions WHERE bot_id = $1"
-
-
-@dataclass
-class Tally:
-    """What came of the rounds of one bot, or of all."""
-
-    kills: int = 0
-    trials: Counter[tuple[Step, Mode, bool]] = field(default_factory=Counter)
-    twice: int = 0
-    """Parts that users have twice."""
-    uncertain: int = 0
-    """Counted in the journal."""
-    metric: int = 0
-    """Counted by the bots themselves (`botctl_sends_uncertain_total`)."""
-    unseen: int = 0
-    """Parts that nobody has, by `on_uncertain: skip`."""
-    stories: list[str] = field(default_factory=list)
-    """What was not as it must be."""
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            self.kills + other.kills,
-            self.trials + other.trials,
-            self.twice + other.twice,
-            self.uncertain + other.uncertain,
-            self.metric + other.metric,
-            self.unseen + other.unseen,
-            self.stories + other.stories,
-        )
 
 
 class Rounds:

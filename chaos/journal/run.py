@@ -15,9 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from chaos.journal.rounds import Tally  # noqa: E402
 from chaos.journal.stage import new_stage, play  # noqa: E402
 from chaos.journal.steps import Mode, Step  # noqa: E402
+from chaos.journal.tally import Tally  # noqa: E402
 
 
 async def run(kills: int, seed: int, bots: int) -> Tally:

@@ -20,8 +20,9 @@ from botctl.sandbox.process import start_sandbox
 from botctl.storage.bootstrap import prepare
 from botctl.storage.engine import parse_database_url
 from chaos.journal import steps
-from chaos.journal.rounds import Rounds, Tally
+from chaos.journal.rounds import Rounds
 from chaos.journal.stops import Stops
+from chaos.journal.tally import Tally
 from integration.conftest import Database, RunningServer, run_async, server_folder
 from support.bot_process import BotMaker, bot_maker, warm_forkserver
 

@@ -12,12 +12,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from botctl.cli.chaos.processes import command_line, descendants, process_gone
 from botctl.sandbox.client import SandboxClient
 from chaos import processes
 from chaos.kills.plan import Fault, Kill, Moment, Service
 from chaos.waiting import LateError, until
 from chaos.watch import Watch
-from support.stack import Stack, descendants, process_gone
+from support.stack import Stack
 
 AIM_WITHIN = 4.0
 """Seconds for which a kill waits for a send to be under way; then it takes place at any moment."""
@@ -179,8 +180,7 @@ class Harm:
             daemon = self._stack.daemon_pid
             family = await asyncio.to_thread(descendants, daemon)
             bots = sum(
-                processes.command_line(pid).startswith(tuple(f"botctl: bot {name} " for name in self._names))
-                for pid in family
+                command_line(pid).startswith(tuple(f"botctl: bot {name} " for name in self._names)) for pid in family
             )
             os.kill(daemon, signal.SIGKILL)
             self.done.with_supervisor += bots

@@ -1,4 +1,4 @@
-"""The users of the load: in each chat one who writes all the time, never waiting for answers, and notes what comes.
+"""The users of the load: in each chat one who writes all the time, up to three messages ahead of the answers.
 
 They know nothing of kills and faults.
 """
@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import aiohttp
 
@@ -20,6 +20,9 @@ from support.stack import Stack
 FIRST_CHAT = 1000
 PASSED_CHAT = 900_000
 """Where a bot writes when it hears of another bot's user; plus that bot's index."""
+
+MOST_OPEN = 3
+"""Unanswered messages of a chat at which its user waits, so that what is written follows what can be answered."""
 
 SORRY = "Sorry, the model is away."
 
@@ -48,6 +51,8 @@ class Load:
         self._listening: list[asyncio.Task[None]] = []
         self._pressing: set[asyncio.Task[None]] = set()
         self._over = asyncio.Event()
+        self._open: Counter[tuple[int, int]] = Counter()
+        """By bot and chat that are written to: messages without an answer."""
 
     async def start(self) -> None:
         """Begin to listen and to write."""
@@ -87,6 +92,9 @@ class Load:
         await asyncio.sleep(dice.uniform(0, self._every))
         kinds, weights = list(SHARES), list(SHARES.values())
         while not self._over.is_set():
+            if self._open[bot, chat] >= MOST_OPEN:
+                await asyncio.sleep(0.1)
+                continue
             await self._say(bot, chat, dice.choices(kinds, weights)[0], dice)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), dice.uniform(0.5, 1.5) * self._every)
@@ -111,6 +119,7 @@ class Load:
 
     def _new(self, kind: Kind, bot: int, chat: int) -> Message:
         number = len(self.messages) + 1
+        self._open[bot, chat] += 1
         made = self.messages[number] = Message(number, kind, bot, chat, (bot, chat), time.time())
         return made
 
@@ -135,6 +144,7 @@ class Load:
         if event.text == SORRY:
             self.apologies.append(event)
             self._bot_of_apology.append(bot)
+            self._open[bot, event.chat_id] -= 1
             return
         sight = sight_of(event.text)
         message = self.messages.get(sight.number) if sight is not None else None
@@ -144,7 +154,10 @@ class Load:
         times = message.seen[sight.part]
         if event.type == "edit" and times:
             return  # the same text once more: nobody sees it
+        open_before = message.answered is None
         times.append(event.at)
+        if open_before and message.answered is not None:
+            self._open[message.bot, message.chat] -= 1
         self.order[bot, event.chat_id].append(sight)
         first = len(times) == 1
         if message.kind is Kind.BUTTON and first and event.message_id is not None and not self._over.is_set():

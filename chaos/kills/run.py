@@ -18,18 +18,16 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
+from botctl.cli.chaos.processes import descendants, process_gone  # noqa: E402
 from chaos.kills import plan  # noqa: E402
 from chaos.kills.harm import Harm  # noqa: E402
 from chaos.kills.load import SORRY, Load  # noqa: E402
 from chaos.kills.report import Result, markdown  # noqa: E402
 from chaos.kills.verdict import Verdict  # noqa: E402
-from chaos.waiting import LateError, until  # noqa: E402
 from chaos.watch import Watch  # noqa: E402
-from support.stack import Stack, descendants, new_stack, process_gone, token  # noqa: E402
+from support.stack import Stack, new_stack, token  # noqa: E402
 
 FIRST = 7800000001
-PEACE_WITHIN = 180.0
-"""Seconds after the last kill within which everything must have been answered."""
 
 
 class Kills:
@@ -72,7 +70,7 @@ class Kills:
             await self._harm(harm, drawn)
             await load.stop_writing()
             result = Result(self.seed, len(self.names), self.chats, (began, harmed), (harmed, time.time()), harm.done)
-            result.violations += harm.done.violations + await self._peace(verdict)
+            result.violations += harm.done.violations + await verdict.peace()
             result.violations += [what async for what in verdict.violations()]
             result.messages = list(load.messages.values())
             result.unlinked, result.excuses = verdict.unlinked.total(), verdict.excuses
@@ -104,21 +102,6 @@ class Kills:
                 async with room:  # don't run ahead
                     pass
                 group.create_task(kill(one))
-
-    async def _peace(self, verdict: Verdict) -> list[str]:
-        """Wait until all is at rest; what is not becomes a violation."""
-        wrong: list[str] = []
-
-        async def at_rest() -> bool:
-            nonlocal wrong
-            wrong = await verdict.unfinished()
-            return not wrong
-
-        try:
-            await until(at_rest, "peace", PEACE_WITHIN, 0.5)
-        except LateError:
-            return wrong
-        return []
 
     def _stop(self) -> list[str]:
         """`botctl stop`, after which nothing may be left."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -21,6 +23,20 @@ SELECT 'inbox: ' || state AS what, count(*) FROM inbox WHERE state <> 'done' GRO
 UNION ALL SELECT 'sends: ' || state, count(*) FROM sends WHERE state NOT IN ('sent') GROUP BY 1
 UNION ALL SELECT 'outbox: waiting', count(*) FROM outbox WHERE relayed_at IS NULL HAVING count(*) > 0
 """
+_STORY = """
+SELECT 'inbox ' || cause || ' is ' || state || ', attempts ' || attempts || coalesce(', ' || last_error, '') AS line
+FROM inbox WHERE bot_id = $1 AND (cause = $2 OR payload::text LIKE $3)
+UNION ALL
+SELECT 'send ' || cause || ' ' || n || ' ' || method || ' (' || mode || ') is ' || state || ', attempts ' || attempts
+       || ', uncertain ' || uncertain || coalesce(', ' || error, '')
+FROM sends WHERE bot_id = $1 AND (cause = $2 OR payload->>'text' LIKE $3)
+"""
+STORIES = 5
+
+STALLED = 90.0
+"""Seconds without any change after which what isn't over will never be."""
+PEACE_WITHIN = 900.0
+
 _EVENTS = "SELECT payload->'data'->>'mark' AS mark FROM inbox WHERE kind = 'event' AND payload->>'type' LIKE 'load.%'"
 
 
@@ -58,6 +74,31 @@ class Verdict:
             )
         rows = await self._stack.rows(_LEFT)
         return wrong + [f"{row['what']}: {row['count']}" for row in rows]
+
+    async def peace(self) -> list[str]:
+        """Wait until all is at rest; what is not, when nothing changes any more."""
+        began = since = time.monotonic()
+        before: list[str] = []
+        while wrong := await self.unfinished():
+            now = time.monotonic()
+            if wrong != before:
+                before, since = wrong, now
+            elif now - since > STALLED or now - began > PEACE_WITHIN:
+                return wrong + await self._stories()
+            await asyncio.sleep(0.5)
+        return []
+
+    async def _stories(self) -> list[str]:
+        """What stands in the database of the first messages without an answer."""
+        found = []
+        for one in self._load.waiting()[:STORIES]:
+            where = f"{one.mark} ({one.kind.value[0]}) to {self._names[one.bot]}, chat {one.chat}"
+            lines = [f"{where}, parts seen: {[len(times) for times in one.seen]}"]
+            for bot in dict.fromkeys((one.bot, one.answers_in[0])):
+                rows = await self._stack.rows(_STORY, self._ids[bot], f"update:{one.update_id}", f"%{one.mark}%")
+                lines += [f"{self._names[bot]}: {row['line'][:200]}" for row in rows]
+            found.append("; ".join(lines))
+        return found
 
     async def violations(self) -> AsyncIterator[str]:
         """All that is not as demanded, once nothing changes any more."""
