@@ -225,6 +225,15 @@ def short_consumers(me: Me, until: float) -> None:
     _each(me, until, make, 4)
 
 
+@flood("make consumers without end in a mailbox that it shares with C, with names of 1 MB", sent_off=True, memory=1500)
+def consumers_of_a_group(me: Me, until: float) -> None:
+    def make(raw: Raw, number: int) -> None:
+        name = b"%d-%d" % (os.getpid(), number) + MB[:-100]
+        raw.call("XREADGROUP", "GROUP", "bot", name, "COUNT", "1", "STREAMS", me.names["desk"], ">")
+
+    _each(me, until, make, 4)
+
+
 @flood("give its connections names of 1 MB, and have them written into the server's logs", sent_off=True, memory=1500)
 def names(me: Me, until: float) -> None:
     def rename(raw: Raw) -> None:
