@@ -9,6 +9,7 @@ import pytest
 
 from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
+from botctl.bot.declared import DeclaredTypes
 from botctl.bot.health import Health
 from botctl.bot.persistence_memory import KeptMemory
 from botctl.bot.publishing import Publisher
@@ -66,6 +67,7 @@ class Stage:
         self.context = object.__new__(BotContext)
         self.context._database = cast("Any", self.database)
         self.context._publisher = publisher
+        self.context._declared = DeclaredTypes()
         self.context._wake = lambda: None
         self.scope = Scope(cause="update:1", trace_id="t")
         first = publisher.custom(self.scope, "order.first", {}, 1)

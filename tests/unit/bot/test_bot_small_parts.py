@@ -152,7 +152,12 @@ def test_a_handler_may_not_publish_just_anything(type_: str) -> None:
 
 
 async def test_reactions_are_called_by_pattern_in_order() -> None:
-    reactions, called = Reactions(), []
+    called: list[str] = []
+
+    async def answer(event: Event) -> None:
+        """Nobody asks."""
+
+    reactions = Reactions(answer)
 
     def note(name: str) -> None:
         async def callback(event: Event) -> None:
