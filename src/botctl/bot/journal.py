@@ -13,10 +13,10 @@ import structlog
 import telegram.error
 from telegram.error import TelegramError, TimedOut
 
-from botctl.bot.calling import Answered, Call, Caller, Perform, Uncertain
+from botctl.bot.calling import Answered, Call, Caller, GivenUp, Perform, Uncertain
 from botctl.bot.flood import Place
 from botctl.bot.health import Health
-from botctl.bot.journal_rules import Make, Recorded, Refused, Skip, recordable, split_error
+from botctl.bot.journal_rules import Make, Recorded, Refused, Skip, describe_error, recordable, split_error
 from botctl.bot.scope import Scope, active
 from botctl.bot.send_states import SendStates, Unrecorded
 from botctl.bot.sent import SentRecorder, chat_of
@@ -110,8 +110,11 @@ class SendJournal:
             await self._recorder.inline(scope, row.n, row.method, row.payload, outcome.result)
             scope.journal.open.discard(row.n)
             return outcome.result
-        if isinstance(outcome, Uncertain):
+        if not isinstance(outcome, GivenUp):
             scope.journal.open.discard(row.n)
+        elif scope.inbox_id == 0:  # nothing runs it again
+            await self._states.failed(row.cause, row.n, describe_error(outcome.error))
+        if isinstance(outcome, Uncertain):
             raise NotRepeatedError from outcome.error
         raise outcome.error
 

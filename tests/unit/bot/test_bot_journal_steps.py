@@ -68,8 +68,8 @@ class World:
     # The journal's rows, as their SQL has it.
 
     def _to(self, cause: str, n: int, whence: tuple[str, ...], **values: Any) -> None:
-        row = self.rows[cause, n]
-        if row.state in whence:
+        row = self.rows.get((cause, n))
+        if row is not None and row.state in whence:
             more = values.pop("more", 0)
             self.rows[cause, n] = dataclasses.replace(row, uncertain=row.uncertain + more, **values)
 
@@ -186,8 +186,12 @@ class Process:
         else:
             await self._deferred()
 
+    async def outside(self) -> None:
+        """A call that belongs to no handling."""
+        await self._journal.call(Asked(self._method, {"chat_id": 1}, 1, 1), self._world.perform)
+
     async def _inline(self) -> None:
-        scope = Scope(CAUSE, "t")
+        scope = Scope(CAUSE, "t", inbox_id=1)
         scope.journal.begin(await self._world.of_cause(None, CAUSE))
         token = current.set(scope)
         try:
@@ -318,3 +322,28 @@ async def test_errors_without_a_crash(
         await Process(world, mode, resend=resend).run()
     row = world.rows[CAUSE, 0]
     assert (world.arrived, row.state, row.uncertain) == outcome
+
+
+async def test_a_call_that_would_wait_too_long_is_told_and_stays_planned() -> None:
+    world = World()
+    world.faults = [RetryAfter(100)]
+    with pytest.raises(RetryAfter):
+        await Process(world, "inline", resend=True).run()
+    assert (world.rows[CAUSE, 0].state, world.rows[CAUSE, 0].uncertain) == ("planned", 0)
+    await Process(world, "inline", resend=True).run()
+    assert (world.arrived, world.rows[CAUSE, 0].state) == (1, "sent")
+
+
+async def test_outside_of_a_handling_nothing_is_left_planned_and_each_call_has_its_own_cause() -> None:
+    world = World()
+    process = Process(world, "inline", resend=True)
+    await process.outside()
+    world.faults = [RetryAfter(100)]
+    with pytest.raises(RetryAfter):
+        await process.outside()
+    with pytest.raises(RetryAfter):  # Telegram has said so; there is no other call
+        await process.outside()
+    states = [row.state for row in world.rows.values()]
+    assert states == ["sent", "failed"]
+    assert all(cause.startswith("op:") for cause, _ in world.rows)
+    assert world.calls == 2
