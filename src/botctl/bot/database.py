@@ -89,7 +89,7 @@ class Database:
 
     async def read(self, work: Work[_T]) -> _T:
         """Do work that only reads, and perhaps much: nobody's commit waits for it."""
-        return await self._repeat(self._alone, work)
+        return await self._repeat(self._apart, work)
 
     async def attempt(self, work: Work[_T]) -> _T:
         """One transaction, tried once; for those who have their own way of waiting."""
@@ -157,9 +157,8 @@ class Database:
         async with self._engine.begin() as connection:
             return await work(connection)
 
-    async def _alone(self, work: Work[_T]) -> _T:
-        async with self._single.connect() as connection:
-            return await work(connection)
+    async def _apart(self, work: Work[_T]) -> _T:
+        return await self._groups.run(work, apart=True)
 
     def _lost(self, error: BaseException) -> None:
         if self._open.is_set():

@@ -35,6 +35,8 @@ class _Item:
     work: Work[Any]
     single: bool
     """Whether it is one statement, which alone commits by itself."""
+    apart: bool
+    """Whether it only reads, and perhaps much: it has its turn, and nobody's commit waits for its end."""
     done: asyncio.Future[Any]
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
@@ -56,9 +58,9 @@ class GroupCommit:
         self._waiting: deque[_Item] = deque()
         self._servers: set[asyncio.Task[None]] = set()
 
-    async def run(self, work: Work[_T], *, single: bool = False) -> _T:
+    async def run(self, work: Work[_T], *, single: bool = False, apart: bool = False) -> _T:
         """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises."""
-        item = _Item(work, single, asyncio.get_running_loop().create_future())
+        item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future())
         self._waiting.append(item)
         if len(self._servers) < AT_ONCE:
             server = asyncio.create_task(self._serve(), name="group commit")
@@ -76,7 +78,9 @@ class GroupCommit:
 
     async def _serve(self) -> None:
         while self._waiting:
-            group = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
+            group = [self._waiting.popleft()]
+            while self._waiting and len(group) < MOST and not (group[0].apart or self._waiting[0].apart):
+                group.append(self._waiting.popleft())
             group = [item for item in group if not item.done.done()]
             try:
                 await self._do(group)
@@ -84,6 +88,8 @@ class GroupCommit:
                 for item in group:
                     item.done.cancel()
                 raise
+            # Whoever else waits for a connection would find it taken again: the pool hands none over.
+            await asyncio.sleep(0)
 
     async def _do(self, group: list[_Item]) -> None:
         if len(group) > 1:

@@ -158,3 +158,27 @@ async def test_work_knows_whose_scope_it_is(bench: Bench) -> None:
 
     causes = await asyncio.gather(*(asyncio.create_task(ask(number)) for number in range(30)))
     assert causes == [f"update:{number}" for number in range(30)]
+
+
+async def test_who_reads_has_its_turn_however_many_commit(bench: Bench) -> None:
+    stop = False
+
+    async def commit_on(number: int) -> None:
+        while not stop:
+            await bench.database.transaction(bench.adding(number))
+
+    async def read(connection: AsyncConnection) -> int:
+        return int((await connection.exec_driver_sql("SELECT 7")).scalar_one())
+
+    async def once(connection: AsyncConnection) -> int:
+        return await read(connection)
+
+    busy = [asyncio.create_task(commit_on(number)) for number in range(40)]
+    try:
+        async with asyncio.timeout(10):
+            for _ in range(10):
+                assert await bench.database.read(read) == 7
+                assert await bench.database.attempt(once) == 7
+    finally:
+        stop = True
+        await asyncio.gather(*busy)
