@@ -14,6 +14,9 @@ from botctl.fleet.subscriptions import FLEET_SOURCE, SOURCE, Subscription, Test,
 Condition = Callable[[Mapping[str, Any], int], bool]
 """Asked with an event's data and its publisher, 0 for the fleet."""
 
+Path = tuple[str, ...]
+"""Names that lead into an event's data."""
+
 _MISSING: Any = object()
 _OTHER: Any = object()
 _ORDERS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
@@ -29,35 +32,58 @@ def compile_condition(entry: Subscription, bots: Mapping[str, int]) -> Condition
     return lambda data, publisher: all(check(data, publisher) for check in checks)
 
 
-def _source(test: Test, bots: Mapping[str, int]) -> Condition:
+def narrowest(entry: Subscription, bots: Mapping[str, int]) -> tuple[Path | None, frozenset[Any]] | None:
+    """What an event must have, one of these at this path in its data (None: as its publisher), for all of it to hold.
+
+    Of several such tests the one with the fewest values; None if there is none. Values are as `key_at` gives them.
+    """
+    found: list[tuple[Path | None, frozenset[Any]]] = []
+    for name, test in entry.where.items():
+        for word, values in (("eq", (test.eq,)), ("in_", test.in_)):
+            if word in test.model_fields_set:
+                keys = _ids(values, bots) if name == SOURCE else frozenset(map(_key, values))
+                found.append((None if name == SOURCE else path_of(name), keys))
+    return min(found, key=lambda one: len(one[1]), default=None)
+
+
+def key_at(data: Mapping[str, Any], path: Path) -> Any:
+    """What stands there, in a form to be looked up by."""
+    return _key(_at(data, path))
+
+
+def _ids(names: tuple[Any, ...], bots: Mapping[str, int]) -> frozenset[int]:
     """A name that the fleet doesn't have is nobody's."""
+    return frozenset(
+        found
+        for name in names
+        if (found := 0 if name == FLEET_SOURCE else name if isinstance(name, int) else bots.get(name)) is not None
+    )
 
-    def ids(names: tuple[Any, ...]) -> frozenset[int]:
-        return frozenset(
-            found
-            for name in names
-            if (found := 0 if name == FLEET_SOURCE else name if isinstance(name, int) else bots.get(name)) is not None
-        )
 
+def _source(test: Test, bots: Mapping[str, int]) -> Condition:
     given = test.model_fields_set
-    wanted = [ids((test.eq,))] if "eq" in given else []
-    wanted += [ids(test.in_)] if "in_" in given else []
-    unwanted = ids(test.not_)
+    wanted = [_ids((test.eq,), bots)] if "eq" in given else []
+    wanted += [_ids(test.in_, bots)] if "in_" in given else []
+    unwanted = _ids(test.not_, bots)
     return lambda data, publisher: publisher not in unwanted and all(publisher in one for one in wanted)
 
 
-def _field(path: tuple[str, ...], test: Test) -> Condition:
+def _field(path: Path, test: Test) -> Condition:
     checks = _checks(test)
 
     def check(data: Mapping[str, Any], publisher: int) -> bool:
-        value: Any = data
-        for name in path:
-            if not isinstance(value, dict) or (value := value.get(name, _MISSING)) is _MISSING:
-                value = _MISSING
-                break
+        value = _at(data, path)
         return all(one(value) for one in checks)
 
     return check
+
+
+def _at(data: Mapping[str, Any], path: Path) -> Any:
+    value: Any = data
+    for name in path:
+        if not isinstance(value, dict) or (value := value.get(name, _MISSING)) is _MISSING:
+            return _MISSING
+    return value
 
 
 def _checks(test: Test) -> list[Callable[[Any], bool]]:

@@ -1,4 +1,4 @@
-"""A bot's side of its mailbox, or of a group's that it shares: read what the router has delivered, acknowledge what is stored.
+"""A bot's side of its mailbox, or of a group's: read what the router has delivered, acknowledge what is stored.
 
 At least once: whatever was read and not acknowledged comes again after a restart or a lost connection. Redis being
 away never raises out of here.
@@ -42,9 +42,9 @@ class Entry:
 class Mailbox:
     """The mailbox of one bot, or with a `group` that one's, read as one of its members.
 
-    `redis` is a client made with `blocking=True`, shared with other mailboxes of the bot only. One task reads; `healthy`
-    and `reason` say whether it can. Of a group what was delivered before comes one by one, so that an entry that ends
-    the process is the only one whose deliveries go up.
+    `redis` is a client made with `blocking=True`, shared with other mailboxes of the bot only. One task reads;
+    `healthy` and `reason` say whether it can. Of a group what was delivered before comes one by one, so that an entry
+    that ends the process is the only one whose deliveries go up.
     """
 
     def __init__(self, redis: Redis, topology: Topology, bot_id: int, group: str | None = None) -> None:

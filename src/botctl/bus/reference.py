@@ -30,8 +30,8 @@ An event is JSON of at most {size} KiB:
 | `data` | as listed below |
 
 Requests and replies also have `to`, `deadline`, `reply_to`, `error` and `source_name` (the asking or answering bot's
-name); an event that is delivered once more on purpose has `replay`. Subscriptions with conditions, groups that share work,
-requests, and how to declare types of your own: [bus.md](bus.md).
+name); an event that is delivered once more on purpose has `replay`. Subscriptions with conditions, groups that share
+work, requests, and how to declare types of your own: [bus.md](bus.md).
 
 Delivery is at least once and in order for each publisher. A bot gets what its `subscribe:` patterns name: a type, `*`
 for every type, or a type with `*` in place of whole names (`bot.*`, `*.failed`). Its own events it gets only where a

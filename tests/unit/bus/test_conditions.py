@@ -10,6 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from botctl.bus.conditions import compile_condition
+from botctl.bus.events import Event
+from botctl.bus.fanout import Fanout
+from botctl.bus.roster import Member, Roster
 from botctl.fleet.subscriptions import Subscription
 
 MISSING = object()
@@ -120,6 +123,38 @@ def naive(where: dict[str, Any], data: dict[str, Any]) -> bool:
 @given(st.dictionaries(paths, tests, max_size=3), st.dictionaries(names, trees, max_size=2))
 def test_compiled_conditions_mean_what_a_plain_reading_means(where: dict[str, Any], data: dict[str, Any]) -> None:
     assert holds(where, data) is naive(where, data)
+
+
+wheres = st.dictionaries(paths | st.just("source"), values, max_size=2) | st.dictionaries(paths, tests, max_size=2)
+fleets = st.lists(st.lists(wheres.map(lambda where: where | sourced(where)), max_size=3), max_size=4)
+
+
+def sourced(where: dict[str, Any]) -> dict[str, Any]:
+    return {"source": ["shop", 3, "fleet"][len(str(where)) % 3]} if "source" in where else {}
+
+
+@given(fleets, st.dictionaries(names, trees, max_size=2), st.sampled_from([0, 3, 7, 9]))
+def test_whoever_is_looked_up_is_whom_asking_everybody_finds(
+    fleet: list[list[dict[str, Any]]], data: dict[str, Any], publisher: int
+) -> None:
+    members = {
+        100 + place: Member(subscribe=tuple(Subscription(type="*", where=where) for where in entries))
+        for place, entries in enumerate(fleet)
+    }
+    fanout = Fanout()
+    fanout.update(Roster({7: Member(name="shop"), **members}))
+    sources = {"shop": 7, 3: 3, "fleet": 0}
+    wanted = [
+        100 + place
+        for place, entries in enumerate(fleet)
+        if any(
+            naive({key: test for key, test in where.items() if key != "source"}, data)
+            and ("source" not in where or sources[where["source"]] == publisher)
+            for where in entries
+        )
+    ]
+    found = fanout.receivers(Event(id="x", type="a.b", occurred_at=1, data=data), publisher)
+    assert sorted(found) == wanted  # type: ignore[type-var]
 
 
 @given(st.dictionaries(paths, tests, max_size=3))
