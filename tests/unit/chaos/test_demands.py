@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from botctl.cli.chaos.account import Message
 from chaos import plan
 from chaos.faults import FAULTS
 from chaos.outcome import Outcome, judge
 from chaos.report import Result, markdown
-from chaos.users import Message
 from chaos.watch import Watch
 
 WELL = {"name": "one", "state": "running", "reason": "", "pid": 10, "restarts": 0, "last_failure": None}
@@ -97,12 +97,12 @@ def test_deaths_are_to_be_told_as_what_they_were() -> None:
 
 
 def test_the_report_counts_what_is_lost_and_what_came_twice() -> None:
-    result = Result(seed=1, bots=1, calm=(0.0, 10.0), chaos=(10.0, 20.0))
+    result = Result(seed=1, ids=[1], calm=(0.0, 10.0), chaos=(10.0, 20.0))
     result.messages = [
-        Message(1, 0, 1, 1.0, answers=[1.1]),
-        Message(2, 0, 1, 11.0, answers=[11.5, 12.0]),
-        Message(3, 0, 1, 12.0),
-        Message(4, 0, 1, 13.0, buried=True),
+        Message(1, 1, 1, 1.0, answers=[1.1]),
+        Message(2, 1, 1, 11.0, answers=[11.5, 12.0]),
+        Message(3, 1, 1, 12.0),
+        Message(4, 1, 1, 13.0, expects="none"),
     ]
     assert (result.lost, result.extra) == (1, 1)
     assert "4 sent, 2 answered, 1 lost, 1 answers too many" in markdown(result)

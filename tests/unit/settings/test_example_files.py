@@ -38,6 +38,7 @@ def _parsed(text: str, env: Mapping[str, str] = MappingProxyType({})) -> Fleet:
 def test_the_example_fleet_is_valid_with_its_comments_uncommented() -> None:
     text = (CONFIG / "fleet.example.yaml").read_text()
     uncommented, count = re.subn(r"(?m)^( +)# (?!token_file)(\w+: )", r"\1\2", text)
+    uncommented = re.sub(r"(?m)^# ((groups:| +\w+:).*)$", r"\1", uncommented)
     assert count > 8
     names = sorted(referenced_variables(uncommented))
     env = {name: f"{number}:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" for number, name in enumerate(names, start=1)}
