@@ -31,6 +31,7 @@ MODULES = {
     "bus": ("attack.redis.test_redis", "attack.redis.test_floods"),
     "secrets": ("attack.secrets.test_secrets",),
     "vault": ("attack.vault.ciphertexts",),
+    "ingress": ("attack.ingress.strangers",),
 }
 """Where the cases of an area are declared, in the order of its table."""
 
@@ -45,7 +46,7 @@ def table(area: str) -> str:
         return _of_database()
     if area == "bus":
         return _of_bus()
-    if area in ("secrets", "vault"):
+    if area in ("secrets", "vault", "ingress"):
         return _at_every_level(area)
     lines = ["| attack | must be | " + " | ".join(f"`{level}`" for level in Level) + " |", "|---|---|---|---|---|"]
     for case in _cases(area):

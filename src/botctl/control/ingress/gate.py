@@ -69,6 +69,8 @@ class Gate:
                 else:
                     self._figures.pushed_out += 1
                     accepted.close()
+                # Accepting doesn't wait as long as there is somebody: whoever has to go needs a turn to be gone.
+                await asyncio.sleep(0)
         finally:
             for visitor in self.crowd.everybody():
                 visitor.throw_out()
