@@ -88,7 +88,7 @@ def _python_package(folder: Path, package: str) -> tuple[Path, str]:
     _run(sys.executable, "-m", "venv", environment)
     python = environment / "bin" / "python"
     _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", package)
-    show = f"import importlib.metadata as m; print(m.version({package!r}))"
+    show = f"import importlib.metadata as m; print(m.version({package.partition('[')[0]!r}))"
     return environment / "bin", _run(python, "-c", show)
 
 
