@@ -125,7 +125,9 @@ def test_compiled_conditions_mean_what_a_plain_reading_means(where: dict[str, An
     assert holds(where, data) is naive(where, data)
 
 
-wheres = st.dictionaries(paths | st.just("source"), values, max_size=2) | st.dictionaries(paths, tests, max_size=2)
+few = st.sampled_from([1, "a", True])
+wheres = st.dictionaries(names | st.just("source"), few | st.lists(few, min_size=1, max_size=2), max_size=2)
+wheres |= st.dictionaries(paths, tests, max_size=2)
 fleets = st.lists(st.lists(wheres.map(lambda where: where | sourced(where)), max_size=3), max_size=4)
 
 
@@ -133,7 +135,7 @@ def sourced(where: dict[str, Any]) -> dict[str, Any]:
     return {"source": ["shop", 3, "fleet"][len(str(where)) % 3]} if "source" in where else {}
 
 
-@given(fleets, st.dictionaries(names, trees, max_size=2), st.sampled_from([0, 3, 7, 9]))
+@given(fleets, st.dictionaries(names, few | trees, max_size=2), st.sampled_from([0, 3, 7, 9]))
 def test_whoever_is_looked_up_is_whom_asking_everybody_finds(
     fleet: list[list[dict[str, Any]]], data: dict[str, Any], publisher: int
 ) -> None:
