@@ -6,6 +6,7 @@ every few seconds, and are answered. Prints
 
 - updates stored and handled, updates/s, PSS and RSS of the bot, every few seconds,
 - seconds until all were taken from Telegram, and until all were handled; the bot's memory at its highest,
+- processor time of the bot and of its connections at the server, for one update (other work matters little to it),
 - how long fresh chats waited for their answers: median, p95, worst,
 - lost, handled twice, and out of order within their chat: all three must be 0, or it ends with 1.
 
@@ -26,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-from processes import adopt_orphans, end_all, end_on_signals, finish_undisturbed, footprint
+from processes import adopt_orphans, cpu, descendants, end_all, end_on_signals, finish_undisturbed, footprint, title
 
 from botctl.sandbox.client import SandboxClient
 from support.stack import Stack, new_stack, token
@@ -124,6 +125,12 @@ async def drain(stack: Stack, database: asyncpg.Connection[Any], updates: int, p
         await asyncio.sleep(1.0)
 
 
+def used_by(stack: Stack, bot: int) -> dict[str, float]:
+    """Seconds of processor time so far: the bot's, and its connections' at the server."""
+    servers = [one for one in descendants(stack.daemon_pid) if f"bot_{BOT}" in title(one)]
+    return {"bot": cpu(bot) or 0.0, "postgres": sum(cpu(one) or 0.0 for one in servers)}
+
+
 def rss_mb(pid: int) -> float:
     """Resident memory of a process."""
     try:
@@ -147,12 +154,15 @@ async def measure(stack: Stack, given: argparse.Namespace) -> dict[str, Any]:
         pid = next(bot["pid"] for bot in stack.status()["bots"])
         database = await asyncpg.connect(stack.database_url)
         waits: list[float] = []
+        before = used_by(stack, pid)
         probing = asyncio.create_task(probe(telegram, given.probe, waits))
         try:
             found = await drain(stack, database, given.updates, pid)
         finally:
             probing.cancel()
             await asyncio.gather(probing, return_exceptions=True)
+        after = used_by(stack, pid)
+        found["cpu_ms"] = {who: round(1000 * (after[who] - before[who]) / given.updates, 2) for who in after}
         await telegram.say(BOT, REPORTING, "report")
         report = await telegram.wait_for_reply(BOT, REPORTING, wait=60)
         assert report is not None
@@ -169,6 +179,7 @@ def show(found: dict[str, Any], updates: int) -> None:
     print(f"{updates / found['handled_s']:.0f} updates/s")
     print(f"the bot at its highest: PSS {max(found['pss_mb'])} MB, RSS {max(found['rss_mb'])} MB", end="; ")
     print(f"at first {found['pss_mb'][0]} and {found['rss_mb'][0]} MB")
+    print(f"processor time, ms an update: {found['cpu_ms']}")
     p95 = waits[max(0, -(-95 * len(waits) // 100) - 1)]
     print(f"answers to {len(found['waits_s'])} fresh chats: median {statistics.median(waits):.2f} s,", end=" ")
     print(f"p95 {p95:.2f} s, worst {waits[-1]:.2f} s")

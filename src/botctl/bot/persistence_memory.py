@@ -95,7 +95,7 @@ class KeptMemory:
             async def read(connection: AsyncConnection, after: Owner = last) -> list[KeptRow]:
                 return await self._data.some(connection, after, _PAGE)
 
-            rows = await self._database.statement(read)
+            rows = await self._database.read(read)
             for row in rows:
                 if len(self._held) >= self._most_owners or self._bytes >= self._most_bytes:
                     _log.info("more is kept than memory holds; the rest is read when it is needed")
@@ -114,7 +114,7 @@ class KeptMemory:
         if not missing:
             return {}
         found = {owner: Kept() for owner in missing}
-        for row in await self._database.statement(lambda connection: self._data.of(connection, missing)):
+        for row in await self._database.read(lambda connection: self._data.of(connection, missing)):
             owner = (row.kind, row.owner)
             if (kept := self._read(row)) is not None:
                 found[owner] = kept
