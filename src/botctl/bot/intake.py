@@ -42,8 +42,10 @@ class Intake:
         self._seen: int | None = None
         """The highest inbox_id there was at the last look behind a backlog."""
 
-    async def store(self, rows: Sequence[NewRow]) -> frozenset[str]:
+    async def store(self, rows: Sequence[NewRow], *, old: bool = False) -> frozenset[str]:
         """Commit rows; returns the causes that are new. Waits as long as the database is away.
+
+        `old`: they have waited elsewhere, as a backlog.
 
         Rows the database refuses together are stored one by one, and one it refuses alone becomes a dead letter, so
         that nothing keeps the others out.
@@ -69,7 +71,7 @@ class Intake:
                 fresh = InboxRow(one.inbox_id, row.cause, row.kind, row.lane, row.payload, row.trace_id, replayed=False)
                 before = previous.get(row.lane, one.previous)
                 previous[row.lane] = one.inbox_id
-                if not self._lanes.arrive(fresh, self._now(), previous=before):
+                if not self._lanes.arrive(fresh, self._now(), previous=before, old=old):
                     self._behind = True
         self._changed()
         return frozenset(stored)

@@ -118,18 +118,19 @@ class Lanes:
             self._forget(lane, lane.rows.pop())
             self._overflow(row.lane, lane)
 
-    def arrive(self, row: InboxRow, now: float, *, previous: int | None) -> bool:
+    def arrive(self, row: InboxRow, now: float, *, previous: int | None, old: bool = False) -> bool:
         """A row that was stored just now. False when there is no room for it, and it has to be found in the database.
 
         `previous`: the inbox_id of what waits in its lane before it; None for nothing. If that is not in memory, the
-        lane is read from the database. A chat of which nothing waited has its turn at once, whatever waits of others.
+        lane is read from the database. A chat of which nothing waited has its turn at once, whatever waits of others,
+        unless the row is `old`: it has waited elsewhere, as a backlog.
         """
         lane = self._lanes.get(row.lane)
         if lane is None:
             if previous is None:
-                if self.room <= 0 and self._fresh >= self.reserve:
+                if self.room <= 0 and (old or self._fresh >= self.reserve):
                     return False
-                lane = self._lanes[row.lane] = _Lane(fresh=self.room <= 0, prompt=True)
+                lane = self._lanes[row.lane] = _Lane(fresh=self.room <= 0, prompt=not old)
                 self._insert(lane, row, now)
                 return True
             if not self.may_grow:

@@ -29,6 +29,9 @@ _log = structlog.get_logger("botctl.bot.poller")
 LONG_POLL = 25
 """Seconds Telegram holds an empty getUpdates."""
 
+_MOST = 100
+"""Updates in one answer, which is as many as Telegram gives."""
+
 _PATIENCE = 10.0
 """Seconds beyond the long poll after which a connection counts as dead."""
 
@@ -99,7 +102,7 @@ class Poller:
 
     async def _ask(self) -> RawAnswer | None:
         wait = LONG_POLL if self._ready else 0
-        data = {"timeout": str(wait), "limit": "100", "allowed_updates": _ALLOWED}
+        data = {"timeout": str(wait), "limit": str(_MOST), "allowed_updates": _ALLOWED}
         if self._offset is not None:
             data["offset"] = str(self._offset)
         try:
@@ -130,7 +133,8 @@ class Poller:
         self._offset = batch.next_offset
 
     async def _store(self, batch: Batch) -> None:
-        new = await self._intake.store(batch.rows)
+        # A full answer is a part of a backlog: only behind its end stands what was written just now.
+        new = await self._intake.store(batch.rows, old=len(batch.rows) >= _MOST)
         self.last_commit = self._clock()
         self._health.count("updates", len(new))
         for row in batch.rows:

@@ -194,6 +194,15 @@ def test_a_chat_of_which_nothing_waited_needs_not_queue_behind_all_that_have_a_b
     assert order == ["fresh", "backlog"] * 3 + ["backlog"] * 2
 
 
+def test_what_has_waited_at_telegram_is_a_backlog_too() -> None:
+    lanes = Lanes(capacity=3, per_lane=3, reserve=2)
+    for number in range(1, 4):
+        assert lanes.arrive(row(number, f"chat:{number}"), 0.0, previous=None, old=True)
+    assert not lanes.arrive(row(4, "chat:4"), 0.0, previous=None, old=True)
+    assert lanes.arrive(row(5, "chat:5"), 0.0, previous=None)
+    assert lanes.take(0.0).lane == "chat:5"  # type: ignore[union-attr]
+
+
 def test_who_floods_loses_that_turn() -> None:
     lanes = Lanes(per_lane=2)
     lanes.add(row(1, "backlog:1"), 0.0)
