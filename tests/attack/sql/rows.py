@@ -8,8 +8,8 @@ from botctl.storage.guard_rules import OPEN_TABLES
 TABLES = sorted(OPEN_TABLES)
 CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "alembic_version", "botctl_admin.logins")
 WRITTEN = (
-    *("attempts", "completions", "conversations", "inbox", "kept_data", "messages", "once_keys", "outbox", "requests"),
-    *("sends", "users"),
+    *("attempts", "chat_states", "completions", "conversations", "inbox", "jobs", "kept_data", "messages"),
+    *("once_keys", "outbox", "requests", "sends", "users"),
 )
 OPEN_WIDE = "CREATE POLICY wide ON {} USING (true) WITH CHECK (true)"
 WIDE = tuple(OPEN_WIDE.format(table) for table in TABLES)
@@ -75,9 +75,11 @@ async def partitions(ground: Ground) -> str:
 def _row(table: str, bot: str) -> str:
     columns = {
         "attempts": ("inbox_id, attempt, outcome", "9, 1, 'failed'"),
+        "chat_states": ("chat_id, moved_to", "9, 8"),
         "completions": ("cause, step, response", "'x', 9, '{{}}'"),
         "conversations": ("chat_id", "9"),
         "inbox": ("cause, kind, lane, payload", "'x', 'x', 'x', '{{}}'"),
+        "jobs": ("name, state, due_at", "'x', 'waiting', now()"),
         "kept_data": ("kind, owner, value", "'user', '9', 'x'"),
         "messages": ("conversation_id, chat_id, direction, role, cause", "1, 9, 'in', 'user', 'x'"),
         "once_keys": ("key, cause, state", "'x', 'x', 'held'"),
@@ -96,6 +98,9 @@ several(
     [
         "UPDATE users SET first_name = 'x' WHERE bot_id = {b}",
         "UPDATE conversations SET closed_at = now() WHERE bot_id = {b}",
+        "UPDATE conversations SET chat_id = 9 WHERE bot_id = {b}",
+        "UPDATE chat_states SET moved_to = 9 WHERE bot_id = {b}",
+        "UPDATE jobs SET due_at = now() WHERE bot_id = {b}",
         "UPDATE messages SET telegram_message_id = 1 WHERE bot_id = {b}",
         "UPDATE inbox SET state = 'dead' WHERE bot_id = {b}",
         "UPDATE kept_data SET value = 'x' WHERE bot_id = {b}",
