@@ -231,6 +231,8 @@ def _tell(applied: dict[str, Any]) -> None:
     for key in ("added", "removed", "changed"):
         for name in applied[key]:
             print(f"{name}: {would}{key}")
+    for name in applied.get("groups", ()):
+        print(f"group {name}: {would}changed")
     unchanged = len(applied["unchanged"])
     print(f"{unchanged} {'bot' if unchanged == 1 else 'bots'} unchanged")
     if applied["failed"]:

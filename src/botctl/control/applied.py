@@ -42,5 +42,6 @@ def told(diff: FleetDiff, *, dry_run: bool = False, failed: Mapping[str, str] | 
         removed=list(diff.removed),
         changed=list(diff.changed),
         unchanged=list(diff.unchanged),
+        groups=list(diff.groups),
         failed=dict(failed or {}),
     )

@@ -139,6 +139,7 @@ class AppliedBody(View):
     removed: list[str]
     changed: list[str]
     unchanged: list[str]
+    groups: list[str] = Field(default_factory=list)
     failed: dict[str, str] = Field(default_factory=dict)
 
 

@@ -125,6 +125,13 @@ _BUS_COUNTERS: Mapping[str, str] = {
     "replaced_streams": "Out streams made unusable and begun again.",
     "vanished": "Events that bots have cut off their own out streams before they were routed.",
     "paused_bots": "How often a bot was kept off Redis for a while because it took too much of it.",
+    "requests": "Requests of bots delivered to other bots.",
+    "replies": "Replies delivered to who has asked.",
+    "refused_requests": "Requests answered with an error at once.",
+    "expired_requests": "Requests too late to be delivered, and replies that nobody waited for any more.",
+    "remade_mailboxes": "Mailboxes that were missing and were made again.",
+    "group_taken_over": "Entries of groups handed out anew because a member had left them.",
+    "group_given_up": "Entries of groups that became dead letters.",
 }
 _BUS_GAUGES: Mapping[str, str] = {
     "healthy": "1 while events are routed.",

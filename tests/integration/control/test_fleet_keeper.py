@@ -7,12 +7,16 @@ import uuid
 from pathlib import Path
 
 import pytest
+from redis.exceptions import NoPermissionError
 
+from botctl.bus.client import connect as connect_redis
 from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
 from botctl.control.trouble import DatabaseAwayError
+from botctl.control.wanted import without_userinfo
 from botctl.errors import InvalidFileError
 from botctl.fleet import Fleet
+from botctl.fleet.model import Group
 from botctl.handover import ControlConfig, DatabaseLogin
 from support.fleet_stage import NOWHERE, Stage, SupervisorDouble, bot, eventually, new_ids
 
@@ -54,6 +58,37 @@ async def test_a_change_of_what_is_live_keeps_the_digest_and_sends_the_new_value
     assert second.digest == first.digest
     limits = {"concurrent_chats": 32, "attempts": 5}
     assert second.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": ""}
+
+
+async def test_a_bot_has_rights_on_its_groups_streams_as_long_as_it_belongs_to_them(stage: Stage) -> None:
+    one, desk = bot("one", groups=["desk"]), {"desk": Group(subscribe=("ticket.*",))}
+    other = bot("other", groups=["desk"])
+    await stage.keeper.apply(Fleet(bots=(one, other), groups=desk), FleetSource())
+    stream = stage.topology.group("desk")
+
+    async def may_read() -> bool:
+        passwords = stage.supervisor.passwords[one.bot_id]
+        client = connect_redis(
+            without_userinfo(stage.redis_url),
+            username=stage.topology.user(one.bot_id),
+            passwords=lambda: (passwords.redis,),
+        )
+        try:
+            await client.xreadgroup("bot", "bot-1", {stream: ">"}, count=1)
+        except NoPermissionError:
+            return False
+        finally:
+            await client.aclose()
+        return True
+
+    assert await may_read()
+    assert stage.keeper.roster().members("desk") == {one.bot_id, other.bot_id}
+    left = bot("one", one.bot_id)
+    applied = await stage.keeper.apply(Fleet(bots=(left, other), groups=desk), FleetSource())
+    assert applied.changed == ["one"]
+    assert not await may_read()
+    await stage.keeper.apply(Fleet(bots=(left, bot("other", other.bot_id))), FleetSource())
+    assert not await stage.redis.exists(stream)
 
 
 async def test_a_removed_bot_keeps_its_row_and_loses_its_login_once_it_has_ended(stage: Stage) -> None:
