@@ -1,0 +1,224 @@
+"""Who may bring updates, as the fleet changes: secrets made, kept over a restart, renewed without a gap, let go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from botctl.control.applied import FleetSource
+from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.ingress.keeper import IngressKeeper
+from botctl.control.vault import Vault
+from botctl.errors import UsageError
+from botctl.fleet import BotSpec, Fleet
+from botctl.handover import BotConfig, WebhookTarget
+from botctl.sandbox.client import SandboxClient
+from botctl.sandbox.process import start_sandbox
+from botctl.security import master_keys
+from botctl.settings.webhook import WebhookSettings
+from botctl.storage.engine import login_engine
+from support import stack as stacks
+from support.fleet_stage import Stage, around, bot
+from support.ingress_stage import HEADER, message
+
+SETTINGS = WebhookSettings.model_validate({"listen": "127.0.0.1:0", "public_url": "https://bots.example.org/t"})
+
+
+class Control:
+    """One `control` with an ingress; `again` is the one that comes after it."""
+
+    def __init__(self, stage: Stage, folder: Path, telegram: str = "http://127.0.0.1:9") -> None:
+        self.stage, self.telegram = stage, telegram
+        self.given = master_keys.create_file(folder)
+        self.woken: list[int] = []
+        self.task: asyncio.Task[None] | None = None
+        self.begin()
+
+    def begin(self, **more: Any) -> None:
+        stage = self.stage
+        self.vault = Vault(more.get("masters", self.given), held=more.get("held"))
+        surroundings = replace(
+            around(stage.login.target, stage.redis_url),
+            webhook=WebhookTarget(url=SETTINGS.public_url, secret="", max_connections=9),
+        )
+        self.keeper = FleetKeeper(stage.engine, stage.bus, stage.supervisor, surroundings, vault=self.vault)
+        self.ingress = IngressKeeper(
+            SETTINGS,
+            self.keeper,
+            lambda: login_engine(stage.login, pool_size=1),
+            self.woken.append,
+            self.telegram,
+            grace=0.2,
+        )
+        self.keeper.before_desire = self.ingress.renew
+        self.task = asyncio.create_task(self.ingress.run())
+
+    async def end(self) -> None:
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.gather(self.task, return_exceptions=True)
+
+    async def again(self) -> None:
+        await self.end()
+        desired = self.stage.supervisor.desired[-1]
+        held = {one.bot_id: 1 for one in desired.bots}
+        self.begin(held=held)
+        self.keeper.resume(desired.applied, held)
+
+    async def apply(self, *bots: BotSpec) -> Any:
+        return await self.keeper.apply(Fleet(bots=bots), FleetSource())
+
+    def told(self, bot_id: int) -> WebhookTarget | None:
+        """What the bot was last told of its webhook."""
+        wanted = next(one for one in self.stage.supervisor.desired[-1].bots if one.bot_id == bot_id)
+        return msgspec.json.decode(wanted.config, type=BotConfig).webhook
+
+    async def knock(self, bot_id: int, secret: str, update_id: int = 1) -> int:
+        house = self.ingress.house
+        assert house is not None
+        async with httpx.AsyncClient(timeout=20) as client:
+            answer = await client.post(
+                f"http://127.0.0.1:{house.address[1]}/t/{bot_id}", json=message(update_id), headers={HEADER: secret}
+            )
+        return answer.status_code
+
+
+@pytest.fixture
+async def control(stage: Stage, tmp_path: Path) -> AsyncIterator[Control]:
+    made = Control(stage, tmp_path)
+    await stacks.eventually(lambda: made.ingress.house is not None, "the ingress is open")
+    yield made
+    await made.end()
+
+
+async def test_a_bot_is_told_of_its_webhook_and_let_in_with_its_secret(control: Control, stage: Stage) -> None:
+    hooked, other, polls = (
+        bot(name, updates=way) for name, way in (("a", "webhook"), ("b", "webhook"), ("c", "polling"))
+    )
+    await control.apply(hooked, other, polls)
+    target = control.told(hooked.bot_id)
+    assert target is not None
+    assert target.url.startswith(f"https://bots.example.org/t/{hooked.bot_id}?v=")
+    assert control.told(polls.bot_id) is None
+    assert await control.knock(hooked.bot_id, target.secret) == 200
+    assert await control.knock(other.bot_id, target.secret) == 404
+    assert await control.knock(polls.bot_id, target.secret) == 404
+    await stacks.eventually(lambda: control.woken == [hooked.bot_id], "the bot is woken")
+    stored = await stage.rows("SELECT encode(sealed, 'escape') FROM bot_secrets WHERE name = 'webhook'")
+    assert len(stored) >= 2
+    assert not any(target.secret in row[0] for row in stored)
+
+
+async def test_the_next_control_knows_the_secret_and_lets_nobody_in_before_it_has_looked(
+    control: Control, stage: Stage
+) -> None:
+    hooked = bot("a", updates="webhook", encrypt_messages=True)
+    await control.apply(hooked)
+    target = control.told(hooked.bot_id)
+    assert target is not None
+    await control.again()
+    await stacks.eventually(lambda: control.ingress.house is not None, "the ingress is open")
+    assert await control.knock(hooked.bot_id, target.secret) == 503
+    await control.keeper.hold()
+    assert control.told(hooked.bot_id) == target, "whatever the database says, or doesn't"
+    settling = asyncio.create_task(control.keeper.run())
+    try:
+        await stacks.eventually(lambda: control.vault.loaded, "the vault is open")
+
+        async def let_in() -> bool:
+            return await control.knock(hooked.bot_id, target.secret, 77) == 200
+
+        await stacks.eventually(let_in, "it is let in")
+    finally:
+        settling.cancel()
+    rows = await stage.rows(f"SELECT payload::text FROM inbox WHERE bot_id = {hooked.bot_id}")
+    assert len(rows) == 1
+    assert '"$sealed"' in rows[0][0]
+
+
+async def test_a_new_secret_leaves_no_gap_and_the_old_one_goes_when_telegram_uses_it(control: Control) -> None:
+    hooked = bot("a", updates="webhook")
+    await control.apply(hooked)
+    old = control.told(hooked.bot_id)
+    await control.keeper.renew_webhook("a")
+    new = control.told(hooked.bot_id)
+    assert old is not None
+    assert new is not None
+    assert (old.secret != new.secret, old.url != new.url) == (True, True)
+    await asyncio.sleep(0.5)  # longer than the grace: time alone changes nothing
+    assert await control.knock(hooked.bot_id, old.secret) == 200
+    assert await control.knock(hooked.bot_id, new.secret) == 200
+
+    async def refused() -> bool:
+        return await control.knock(hooked.bot_id, old.secret) == 404
+
+    await stacks.eventually(refused, "the old one is refused")
+    assert await control.knock(hooked.bot_id, new.secret) == 200
+
+
+async def test_daily_rotation_waits_for_a_bot_that_is_down_and_a_wish_does_not(control: Control) -> None:
+    hooked = bot("a", updates="webhook")
+    await control.apply(hooked)
+    seen = [control.told(hooked.bot_id)]
+    for _ in range(3):
+        await control.keeper.renew_credentials([hooked.bot_id])
+        seen.append(control.told(hooked.bot_id))
+    assert [one == seen[1] for one in seen] == [False, True, True, True]
+    await control.keeper.renew_webhook("a")
+    assert control.told(hooked.bot_id) not in seen
+    for one in seen:
+        assert one is not None
+        assert await control.knock(hooked.bot_id, one.secret) == 200, "Telegram may use any of them"
+
+
+async def test_one_that_polls_now_gets_what_was_on_its_way(control: Control) -> None:
+    await control.apply(bot("a", 47_001, updates="webhook"))
+    target = control.told(47_001)
+    assert target is not None
+    await control.apply(bot("a", 47_001))
+    assert control.told(47_001) is None
+    assert await control.knock(47_001, target.secret) == 200
+    with pytest.raises(UsageError, match="no webhook"):
+        await control.keeper.renew_webhook("a")
+
+
+async def test_without_a_master_key_there_is_no_webhook(control: Control) -> None:
+    await control.end()
+    control.begin(masters=None)
+    applied = await control.apply(bot("a", updates="webhook"), bot("b"))
+    assert "no master key" in applied.failed["a"]
+    assert [one.name for one in control.stage.supervisor.desired[-1].bots] == ["b"]
+
+
+async def test_without_an_ingress_nobody_may_want_a_webhook(stage: Stage) -> None:
+    with pytest.raises(UsageError, match=r"no \[webhook\]"):
+        await stage.apply(bot("a", updates="webhook"))
+
+
+async def test_the_webhook_of_a_bot_that_leaves_is_taken_away_and_nothing_dropped(stage: Stage, tmp_path: Path) -> None:
+    running = start_sandbox("--any-bot")
+    control = Control(stage, tmp_path, running.telegram)
+    try:
+        async with SandboxClient(running.telegram) as telegram, httpx.AsyncClient() as client:
+            leaving = bot("a", updates="webhook")
+            root = f"{running.telegram.rstrip('/')}/bot{leaving.token.get_secret_value()}"
+            await client.post(f"{root}/setWebhook", data={"url": "http://127.0.0.1:9/x"})
+            await telegram.say(leaving.bot_id, 5, "hello?")
+            await control.apply(leaving)
+            await control.apply(bot("b"))
+
+            async def taken() -> bool:
+                info = (await client.get(f"{root}/getWebhookInfo")).json()["result"]
+                return (info["url"], info["pending_update_count"]) == ("", 1)
+
+            await stacks.eventually(taken, "it is taken away, and what waits stays")
+    finally:
+        await control.end()
+        running.stop()
