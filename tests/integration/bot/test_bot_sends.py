@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -41,12 +40,12 @@ async def test_a_429_of_one_chat_holds_up_no_other_and_is_not_uncertain(bot: Any
 
 
 async def test_a_chats_messages_keep_to_its_rate_in_their_order(bot: Any) -> None:
-    bot.start(handlers="handlers_for_sends:pressed", limits={"chat_sends_per_second": 5, "chat_burst": 1})
+    bot.start(handlers="handlers_for_sends:pressed", limits={"chat_sends_per_second": 2, "chat_burst": 1})
     await bot.ready()
     await bot.say("go")
     assert await bot.answers(4) == ["0", "1", "2", "3"]
     times = [call["at"] for call in await calls_of(bot, "sendMessage", 4)]
-    assert all(later - earlier > 0.18 for earlier, later in pairwise(times))
+    assert times[-1] - times[0] > 1.0, "three halves of a second, less what the first one was late"
 
 
 async def test_a_blocked_chat_ends_what_waits_for_it_and_a_new_message_makes_it_reachable(bot: Any) -> None:
