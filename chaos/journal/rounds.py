@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -130,18 +131,15 @@ class Rounds:
         return faults
 
     async def _bring_commits(self, trials: list[Trial]) -> None:
-        """Last, for each takes one of the bot's two connections."""
-        if not trials:
-            return
+        """Last, for each takes one of the bot's two connections; one by one, for work that waits commits together."""
         for trial in trials:
             point = {Step.ANSWERED: "sent", Step.RECORDED: "done"}.get(trial.step, "plan")
             await self._stops.arm(trial.chat, point, trial.n)
-        await self._bot.telegram.say_many(self._bot.bot_id, [(trial.chat, _question(trial)) for trial in trials])
+            await self._bot.telegram.say(self._bot.bot_id, trial.chat, _question(trial))
+            await self._until(partial(self._is_stopped, trial.chat), f"{trial}: its commit is stopped")
 
-        async def stopped() -> bool:
-            return {trial.chat for trial in trials} <= await self._stops.stopped()
-
-        await self._until(stopped, "their commits are stopped")
+    async def _is_stopped(self, chat: int) -> bool:
+        return chat in await self._stops.stopped()
 
     async def _are_ended(self, chats: set[int]) -> bool:
         return not chats & await self._stops.stopped()
