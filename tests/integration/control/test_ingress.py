@@ -157,7 +157,7 @@ async def test_a_database_that_does_not_answer_costs_a_503_and_nothing_is_lost(
         async with admin.transaction():
             await admin.execute("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE")
             answer = await stage.send(client, ALICE, message(number))
-            assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+            assert (answer.status_code, "retry-after" in answer.headers) == (503, False)
             assert stage.house.problem is not None
     finally:
         await admin.close()
@@ -202,6 +202,7 @@ async def test_too_many_at_once_of_one_bot_are_asked_to_come_again_and_others_ge
     finally:
         await holder.close()
     assert (codes[:20].count(503), codes[:20].count(200), codes[20:]) == (15, 5, [200] * 5)
+    assert {task.result().headers.get("retry-after") for task in sent if task.result().status_code == 503} == {"1"}
     assert (stage.house.room.requests, stage.house.room.bytes) == (0, 0)
 
 

@@ -28,7 +28,8 @@ BODY_TIME = 10.0
 """Seconds for a body, however little of it comes at a time."""
 
 COME_AGAIN = b"1"
-"""Seconds; Telegram obeys Retry-After, and otherwise doubles its pause from 2 s on (WebhookActor.cpp of its server)."""
+"""Seconds after which there is room again. While the database is away nothing is said of when: Telegram then comes at
+once, after 2, 4, 8 … seconds, up to a minute or two (WebhookActor.cpp of its server), and no faster for all bots."""
 
 
 class _TooLargeError(Exception):
@@ -121,7 +122,7 @@ class IngressApp:
     async def _refuse(self, send: Any, status: int, why: str) -> None:
         self._figures.refused[why] += 1
         headers = [(b"connection", b"close")]
-        if status == 503:
+        if why == "busy":
             headers.append((b"retry-after", COME_AGAIN))
         await _answer(send, status, headers)
 
