@@ -19,7 +19,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -47,12 +47,17 @@ PATIENCE = 900.0
 class Watched:
     """A process, and how much memory it had when it was at rest, and at most."""
 
-    def __init__(self, kind: str, part: Bot | Control) -> None:
+    def __init__(self, kind: str, part: Bot | Control, log: IO[str]) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, redis_away.__file__, kind, redis_away.config(part)],
+            [sys.executable, redis_away.__file__, kind],
             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1] / "tests")},
-            stdout=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            text=True,
         )
+        assert self.process.stdin is not None
+        self.process.stdin.write(redis_away.config(part))  # it holds passwords: not for the command line
+        self.process.stdin.close()
         self.rest = 0.0
 
     def _status(self, name: str) -> float:
@@ -116,8 +121,9 @@ async def measure(bots: int, events: int) -> dict[str, Any]:
             await admin.close()
             hashes = {str(part.bot_id): hashed(part.password) for part in parts}
             login = format_database_url(database.control)
-            watched = [Watched("control", Control(login, valkey.admin_url, NAMESPACE, hashes))]
-            watched += [Watched("bot", part) for part in parts]
+            with (folder / "log").open("w") as log:
+                watched = [Watched("control", Control(login, valkey.admin_url, NAMESPACE, hashes), log)]
+                watched += [Watched("bot", part, log) for part in parts]
             warm = 20
             for part in parts:
                 await publish(part, 0, warm)

@@ -1,6 +1,7 @@
 """Redis away under load: bots' relays over real outboxes, control's keeper, router and resender, and the account after.
 
-Each part can run as a task, or as a process of its own: `python redis_away.py bot|control CONFIG`, CONFIG being JSON.
+Each part can run as a task, or as a process of its own: `python redis_away.py bot|control`, with its config on standard
+input.
 """
 
 from __future__ import annotations
@@ -184,6 +185,6 @@ def config(part: Bot | Control) -> str:
 
 
 if __name__ == "__main__":
-    kind, given = sys.argv[1:]
-    told: dict[str, Any] = json.loads(given)
+    (kind,) = sys.argv[1:]
+    told: dict[str, Any] = json.load(sys.stdin)
     asyncio.run(run_bot(Bot(**told)) if kind == "bot" else run_control(Control(**told)))
