@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ import pytest
 from botctl.control.applied import FleetSource
 from botctl.control.fleet_keeper import FleetKeeper
 from botctl.control.ingress.keeper import IngressKeeper
+from botctl.control.ports import BotSight, FleetSight
+from botctl.control.threat_feeds import Talkative
 from botctl.control.vault import Vault
 from botctl.errors import UsageError
 from botctl.fleet import BotSpec, Fleet
@@ -22,6 +25,7 @@ from botctl.handover import BotConfig, WebhookTarget
 from botctl.sandbox.client import SandboxClient
 from botctl.sandbox.process import start_sandbox
 from botctl.security import master_keys
+from botctl.security.threat.observations import UserVolume
 from botctl.settings.webhook import WebhookSettings
 from botctl.storage.engine import login_engine
 from support import stack as stacks
@@ -222,3 +226,31 @@ async def test_the_webhook_of_a_bot_that_leaves_is_taken_away_and_nothing_droppe
     finally:
         await control.end()
         running.stop()
+
+
+async def test_who_floods_a_bot_is_judged_once_a_minute_whatever_incarnations_it_has(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooked, polls = bot("a", updates="webhook"), bot("b")
+    await control.apply(hooked, polls)
+    target = control.told(hooked.bot_id)
+    assert target is not None
+    for number in range(35):
+        assert await control.knock(hooked.bot_id, target.secret, number) == 200
+    later = time.monotonic() + 61
+    monkeypatch.setattr("botctl.control.ingress.house.time.monotonic", lambda: later)
+    talkative = Talkative()
+
+    def sight(incarnation: int) -> FleetSight:
+        bots = tuple(
+            BotSight(name=one.name, bot_id=one.bot_id, state="running", pid=1, incarnation=incarnation)
+            for one in (hooked, polls)
+        )
+        return control.ingress.seen(FleetSight(pid=1, state="running", started_at=0.0, generation=1, bots=bots))
+
+    bare = FleetSight(pid=1, state="running", started_at=0.0, generation=1)
+    assert talkative.read(bare, 0.0) == []
+    (found,) = talkative.read(sight(1), 1.0)
+    assert isinstance(found, UserVolume)
+    assert (found.bot_id, found.user_id, found.count) == (hooked.bot_id, 5, 35.0)
+    assert talkative.read(sight(2), 2.0) == []
