@@ -87,6 +87,10 @@ class Database:
         """Do work that is one statement: alone it commits by itself, which saves two round trips."""
         return await self._repeat(self._one, work)
 
+    async def urgent(self, work: Work[_T]) -> _T:
+        """As `statement`, before all that waits: for what somebody outside waits for."""
+        return await self._repeat(self._next, work)
+
     async def read(self, work: Work[_T]) -> _T:
         """Do work that only reads, and perhaps much: nobody's commit waits for it."""
         return await self._repeat(self._apart, work)
@@ -149,6 +153,9 @@ class Database:
 
     async def _grouped(self, work: Work[_T]) -> _T:
         return await self._groups.run(work)
+
+    async def _next(self, work: Work[_T]) -> _T:
+        return await self._groups.run(work, single=True, urgent=True)
 
     async def _one(self, work: Work[_T]) -> _T:
         return await self._groups.run(work, single=True)

@@ -58,10 +58,13 @@ class GroupCommit:
         self._waiting: deque[_Item] = deque()
         self._servers: set[asyncio.Task[None]] = set()
 
-    async def run(self, work: Work[_T], *, single: bool = False, apart: bool = False) -> _T:
-        """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises."""
+    async def run(self, work: Work[_T], *, single: bool = False, apart: bool = False, urgent: bool = False) -> _T:
+        """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises.
+
+        What is `urgent` is in the next group, before all that waits.
+        """
         item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future())
-        self._waiting.append(item)
+        (self._waiting.appendleft if urgent else self._waiting.append)(item)
         if len(self._servers) < AT_ONCE:
             server = asyncio.create_task(self._serve(), name="group commit")
             self._servers.add(server)

@@ -119,9 +119,8 @@ class Intake:
                 return await self._inbox.waiting(connection, limit, known=known, full=full)
 
             rows = await self._database.read(read)
-            for row in rows:
-                self._lanes.add(row, self._now())
-            self._behind = len(rows) >= limit
+            news = [self._lanes.add(row, self._now()) for row in rows]
+            self._behind = len(rows) >= limit and any(news)  # a look finds the rest
 
     async def _read_hungry(self) -> None:
         """Half of the room is for lanes that have more waiting, the rest for the others."""
@@ -157,7 +156,8 @@ class Intake:
         async def insert(connection: AsyncConnection) -> dict[str, Stored]:
             return await self._inbox.store(connection, rows)
 
-        return await self._database.statement(insert)
+        # Before the handlings that wait: what Telegram still holds comes only when this is committed.
+        return await self._database.urgent(insert)
 
     async def _insert_alone(self, row: NewRow) -> dict[str, Stored]:
         try:

@@ -102,21 +102,22 @@ class Lanes:
         """Lanes of which not all is in memory, with the inbox_id behind which it waits in the database."""
         return {name: _last(self._lanes[name]) for name in self._overflowed}
 
-    def add(self, row: InboxRow, now: float) -> None:
+    def add(self, row: InboxRow, now: float) -> bool:
         """A row of the backlog, into its place in its lane; a row that is there already is ignored.
 
         It may come late, behind others that were stored after it: then it comes before those of them that have not
-        been begun.
+        been begun. Whether it says anything new.
         """
         lane = self._lanes.setdefault(row.lane, _Lane())
         if row.inbox_id in self._ids or row.inbox_id in self._left:
-            return
+            return False
         if lane.overflowed and row.inbox_id > _last(lane):
-            return
+            return False
         self._insert(lane, row, now)
         if len(lane.rows) > self.per_lane:
             self._forget(lane, lane.rows.pop())
             self._overflow(row.lane, lane)
+        return True
 
     def arrive(self, row: InboxRow, now: float, *, previous: int | None, old: bool = False) -> bool:
         """A row that was stored just now. False when there is no room for it, and it has to be found in the database.
@@ -226,8 +227,7 @@ class Lanes:
             lane.rows.append(row)
         else:
             # What has been begun, or waits for its next attempt, keeps its place.
-            begun = lane.state is _State.BUSY or lane.rows[0].attempts > 0
-            head = [lane.rows.popleft()] if begun else []
+            head = [lane.rows.popleft()] if _begun(lane) else []
             rest = list(lane.rows)
             insort(rest, row, key=_inbox_id)
             lane.rows = deque([*head, *rest])
@@ -259,6 +259,13 @@ class Lanes:
             (self._prompt if lane.prompt else self._ready).append(name)
 
 
+def _begun(lane: _Lane) -> bool:
+    return bool(lane.rows) and (lane.state is _State.BUSY or lane.rows[0].attempts > 0)
+
+
 def _last(lane: _Lane) -> int:
-    """The highest inbox_id in memory; 0 for none. Only the first row, when it was begun, may stand out of order."""
-    return max(lane.rows[0].inbox_id, lane.rows[-1].inbox_id) if lane.rows else 0
+    """The inbox_id behind which the lane's rows are not in memory; 0 for none.
+
+    The first row, when it was begun, may stand before lower ones: it says nothing of those.
+    """
+    return 0 if not lane.rows or (len(lane.rows) == 1 and _begun(lane)) else lane.rows[-1].inbox_id

@@ -8,6 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import structlog
+
+from botctl.bot.faults import brief
+
+_log = structlog.get_logger("botctl.bot.looking")
+
 EVERY = 30.0
 """Seconds between two looks that nobody asked for."""
 
@@ -38,6 +44,9 @@ class Looking:
                 pass
             self._told.clear()
             began = self._clock()
-            await self._look()
+            try:
+                await self._look()
+            except Exception as error:
+                _log.error("the inbox could not be looked into; the next look comes soon", error=brief(error))
             took = self._clock() - began
             await asyncio.sleep(min(took / SHARE - took, self._every))

@@ -182,3 +182,16 @@ async def test_who_reads_has_its_turn_however_many_commit(bench: Bench) -> None:
     finally:
         stop = True
         await asyncio.gather(*busy)
+
+
+async def test_what_is_urgent_is_done_before_all_that_waits(bench: Bench) -> None:
+    ends: list[int] = []
+
+    async def note(number: int, *, urgent: bool) -> None:
+        await (bench.database.urgent if urgent else bench.database.transaction)(bench.adding(number))
+        ends.append(number)
+
+    ordinary = [asyncio.create_task(note(number, urgent=False)) for number in range(100)]
+    await asyncio.sleep(0)
+    await asyncio.gather(note(1000, urgent=True), *ordinary)
+    assert ends.index(1000) <= 3 * MOST

@@ -46,7 +46,7 @@ class FakeDatabase:
             await work(None)
         return await work(None)
 
-    read = statement
+    read = urgent = statement
 
 
 def new_row(number: int) -> NewRow:

@@ -138,6 +138,23 @@ def test_a_late_row_pushes_the_last_one_out_of_a_full_lane() -> None:
     assert lanes.overflowing() == {"chat:1": 5}
 
 
+def test_of_a_full_lane_with_a_begun_row_nothing_is_asked_for_that_would_be_put_out_again() -> None:
+    lanes = Lanes(per_lane=4)
+    for number in (9, 10, 11, 12):
+        lanes.add(row(number), 0.0)
+    lanes.take(0.0)
+    for number in (3, 5, 6, 7):
+        lanes.add(row(number), 0.0)
+    assert sorted(lanes.known) == [3, 5, 6, 9]
+    assert lanes.overflowing() == {"chat:1": 6}
+    assert not lanes.add(row(7), 0.0)
+    alone = Lanes(per_lane=1)
+    alone.add(row(9), 0.0)
+    alone.take(0.0)
+    alone.add(row(3), 0.0)
+    assert alone.overflowing() == {"chat:1": 0}
+
+
 def test_the_next_attempt_of_a_row_keeps_its_place_before_a_late_one() -> None:
     lanes = Lanes()
     lanes.add(row(5), 0.0)
