@@ -57,6 +57,8 @@ class GroupCommit:
         self._autocommit = autocommit
         self._waiting: deque[_Item] = deque()
         self._servers: set[asyncio.Task[None]] = set()
+        self._serving = 0
+        """Servers that will look at what waits once more; a task that has looked last is done a moment later only."""
 
     async def run(self, work: Work[_T], *, single: bool = False, apart: bool = False, urgent: bool = False) -> _T:
         """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises.
@@ -65,7 +67,8 @@ class GroupCommit:
         """
         item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future())
         (self._waiting.appendleft if urgent else self._waiting.append)(item)
-        if len(self._servers) < AT_ONCE:
+        if self._serving < AT_ONCE:
+            self._serving += 1
             server = asyncio.create_task(self._serve(), name="group commit")
             self._servers.add(server)
             server.add_done_callback(self._servers.discard)
@@ -80,6 +83,12 @@ class GroupCommit:
         await end(list(self._servers))
 
     async def _serve(self) -> None:
+        try:
+            await self._work_off()
+        finally:
+            self._serving -= 1
+
+    async def _work_off(self) -> None:
         while self._waiting:
             group = [self._waiting.popleft()]
             while self._waiting and len(group) < MOST and not (group[0].apart or self._waiting[0].apart):
