@@ -320,3 +320,24 @@ def test_options_are_taken_as_far_as_they_are_numbers() -> None:
         "interval": 1.0,
         "patience": 0.5,
     }
+
+
+async def test_a_bot_with_a_webhook_is_never_deaf_and_what_telegram_can_not_deliver_is_told(
+    servers: SandboxProcess, telegram: SandboxClient, supervisor: SupervisorDouble, new_bot: Any
+) -> None:
+    hooked, polls = await new_bot(updates="webhook"), await new_bot()
+    root = f"{servers.telegram}/bot{hooked.token.get_secret_value()}"
+    async with aiohttp.ClientSession() as session:
+        await session.post(f"{root}/setWebhook", data={"url": "http://127.0.0.1:9/nobody"})
+    async with probing(servers, supervisor, hooked, polls) as probe:
+        await eventually(lambda: hooked.bot_id in probe.webhooks, "it is asked about")
+        assert probe.undelivered is None
+        for bot in (hooked, polls):
+            await telegram.say(bot.bot_id, 5, "Are you there?")
+        await eventually(lambda: probe.undelivered is not None, "it is told")
+        await eventually(lambda: (polls.bot_id, True) in {told[:2] for told in supervisor.told}, "one that polls is")
+        assert re.fullmatch(
+            rf"webhook: Telegram can't deliver updates to {hooked.name} \(.+\); 1 wait there", probe.undelivered or ""
+        )
+        assert hooked.bot_id not in {bot_id for bot_id, _, _ in supervisor.told}
+        assert set(probe.webhooks) == {hooked.bot_id}

@@ -316,3 +316,23 @@ async def test_the_probe_is_answered_to_who_knows_its_word(stage: IngressStage, 
     assert (await client.get(stage.url + stage.house.probe_path)).status_code == 204
     assert (await client.get(stage.url + "/probe/guessed")).status_code == 404
     assert (await client.post(stage.url + stage.house.probe_path)).status_code == 404
+
+
+async def test_a_full_disk_costs_a_503_and_nothing_becomes_a_dead_letter(
+    stage: IngressStage, database: Any, client: httpx.AsyncClient
+) -> None:
+    number = next(_ids)
+    admin = await connect(database.admin)
+    try:
+        await admin.execute("""
+            CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$""")
+        await admin.execute("CREATE TRIGGER full_disk BEFORE INSERT ON inbox EXECUTE FUNCTION full_disk()")
+        assert (await stage.send(client, ALICE, message(number))).status_code == 503
+        assert "disk is full" in (stage.house.problem or "")
+    finally:
+        await admin.execute("DROP FUNCTION IF EXISTS full_disk() CASCADE")
+        await admin.close()
+    assert (await stage.send(client, ALICE, message(number))).status_code == 200
+    (row,) = [row for row in await stage.rows(ALICE) if row["update_id"] == number]
+    assert row["state"] == "new"
