@@ -15,7 +15,7 @@ from botctl.bus.events import MAX_EVENT_BYTES, Log
 _INTRODUCTION = """# Events
 
 This page is made from the catalogue in `src/botctl/bus/catalogue.py` by `python -m botctl.bus.reference`.
-[asyncapi.yaml](asyncapi.yaml) says the same for tools; [consumers.md](consumers.md) how programs of your own read events.
+[asyncapi.yaml](asyncapi.yaml) says the same for tools, [consumers.md](consumers.md) how programs of yours read events.
 
 An event is JSON of at most {size} KiB:
 
