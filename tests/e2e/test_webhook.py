@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -151,6 +152,10 @@ async def test_the_ways_are_changed_under_load_and_operators_have_their_say(stac
             saying = asyncio.create_task(talk.say(6))
             stack.write_fleet(echoing(way), polls)
             await asyncio.to_thread(stack.cli, "apply", "--fleet", str(stack.fleet_file))
+            # In the middle of the change, or right before or after it.
+            if (pid := (await asyncio.to_thread(stack.bot, "echo"))["pid"]) is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
             await saying
 
             async def changed(wanted: bool = way == "webhook") -> bool:

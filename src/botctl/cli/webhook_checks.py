@@ -70,8 +70,9 @@ def told(body: dict[str, Any]) -> Iterator[Finding]:
         if bot["error"]:
             wait = f"{bot['pending']} updates wait at Telegram"
             yield Finding(Verdict.FAIL, subject, f"Telegram can't deliver: {bot['error']}; {wait}")
-        elif bot["pending"] is not None:
+        else:
             wait = f", {bot['pending']} wait at Telegram" if bot["pending"] else ""
+            wait = wait if bot["pending"] is not None else "; Telegram has not been asked yet what waits there"
             yield Finding(Verdict.OK, subject, f"{bot['stored']} updates since control began{wait}")
 
 

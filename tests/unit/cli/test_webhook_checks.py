@@ -30,7 +30,7 @@ def bot(**more: Any) -> BotWebhookView:
         (body(reachable=False, unreachable_because="HTTP 403"), [Verdict.FAIL], "HTTP 403"),
         (body(problem="webhook: x"), [Verdict.FAIL, Verdict.OK], "webhook: x"),
         (body(bots=[bot(pending=0, stored=4)]), [Verdict.OK, Verdict.OK], "4 updates"),
-        (body(bots=[bot()]), [Verdict.OK], "leads"),
+        (body(bots=[bot()]), [Verdict.OK, Verdict.OK], "has not been asked yet"),
         (body(bots=[bot(pending=3, error="Connection refused")]), [Verdict.OK, Verdict.FAIL], "Connection refused; 3"),
     ],
 )
