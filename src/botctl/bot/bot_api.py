@@ -18,6 +18,7 @@ from botctl.bot.methods import is_numbered, items_of
 from botctl.bot.persistence import ContextPersistence, KeepingApplication
 from botctl.bot.scope import active, current
 from botctl.bot.sent import place_of
+from botctl.bot.tasks import stay_in
 from botctl.bot.telegram_request import TransportRequest
 from botctl.bot.transport import Transport
 
@@ -37,12 +38,19 @@ class JournaledBot(ExtBot[None]):
         )
         self._journal = journal
         self._guard = guard
+        self._home: asyncio.AbstractEventLoop | None = None
+
+    async def initialize(self) -> None:
+        """As in python-telegram-bot; from now on it is called from this event loop only."""
+        self._home = asyncio.get_running_loop()
+        await super().initialize()
 
     async def perform(self, endpoint: str, data: dict[str, Any], **options: Any) -> Any:
         """Make a call, past the journal."""
         return await super()._do_post(endpoint, dict(data), **options)
 
     async def _do_post(self, endpoint: str, data: dict[str, Any], **options: Any) -> Any:
+        stay_in(self._home)
         read_files(data)
 
         async def perform(chat: int | None) -> Any:

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from botctl.bot.faults import brief, database_away, disk_full, retry_soon
 from botctl.bot.group_commit import GroupCommit
 from botctl.bot.health import Health, Trouble
-from botctl.bot.tasks import end
+from botctl.bot.tasks import end, stay_in
 from botctl.bus.backoff import Backoff
 
 _T = TypeVar("_T")
@@ -50,6 +50,7 @@ class Database:
         self._struggling = 0
         self._open = asyncio.Event()
         self._prober: asyncio.Task[None] | None = None
+        self._home: asyncio.AbstractEventLoop | None = None
 
     @property
     def handlers_engine(self) -> AsyncEngine:
@@ -63,6 +64,7 @@ class Database:
 
     async def first(self) -> None:
         """The first act of an incarnation, before which nobody gets in: end what an earlier one left running."""
+        self._home = asyncio.get_running_loop()
         backoff = Backoff(first=0.02, limit=1.0)
         while True:
             try:
@@ -109,6 +111,7 @@ class Database:
             await self._for_handlers.dispose()
 
     async def _repeat(self, run: Callable[[Work[_T]], Awaitable[_T]], work: Work[_T]) -> _T:
+        stay_in(self._home)  # A group commit is of several: none of them may wreck the others' connections.
         backoff = Backoff(first=0.01, limit=1.0)
         refused_since: float | None = None
         reported = False

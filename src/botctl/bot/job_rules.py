@@ -5,6 +5,7 @@ A job that was due several times while the bot was down runs once, late; then it
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from botctl.bot import cleaning
 from botctl.storage.inbox import NewRow
 from botctl.storage.jobs import StoredJob
 
-NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}(:[^\s\x00]{1,128})?")
+NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}(:[^\s\x00\ud800-\udfff]{1,128})?")
 """What it is, and if there are several of it, a colon and which: `reminder:4711`."""
 
 SHORTEST = 1.0
@@ -84,8 +85,10 @@ def planned(
         due = now + period
     else:
         raise ValueError("give one of at, after, every and daily_at")
-    if due > now + FARTHEST:
+    if not due <= now + FARTHEST:  # nor is it no number
         raise ValueError("due in more than ten years")
+    if chat_id is not None and not -(2**63) <= chat_id < 2**63:
+        raise ValueError(f"{chat_id} is no chat's id")
     cleaned = cleaning.clean(data or {})
     try:
         msgspec.json.encode(cleaned)
@@ -102,6 +105,14 @@ def next_due(job: StoredJob, now: float) -> float | None:
         return None
     periods = max(math.floor((now - job.due_at) / job.every) + 1, 1)
     return round(job.due_at + periods * job.every, 3)
+
+
+def settled(job: StoredJob, now: float) -> tuple[StoredJob, float | None]:
+    """A due job with its next time; one whose next time nobody can tell (its zone is gone) says so as its fault."""
+    try:
+        return job, next_due(job, now)
+    except (ValueError, OverflowError) as error:
+        return dataclasses.replace(job, fault=job.fault or f"it has no next time: {error}"), None
 
 
 def next_daily(daily_at: str, timezone: str, after: float) -> float:
@@ -133,7 +144,7 @@ def row_of(job: StoredJob, new_trace_id: str) -> NewRow:
         lane=f"job:{job.name}" if job.chat_id is None else f"chat:{job.chat_id}",
         payload=cleaning.encode(payload),
         trace_id=new_trace_id if repeated or not job.trace_id else job.trace_id,
-        dead=f"can't be opened: {job.fault}" if job.fault else None,
+        dead=job.fault or None,
     )
 
 

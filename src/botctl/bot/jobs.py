@@ -15,8 +15,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
+from botctl.bot.faults import brief
 from botctl.bot.intake import Intake
-from botctl.bot.job_rules import Job, kind_of, next_due, row_of
+from botctl.bot.job_rules import Job, kind_of, row_of, settled
 from botctl.bot.scope import active
 from botctl.errors import BotctlError
 from botctl.storage.inbox import Inbox
@@ -27,6 +28,7 @@ _log = structlog.get_logger("botctl.bot.jobs")
 Callback = Callable[[Job], Awaitable[None]]
 
 _AT_ONCE = 100
+_AFTER_FAULT = 5.0
 _LOOK = 60.0
 """Seconds after which it looks again, whatever is due next: the system's clock may have been put forward."""
 
@@ -89,7 +91,15 @@ class JobDesk:
         return await self._database.statement(self._jobs.waiting)
 
     async def run(self) -> None:
-        """Find what is due until cancelled."""
+        """Find what is due until cancelled; whatever goes wrong once, the next jobs are not forgotten."""
+        while True:
+            try:
+                await self._run()
+            except Exception as error:
+                _log.error("jobs can't be looked for; trying on", error=brief(error), exc_info=error)
+                await asyncio.sleep(_AFTER_FAULT)
+
+    async def _run(self) -> None:
         while True:
             self._changed.clear()
             first = await self._database.statement(self._jobs.first)
@@ -108,8 +118,10 @@ class JobDesk:
 
         async def work(connection: AsyncConnection) -> list[str]:
             due = await self._jobs.due(connection, now, _AT_ONCE)
-            names = await self._jobs.fired(connection, [(job, next_due(job, now)) for job in due])
-            await self._inbox.store(connection, [row_of(job, secrets.token_hex(8)) for job in due if job.name in names])
+            fired = [settled(job, now) for job in due]
+            names = await self._jobs.fired(connection, fired)
+            rows = [row_of(job, secrets.token_hex(8)) for job, _ in fired if job.name in names]
+            await self._inbox.store(connection, rows)
             return sorted(names)
 
         if names := await self._database.transaction(work):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from botctl.bot.cleaning import clean_text
 from botctl.storage.sends import SendRow
 
 
@@ -120,7 +121,7 @@ class Journal:
 
 def describe_error(error: BaseException) -> str:
     """An error of Telegram as it is kept in a row."""
-    return f"{type(error).__name__}: {error}"
+    return clean_text(f"{type(error).__name__}: {error}")
 
 
 def split_error(text: str | None) -> tuple[str, str]:
@@ -130,11 +131,13 @@ def split_error(text: str | None) -> tuple[str, str]:
 
 
 def recordable(value: Any) -> Any:
-    """Parameters of a call as they are kept: files and other objects only by their kind."""
-    if value is None or isinstance(value, str | int | float | bool):
+    """Parameters of a call as they are kept: texts as PostgreSQL takes them, files and other objects by their kind."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if value is None or isinstance(value, int | float | bool):
         return value
     if isinstance(value, dict):
-        return {str(key): recordable(item) for key, item in value.items()}
+        return {clean_text(str(key)): recordable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [recordable(item) for item in value]
     return f"<{type(value).__name__}>"

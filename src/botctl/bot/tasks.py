@@ -38,3 +38,12 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in left:
             task.cancel()
         _, left = await asyncio.wait(left, timeout=_AGAIN)
+
+
+def stay_in(home: asyncio.AbstractEventLoop | None) -> None:
+    """Raise RuntimeError in another event loop than this: locks, connections and queues of the bot live in its own."""
+    if home is not None and asyncio.get_running_loop() is not home:
+        raise RuntimeError(
+            "called from another event loop than the bot's; "
+            "use asyncio.run_coroutine_threadsafe(…, loop) with the loop of the handler"
+        )

@@ -18,7 +18,7 @@ from botctl.storage.sealing import UNSEALED, Sealing
 class StoredJob:
     """`due_at` in seconds since the epoch, `every` in seconds; `daily_at` is `HH:MM:SS` in `timezone`.
 
-    `fault`: why its data can't be opened.
+    `fault`: why it can't be done: its data can't be opened, say.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Jobs:
         self._fired = f"""
             UPDATE jobs SET state = CASE WHEN $3::timestamptz IS NULL THEN 'done' ELSE 'waiting' END,
                             due_at = coalesce($3::timestamptz, due_at)
-            WHERE bot_id = {bot} AND name = $1 AND due_at = $2 AND state = 'waiting'
+            WHERE bot_id = {bot} AND name = $1 AND abs(extract(epoch FROM due_at - $2)) < 0.001 AND state = 'waiting'
             RETURNING name"""
 
     async def put(self, connection: AsyncConnection, job: StoredJob) -> None:
@@ -112,7 +112,7 @@ class Jobs:
         try:
             data = msgspec.json.decode(self._sealing.read_json("jobs", "data", stored))
         except VaultError as error:
-            fault = error.message
+            fault = f"can't be opened: {error.message}"
         return StoredJob(name, float(due_at), every, daily_at, timezone, chat_id, data, trace_id, fault)
 
 

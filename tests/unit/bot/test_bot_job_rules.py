@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.job_rules import next_daily, next_due, planned, read_job, row_of
+from botctl.bot.job_rules import next_daily, next_due, planned, read_job, row_of, settled
 from botctl.storage.jobs import StoredJob
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC).timestamp()
@@ -100,6 +100,22 @@ def test_the_row_of_a_job() -> None:
     assert planned("report", NOW, after=1, data={"word": "a\x00b"}).data == {"word": "a\ufffdb"}
     repeated = row_of(StoredJob("tick", NOW, every=5, trace_id="trace"), "new")
     assert (repeated.lane, repeated.trace_id) == ("job:tick", "new")
-    assert row_of(StoredJob("tick", NOW, fault="no key"), "new").dead == "can't be opened: no key"
+    assert row_of(StoredJob("tick", NOW, fault="can't be opened: no key"), "new").dead == "can't be opened: no key"
     with pytest.raises((msgspec.DecodeError, KeyError)):
         read_job("{}", NOW)
+
+
+def test_a_job_whose_next_time_nobody_can_tell_is_a_dead_letter() -> None:
+    lost, following = settled(StoredJob("tick", NOW, daily_at="07:00:00", timezone="Mars/Phobos"), NOW)
+    assert following is None
+    assert row_of(lost, "new").dead == "it has no next time: 'Mars/Phobos' is no time zone, such as Europe/Berlin"
+    fine = StoredJob("tick", NOW, every=5)
+    assert settled(fine, NOW) == (fine, NOW + 5)
+
+
+@pytest.mark.parametrize("wrong", [{"after": float("nan")}, {"after": 1, "chat_id": 2**63}])
+def test_what_no_table_takes_is_refused_at_once(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"due in more|no chat"):
+        planned("tick", NOW, **wrong)
+    with pytest.raises(ValueError, match="no name"):
+        planned("tick:\ud800", NOW, after=1)

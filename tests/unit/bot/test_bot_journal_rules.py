@@ -104,3 +104,8 @@ def test_files_are_recorded_by_their_kind_only() -> None:
         "photo": "<object>",
         "a": [1, None],
     }
+
+
+def test_what_is_kept_of_a_call_is_what_postgresql_takes() -> None:
+    assert recordable({"text": "a\x00b", "odd\ud800": ["\udfff"]}) == {"text": "a\ufffdb", "odd\ufffd": ["\ufffd"]}
+    assert describe_error(ValueError("can't parse \x00")) == "ValueError: can't parse \ufffd"

@@ -1,0 +1,50 @@
+"""Handlers and rows that are not as they should be: the harm is theirs alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bot_waiting import until
+
+
+async def test_a_call_from_another_event_loop_fails_alone(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:other_loops", limits={"attempts": 2})
+    await bot.ready()
+    for number in range(12):
+        await bot.say("thread" if number % 3 == 0 else f"{number}", 100 + number)
+    await bot.settled(12)
+    rows = await bot.rows("SELECT lane, state FROM inbox WHERE bot_id = {bot}")
+    states = {int(lane.removeprefix("chat:")): state for lane, state in rows}
+    assert states == {100 + number: "dead" if number % 3 == 0 else "done" for number in range(12)}
+    error = str(await bot.value("SELECT last_error FROM inbox WHERE bot_id = {bot} AND state = 'dead' LIMIT 1"))
+    assert "event loop" in error
+    for number in range(12):
+        if number % 3:
+            assert await bot.heard(100 + number) == [f"echo {number}"]
+
+
+async def test_a_handlers_text_with_a_nul_goes_out(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:odd_texts", limits={"attempts": 1})
+    await bot.ready()
+    await bot.say("go")
+    await bot.settled(1)
+    assert await bot.value("SELECT state FROM inbox WHERE bot_id = {bot}") == "done"
+    assert len(await bot.heard()) == 1
+    assert await bot.value("SELECT state FROM sends WHERE bot_id = {bot}") == "sent"
+
+
+async def test_a_job_whose_time_can_not_be_told_holds_up_no_other(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:late_jobs")
+    await bot.ready()
+    await bot.rows(
+        "INSERT INTO jobs (bot_id, name, state, due_at, daily_at, timezone)"
+        " VALUES ({bot}, 'gone', 'waiting', now() - interval '1 day', '07:00:00', 'Mars/Phobos')"
+    )
+    await bot.say("go")
+    assert await bot.answers(1) == ["tick"]
+
+    async def is_told() -> bool:
+        return await bot.value("SELECT state FROM inbox WHERE bot_id = {bot} AND lane = 'job:gone'") == "dead"
+
+    await until(is_told)
+    assert await bot.value("SELECT state FROM jobs WHERE bot_id = {bot} AND name = 'gone'") == "done"
