@@ -167,9 +167,9 @@ class Handling:
             if self._access.refusal and incoming.kind in ("message", "callback_query") and scope.chat_id is not None:
                 scope.reply("system", self._access.refusal)
             return await self._finish(row, scope)
+        current.set(scope)
         if incoming.kind == "job" and scope.chat_id is not None:
             await self._application.load_data(chats=[scope.chat_id])
-        current.set(scope)
         try:
             await work()
             while pending := [task for task in scope.tasks if not task.done()]:

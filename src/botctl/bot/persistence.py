@@ -243,7 +243,7 @@ class KeepingApplication(Application[Any, Any, Any, Any, Any, Any]):
         """Have in memory what the handlers of an update may look at without waiting."""
         if self._memory is None or self._memory.whole:
             return
-        await self._memory.load([*_owners_of(update), *self._conversations_of(update)])
+        await self._memory.bring([*_owners_of(update), *self._conversations_of(update)])
 
     async def load_data(self, *, users: Iterable[int] = (), chats: Iterable[int] = ()) -> None:
         """Have `user_data` and `chat_data` of others than those whom an update concerns in memory.
@@ -252,7 +252,7 @@ class KeepingApplication(Application[Any, Any, Any, Any, Any, Any]):
         """
         if self._memory is not None:
             owners = [*(("user", str(number)) for number in users), *(("chat", str(number)) for number in chats)]
-            await self._memory.load(owners)
+            await self._memory.bring(owners)
 
     def settle(self) -> None:
         """The handlers of an attempt have ended, those with block=False too: their conversations know their states."""

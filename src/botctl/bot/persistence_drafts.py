@@ -113,6 +113,7 @@ class Draft:
         self._tell = tell
         self._bot = bot
         self._open: dict[Owner, _Working] = {}
+        self._brought: dict[Owner, Kept] = {}
 
     @property
     def touched(self) -> bool:
@@ -123,11 +124,15 @@ class Draft:
         """Ids of one kind that were looked at."""
         return [owner for one, owner in self._open if one == kind]
 
+    def bring(self, owner: Owner, kept: Kept) -> None:
+        """What is committed for an owner, to be had when it is looked at, in memory still or not."""
+        self._brought[owner] = kept
+
     def values(self, owner: Owner) -> dict[Any, Any]:
         """The draft's own dict, to be read and changed. Raises NotLoadedError."""
         working = self._open.get(owner)
         if working is None:
-            kept = self._kept(owner)
+            kept = self._kept(owner) or self._brought.get(owner)
             if kept is None:
                 raise NotLoadedError(
                     f"{_place(owner)} is not in memory: this update does not concern it, and more is kept than memory"
@@ -192,6 +197,7 @@ class Draft:
 
     def forget(self) -> None:
         """Close what was not changed, but for the bot's own."""
+        self._brought = {}
         changed = {change.owner for change in self.changes()}
         self._open = {owner: working for owner, working in self._open.items() if owner in changed or owner == BOT}
 

@@ -108,20 +108,29 @@ class KeptMemory:
                 self.whole = True
                 return
 
+    async def bring(self, owners: Iterable[Owner]) -> None:
+        """Have what is kept for these in the current draft, however little else memory holds."""
+        draft = self.current
+        for owner, kept in (await self.load(owners)).items():
+            draft.bring(owner, kept)
+
     async def load(self, owners: Iterable[Owner]) -> dict[Owner, Kept]:
-        """Have what is kept for these in memory; what of it was read now."""
-        missing = [owner for owner in owners if owner not in self._faults and self.kept(owner) is None]
+        """Have what is kept for these in memory, as long as there is room; what it is, but for what can't be read."""
+        known = {owner: self.kept(owner) for owner in owners if owner not in self._faults}
+        missing = [owner for owner, kept in known.items() if kept is None]
+        found = {owner: kept for owner, kept in known.items() if kept is not None}
         if not missing:
-            return {}
-        found = {owner: Kept() for owner in missing}
+            return found
+        found |= {owner: Kept() for owner in missing}
         for row in await self._database.read(lambda connection: self._data.of(connection, missing)):
             owner = (row.kind, row.owner)
             if (kept := self._read(row)) is not None:
                 found[owner] = kept
             else:
                 del found[owner]
-        for owner, kept in found.items():
-            self._hold(owner, kept)
+        for owner in missing:
+            if owner in found:
+                self._hold(owner, found[owner])
         return found
 
     @asynccontextmanager
@@ -144,7 +153,8 @@ class KeptMemory:
             read = await self.load(change.owner for change in changes)
             made: dict[Owner, Kept] = {}
             for change in changes:
-                before = self.kept(change.owner) or read[change.owner]
+                before = read.get(change.owner) or self.kept(change.owner)
+                assert before is not None
                 made[change.owner] = merged(before, change, self.bot)
             yield [
                 KeptRow(*owner, kept.text)

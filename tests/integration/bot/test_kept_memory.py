@@ -14,6 +14,7 @@ from botctl.bot.database import Database
 from botctl.bot.health import Health
 from botctl.bot.persistence_drafts import BOT, Draft, NotLoadedError, Owner
 from botctl.bot.persistence_memory import KeptMemory
+from botctl.bot.scope import Scope, current
 from botctl.errors import VaultError
 from botctl.security.vault import Cipher, DataKey
 from botctl.storage.engine import bot_engine
@@ -183,3 +184,25 @@ async def test_a_row_that_is_no_text_of_ours_is_left_alone_and_told(bot: Bot) ->
     with pytest.raises(VaultError, match="can't be read"):
         memory.draft().values(user(1))
     assert memory.draft().values(user(2)) == {"n": 1}
+
+
+async def test_what_was_brought_for_an_attempt_is_there_however_little_memory_holds(bot: Bot) -> None:
+    memory = await bot.memory()
+    for owner in (BOT, user(1), ("chat", "1")):
+        draft = memory.draft()
+        draft.values(owner)["much"] = "x" * 4000
+        await bot.commit(memory, draft)
+    small = await bot.memory(most_bytes=5000)
+    scope = Scope(cause="update:1", trace_id="t")
+    current.set(scope)
+    try:
+        await small.bring([user(1), ("chat", "1"), user(2)])
+        for owner in (BOT, user(1), ("chat", "1")):
+            small.current.values(owner)["n"] = 1
+        assert small.current.values(user(2)) == {}
+        await bot.commit(small, small.current)
+    finally:
+        current.set(None)
+    again = (await bot.memory()).draft()
+    for owner in (BOT, user(1), ("chat", "1")):
+        assert again.values(owner) == {"much": "x" * 4000, "n": 1}
