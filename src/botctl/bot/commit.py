@@ -64,6 +64,7 @@ class Committer:
     async def _finish(self, scope: Scope, kept: Sequence[KeptRow]) -> list[Outgoing]:
         replies = scope.replies if scope.chat_id is not None else []
         rows = self._planned(scope, replies)
+        abandoned: list[int] = []
 
         async def work(connection: AsyncConnection) -> tuple[list[Outgoing], bool]:
             outgoing: list[Outgoing] = []
@@ -83,11 +84,12 @@ class Committer:
             await self._memory.store(connection, kept)
             for also in scope.kept:
                 await also(connection)
-            await self._abandon(connection, scope, "not repeated on the replay, or cut short")
+            abandoned.append(await self._abandon(connection, scope, "not repeated on the replay, or cut short"))
             await self._inbox.done(connection, scope.inbox_id)
             return outgoing, bool(events)
 
         outgoing, woken = await self._database.transaction(work)
+        self._count_uncertain(abandoned)
         if scope.reset and scope.chat_id is not None:
             self._open.forget(scope.chat_id, scope.thread_id)
         if woken:
@@ -117,16 +119,17 @@ class Committer:
     async def bury(self, scope: Scope, error: BaseException, reason: str) -> None:
         """The row is given up."""
         event = self._publisher.handler_failed(scope, error, reason, dead=True)
+        left: list[int] = []
 
         async def end(connection: AsyncConnection) -> None:
             await self._inbox.dead(
                 connection, scope.inbox_id, reason, attempt=scope.attempt, traceback=traceback_of(error)
             )
             if scope.journal.leftovers:
-                left = await self._sender.leave(connection, self._sends, scope.cause, "given up with its cause")
-                self._health.count("sends_uncertain", left)
+                left.append(await self._sender.leave(connection, self._sends, scope.cause, "given up with its cause"))
 
         await self._end(scope, end, event)
+        self._count_uncertain(left)
 
     async def uncount(self, scope: Scope) -> None:
         """The attempt was interrupted by the end of the process."""
@@ -172,10 +175,12 @@ class Committer:
             rows[0] = begun(rows[0])
         return rows
 
-    async def _abandon(self, connection: AsyncConnection, scope: Scope, reason: str) -> None:
-        if scope.journal.leftovers:
-            abandoned = await self._sends.abandon_of_cause(connection, scope.cause, reason)
-            self._health.count("sends_uncertain", abandoned)
+    async def _abandon(self, connection: AsyncConnection, scope: Scope, reason: str) -> int:
+        return await self._sends.abandon_of_cause(connection, scope.cause, reason) if scope.journal.leftovers else 0
+
+    def _count_uncertain(self, found: Sequence[int]) -> None:
+        """Work may be done several times until it is committed; a time after its commit finds nothing any more."""
+        self._health.count("sends_uncertain", max(found, default=0))
 
     def _payload(self, scope: Scope, reply: Reply) -> dict[str, Any]:
         payload: dict[str, Any] = {"chat_id": scope.chat_id, "text": reply.text}

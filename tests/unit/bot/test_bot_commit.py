@@ -25,13 +25,15 @@ class Database:
         self.commit = asyncio.Event()
         self.stored: list[str] = []
         self.broken = False
+        self.times = 1
 
     async def add(self, connection: Any, events: Any) -> None:
         connection.extend(event.type for event in events)
 
     async def transaction(self, work: Any) -> Any:
         written: list[str] = []
-        result = await work(written)
+        for _ in range(self.times):
+            result = await work(written)
         self.worked.set()
         await self.commit.wait()
         if self.broken:
@@ -43,6 +45,16 @@ class Database:
         written: list[str] = []
         await work(written)
         self.stored += written
+
+
+class Sends:
+    """One call of the cause was begun, and nothing of it is ever committed."""
+
+    async def abandon_of_cause(self, connection: Any, cause: str, reason: str) -> int:
+        return 1
+
+    async def leave(self, connection: Any, sends: Any, cause: str, reason: str) -> int:
+        return 1
 
 
 class Inbox:
@@ -59,9 +71,10 @@ class Stage:
     def __init__(self) -> None:
         self.database = Database()
         publisher = Publisher(1, cast("Any", self.database), (), lambda: 1.0)
-        nobody = cast("Any", None)
+        nobody, sends = cast("Any", None), cast("Any", Sends())
+        self.health = Health()
         self.committer = Committer(
-            cast("Any", self.database), cast("Any", Inbox()), nobody, nobody, nobody, publisher, nobody, Health(),
+            cast("Any", self.database), cast("Any", Inbox()), sends, nobody, nobody, publisher, sends, self.health,
             KeptMemory(cast("Any", self.database), nobody), lambda: None,
         )  # fmt: skip
         self.context = object.__new__(BotContext)
@@ -107,3 +120,15 @@ async def test_a_commit_that_fails_leaves_the_handling_open() -> None:
     await asyncio.create_task(stage.publish("order.second"))
     assert [event.type for event in stage.scope.events] == ["order.first", "order.second"]
     assert stage.database.stored == []
+
+
+@pytest.mark.parametrize("end", ["finish", "bury"])
+async def test_what_is_uncertain_is_counted_once_however_often_the_commit_is_made(end: str) -> None:
+    stage = Stage()
+    stage.database.times = 3
+    stage.database.commit.set()
+    stage.scope.journal.open.add(0)
+    await (
+        stage.committer.finish(stage.scope) if end == "finish" else stage.committer.bury(stage.scope, ValueError(), "x")
+    )
+    assert stage.health.counters["sends_uncertain"] == 1
