@@ -53,8 +53,8 @@ COUNTERS = (
 `handled`: updates of users that got what the handlers had for them. `handler_failures`: updates whose handling
 failed, each counted once by a process, whether a later attempt succeeds or not; also those answered by an apology only.
 Events, refused users and failures of the surroundings count as neither. `chats_unreachable`: chats found to be so.
-`requests_failed`: requests to other bots without an answer in time; `requests_expired`: others' that were too late to be
-worked on; `late_replies`: replies that nobody waited for any more.
+`requests_failed`: requests to other bots without an answer in time; `requests_expired`: others' that were too late to
+be worked on; `late_replies`: replies that nobody waited for any more.
 """
 
 

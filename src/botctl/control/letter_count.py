@@ -18,7 +18,7 @@ EVERY = 15.0
 
 
 class LetterCount:
-    """`waiting` are those that wait for an operator, `ever` all there have been; the last known while none can count."""
+    """`waiting` are those that wait for an operator, `ever` all there have been; or the last known."""
 
     def __init__(self, engine: AsyncEngine) -> None:
         self.waiting: Mapping[int, int] = {}

@@ -118,9 +118,7 @@ def _webhook(spec: BotSpec, around: Surroundings, secret: str) -> WebhookTarget 
     if spec.updates is not Updates.WEBHOOK or around.webhook is None or not secret:
         return None
     version = hashlib.sha256(f"{secret}\n{around.webhook.certificate}".encode()).hexdigest()[:12]
-    return msgspec.structs.replace(
-        around.webhook, url=f"{around.webhook.url}/{spec.bot_id}?v={version}", secret=secret
-    )
+    return msgspec.structs.replace(around.webhook, url=f"{around.webhook.url}/{spec.bot_id}?v={version}", secret=secret)
 
 
 def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:

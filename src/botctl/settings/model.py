@@ -81,7 +81,7 @@ class Settings(BaseSettings):
     uid_count: int = Field(default=2**27, ge=1, le=2**31, description="How many uids there are from uid_base.")
     bus_keep: float = Field(default=7, gt=0, le=366, description="Days that the logs of the bus keep events.")
     outbox_keep: float = Field(
-        default=2, ge=1, le=168, description="Hours that the database keeps events that Redis has, in case it loses them."
+        default=2, ge=1, le=168, description="Hours that the database keeps events that Redis has, lest it lose them."
     )
     done_keep: float = Field(
         default=30, ge=2, le=36500, description="Days that handled updates are kept, with their sends and completions."

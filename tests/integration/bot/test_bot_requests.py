@@ -64,9 +64,10 @@ async def test_a_bot_asks_another_and_gets_its_answer(fleet: Any) -> None:
     [trace] = {
         row[0]
         for row in await customer.rows(
-            "SELECT trace_id FROM requests WHERE bot_id = {bot} AND target = 'shop' AND cause = (SELECT min(cause) FROM requests WHERE bot_id = {bot})"
+            "SELECT trace_id FROM requests WHERE bot_id = {bot} AND target = 'shop'"
+            " AND cause = (SELECT min(cause) FROM requests WHERE bot_id = {bot})"
         )
-    }  # noqa: E501
+    }
     assert await shop.value("SELECT count(*) FROM inbox WHERE bot_id = {bot} AND trace_id = $1", trace) >= 1
 
 

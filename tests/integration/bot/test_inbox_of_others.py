@@ -174,7 +174,7 @@ async def test_whatever_the_order_of_commits_all_is_handled_once_and_each_source
     try:
         async with asyncio.timeout(60):
             await asyncio.gather(*(source(name) for name in "abc"), poll())
-            while len(desk.handled) < len(stored):  # noqa: ASYNC110
+            while len(desk.handled) < len(stored):
                 for task in tasks:
                     assert not task.done() or task.result()
                 await asyncio.sleep(0.01)

@@ -99,7 +99,7 @@ def test_a_bot_with_a_webhook_is_told_where_it_is_and_its_polling_neighbour_is_n
     around = dataclasses.replace(AROUND, webhook=target)
     hooked, polling = spec(updates="webhook"), spec()
 
-    def wanted(bot: BotSpec, secret: str = "s3cret") -> WantedBot:
+    def wanted(bot: BotSpec, secret: str = "s3cret") -> Any:
         return wanted_bot(bot, Fleet(bots=(bot,)), around, None, webhook_secret=secret)
 
     first, other = wanted(hooked), wanted(hooked, "another")
