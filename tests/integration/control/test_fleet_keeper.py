@@ -57,7 +57,7 @@ async def test_a_change_of_what_is_live_keeps_the_digest_and_sends_the_new_value
     first, second = (fleet.bots[0] for fleet in stage.supervisor.desired)
     assert second.digest == first.digest
     limits = {"concurrent_chats": 32, "attempts": 5}
-    assert second.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": ""}
+    assert second.live == {"log_level": "DEBUG", **limits, "ignored": {}, "canary": "", "webhook": None}
 
 
 async def test_a_bot_has_rights_on_its_groups_streams_as_long_as_it_belongs_to_them(stage: Stage) -> None:
