@@ -28,5 +28,6 @@ async def stage(furnished: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     await admin.close()
     monkeypatch.setattr("botctl.control.ingress.visitor.HEAD_TIME", 1.0)
     monkeypatch.setattr("botctl.control.ingress.app.BODY_TIME", 1.0)
+    monkeypatch.setattr("botctl.control.ingress.crowd.MOST", 400)
     with ingress(furnished.control) as made:
         yield made

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from botctl.control.ingress import secrets as rules
-from botctl.control.ingress.crowd import Crowd
+from botctl.control.ingress.crowd import MOST, MOST_WITH_TLS, Crowd, most_of
 from botctl.control.ingress.door import Door, Resident
 from botctl.control.ingress.figures import BOUNDS, Figures
 from botctl.control.ingress.room import Room
@@ -164,3 +164,9 @@ def test_latencies_are_counted_below_their_bounds() -> None:
         figures.took(seconds)
     assert (figures.latencies[0], figures.latencies[6], figures.latencies[-1]) == (2, 1, 1)
     assert figures.latency_sum == pytest.approx(99.306)
+
+
+def test_a_crowd_leaves_descriptors_for_others() -> None:
+    assert [most_of(20_000, tls=tls) for tls in (False, True)] == [MOST, MOST_WITH_TLS]
+    assert [most_of(256, tls=tls) for tls in (False, True)] == [128, 128]
+    assert most_of(1, tls=False) == 1

@@ -10,16 +10,24 @@ from __future__ import annotations
 from collections import Counter
 from typing import Generic, TypeVar
 
-MOST = 400
-"""Descriptors: a process often has 1024, and the API and the database need some."""
+MOST = 2000
+"""Telegram has up to 100 for each bot, and seldom more than a few; some 30 kB each."""
+
+MOST_WITH_TLS = 400
+"""A quarter of a megabyte each: asyncio's buffer."""
 
 T = TypeVar("T")
+
+
+def most_of(descriptors: int, *, tls: bool) -> int:
+    """How many may be in, of a process that may have so many descriptors: the API and the database need some."""
+    return max(1, min(MOST_WITH_TLS if tls else MOST, descriptors // 2))
 
 
 class Crowd(Generic[T]):
     """`T` is a connection; it enters as a stranger."""
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int) -> None:
         self._most = most
         self._strangers: dict[T, None] = {}
         self._known: dict[T, int] = {}

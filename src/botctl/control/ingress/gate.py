@@ -33,7 +33,7 @@ _SHORTAGE = 0.1
 
 
 class Gate:
-    """`tls` gives the context for the next connection, None for plain HTTP."""
+    """`tls` gives the context for the next connection, None for plain HTTP. `most` connections are open at a time."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class Gate:
         *,
         tls: Callable[[], ssl.SSLContext | None],
         allow_from: Sequence[IPv4Network | IPv6Network] = (),
-        crowd: Crowd[Visitor] | None = None,
+        most: int,
     ) -> None:
         self._listener = listener
         self._figures = figures
         self._tls = tls
         self._allow_from = allow_from
-        self.crowd = crowd if crowd is not None else Crowd[Visitor]()
+        self.crowd = Crowd[Visitor](most)
         self._config = config_of(app)
         self._state = ServerState()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.ingress.app import IngressApp
 from botctl.control.ingress.certificate import Certificate
+from botctl.control.ingress.crowd import most_of
 from botctl.control.ingress.door import Door
 from botctl.control.ingress.figures import Figures
 from botctl.control.ingress.gate import Gate, listen_on
@@ -119,6 +121,7 @@ class House:
             self.figures,
             tls=lambda: self.certificate.context() if self.certificate is not None else None,
             allow_from=self.settings.allow_from,
+            most=most_of(resource.getrlimit(resource.RLIMIT_NOFILE)[0], tls=self.certificate is not None),
         )
         app.crowd = gate.crowd
         try:
