@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -153,25 +152,20 @@ def _fused_database(fuse: Fuse) -> type[Database]:
             fuse.check()
             await super().first()
 
-        async def transaction(self, work: Any) -> Any:
-            return await self._fused("transaction", super().transaction, work)
-
-        async def statement(self, work: Any) -> Any:
-            return await self._fused("statement", super().statement, work)
-
-        async def _in_transaction(self, work: Any) -> Any:
-            return _unless(fuse.hides_outcome(), await super()._in_transaction(work))
-
-        async def _alone(self, work: Any) -> Any:
-            return _unless(fuse.hides_outcome(), await super()._alone(work))
-
-        async def _fused(self, kind: str, run: Callable[[Any], Any], work: Any) -> Any:
-            name = f"{kind} {_name_of(work)}"
-            if name.endswith(" depth"):  # asked every few seconds, by the clock
+        async def _repeat(self, run: Any, work: Any) -> Any:
+            name = _name_of(work)
+            if name.endswith("depth"):  # asked every few seconds, by the clock
                 fuse.check()
-                return await run(work)
+                return await super()._repeat(run, work)
+
+            async def run_hidden(work: Any) -> Any:
+                result = await run(work)
+                if fuse.hides_outcome():
+                    raise ConnectionResetError("the connection breaks right after the commit")
+                return result
+
             fuse.step(f"before {name}")
-            result = await run(work)
+            result = await super()._repeat(run_hidden, work)
             fuse.step(f"after {name}")
             return result
 
@@ -195,12 +189,6 @@ def _fused_transport(fuse: Fuse) -> type[Transport]:
             return answer
 
     return FusedTransport
-
-
-def _unless(hidden: bool, result: Any) -> Any:
-    if hidden:
-        raise ConnectionResetError("the connection breaks right after the commit")
-    return result
 
 
 def _name_of(work: Any) -> str:
