@@ -16,6 +16,7 @@ from urllib.parse import quote
 from botctl import __version__
 from botctl.cli.bus_checks import bus_findings
 from botctl.cli.database_checks import isolation_of
+from botctl.cli.dead_letter_checks import dead_letter_findings
 from botctl.cli.findings import Finding, Verdict
 from botctl.cli.isolation_checks import isolation
 from botctl.cli.key_checks import master_key
@@ -81,6 +82,7 @@ def run_checks(fleet_file: Path | None, data_dir: Path | None, *, tokens: bool) 
     yield from _redis(settings, bots)
     if fleet is not None:
         yield from webhook_findings(settings, fleet)
+    yield from dead_letter_findings(DataFolder(settings.data_dir), _TIMEOUT)
     if tokens and fleet is not None:
         yield from _tokens(settings, fleet)
 
