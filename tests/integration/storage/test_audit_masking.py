@@ -21,14 +21,17 @@ CLEAR = {
     "bot_credentials": {"bot_id", "generation", "rotated_at"},
     "bot_keys": {"bot_id", "key_id", "master_version", "created_at", "retired_at"},
     "bot_secrets": {"bot_id", "name", "key_id", "set_at"},
+    "bus_grants": {"bot_id", "name", "logs", "group_name", "start_id", "granted_at", "revoked_at"},
 }
 MASKED = {
     "bots": set[str](),
     "bot_credentials": {"redis_password_sha256"},
     "bot_keys": {"master_check", "wrapped"},
     "bot_secrets": {"sealed"},
+    "bus_grants": {"group_key", "password_sha256"},
 }
 SECRET = "5ec2e7-of-the-fleet"
+SECRET_HEX = "5ec2e70f7"
 TOKEN = "123456789:AAE2etest-0123456789-xxxxxxxxxxxxxxx"
 
 
@@ -91,9 +94,12 @@ async def test_a_column_that_is_added_has_to_be_classified(admin: Connection[Any
 
 @pytest.mark.parametrize("table", sorted(MASKED))
 async def test_masked_columns_are_masked_in_every_kind_of_entry(admin: Connection[Any], table: str) -> None:
+    bot_id = 0 if table == "bus_grants" else 5001
+    secrets = {"group_key": f"{SECRET_HEX:0<32}", "password_sha256": f"{SECRET_HEX:0<64}"}
     values = {
-        "bot_id": "5001", "name": f"'{table}'", "generation": "1", "key_id": "1", "master_version": "1",
-    } | dict.fromkeys(MASKED[table], f"'{SECRET}'")  # fmt: skip
+        "bot_id": str(bot_id), "name": f"'{table}'", "generation": "1", "key_id": "1", "master_version": "1",
+        "logs": "'{bot}'", "group_name": "'g'", "start_id": "'0'",
+    } | {column: f"'{secrets.get(column, SECRET)}'" for column in MASKED[table]}  # fmt: skip
     columns = [column for column in values if column in CLEAR[table] | MASKED[table]]
     transaction = admin.transaction()
     await transaction.start()
@@ -107,15 +113,20 @@ async def test_masked_columns_are_masked_in_every_kind_of_entry(admin: Connectio
             f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(values[one] for one in columns)})"
         )
         for column in MASKED[table]:
-            await admin.execute(f"UPDATE {table} SET {column} = '{SECRET}-2' WHERE bot_id = 5001")
-        await admin.execute(f"DELETE FROM {table} WHERE bot_id = 5001")
+            changed = secrets[column][:-1] + "2" if column in secrets else f"{SECRET}-2"
+            await admin.execute(f"UPDATE {table} SET {column} = '{changed}' WHERE bot_id = {bot_id}")
+        await admin.execute(f"DELETE FROM {table} WHERE bot_id = {bot_id}")
         rows = await admin.fetch(
-            "SELECT action, before, after FROM audit_log WHERE entity = $1 AND bot_id = 5001 ORDER BY audit_id", table
+            "SELECT action, before, after FROM audit_log WHERE starts_with(entity, $1) AND bot_id = $2"
+            " ORDER BY audit_id",
+            table,
+            bot_id,
         )
         assert {row["action"] for row in rows} >= {"insert", "delete"}
         shown = "".join(str(row["before"]) + str(row["after"]) for row in rows)
         assert SECRET not in shown
         assert SECRET.encode().hex() not in shown
+        assert SECRET_HEX not in shown
         for column in MASKED[table]:
             assert json.loads(rows[0]["after"])[column] == "***"
     finally:

@@ -25,6 +25,7 @@ from botctl.storage.inbox import Inbox, NewRow
 from botctl.storage.jobs import Jobs, StoredJob
 from botctl.storage.outbox import Outbox, StoredEvent
 from botctl.storage.persistence import KeptData, KeptRow
+from botctl.storage.requests import Requests, StoredReply
 from botctl.storage.resealing import TABLES, Resealer
 from botctl.storage.sealing import Sealing, sealed_bytes
 from botctl.storage.secrets import WrappedKey
@@ -35,8 +36,8 @@ ALICE, BOB = 4201, 4202
 KEYS = {bot: [DataKey.new(bot, 1), DataKey.new(bot, 2)] for bot in (ALICE, BOB)}
 LOOKS_SEALED = re.compile(r'\$sealed[":\s\\]*([A-Za-z0-9+/]{20,}={0,2})')
 CAUSES = [f"update:{n}" for n in range(12)]
-ROWS = 7 * len(CAUSES) + len(CAUSES) // 2
-"""Sealed ones: seven for each cause, and an attempt for every other."""
+ROWS = 8 * len(CAUSES) + len(CAUSES) // 2
+"""Sealed ones: eight for each cause, and an attempt for every other."""
 
 
 def _sealing(bot: int, *key_ids: int) -> Sealing:
@@ -68,6 +69,9 @@ async def _fill(connection: AsyncConnection, bot: int, sealing: Sealing, *causes
         await Outbox(bot, sealing).add(connection, [event])
         await KeptData(bot, sealing).put(connection, [KeptRow("user", f"{cause}|{bot}", f'{{"n": {n}}}')])
         await Jobs(bot, sealing).put(connection, StoredJob(f"{cause}|{bot}", 1.0, data={"n": n}))
+        asked = Requests(bot, sealing)
+        await asked.add(connection, f"{cause}|{bot}", cause, "sales", "price.quote", 4e9, "")
+        await asked.answer(connection, [StoredReply(f"{cause}|{bot}", "bot:1", "sales", {"n": n}, "")])
 
 
 async def _stored(admin: AsyncEngine, bot: int) -> dict[str, list[str]]:
