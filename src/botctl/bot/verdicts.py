@@ -33,6 +33,10 @@ class Verdict(StrEnum):
 _GARBLED = "invalid server response"
 """python-telegram-bot's words for a 200 that is no JSON: whoever has answered, Telegram may have carried it out."""
 
+_UNWRITABLE = (TypeError, ValueError)
+"""What python-telegram-bot calls an unknown error of HTTP is then a call that can't be put into a request, now or ever:
+a lone surrogate in its text, say."""
+
 _TOO_LARGE = ("413", "too large")
 
 
@@ -50,6 +54,8 @@ def verdict_of(error: TelegramError, method: str, *, again: bool) -> Verdict:
         return Verdict.AGAIN
     if is_done_all_the_same(method, error, again=again):
         return Verdict.DONE
+    if isinstance(error.__cause__, _UNWRITABLE):
+        return Verdict.REFUSED
     if isinstance(error, NetworkError) and not isinstance(error, BadRequest):
         return Verdict.REFUSED if any(word in str(error).lower() for word in _TOO_LARGE) else Verdict.AGAIN
     return Verdict.REFUSED

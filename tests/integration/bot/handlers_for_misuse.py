@@ -27,11 +27,12 @@ def other_loops(app: App, bot: BotContext) -> None:
 
 
 def odd_texts(app: App, bot: BotContext) -> None:
-    """Answers with a NUL, which JSON has and PostgreSQL refuses."""
+    """Answers with a NUL, which JSON has and PostgreSQL refuses; or with half a character, which nothing takes."""
 
     async def on_text(update: Update, context: Any) -> None:
         assert update.effective_message is not None
-        await update.effective_message.reply_text("a\x00b")
+        half = update.effective_message.text == "half"
+        await update.effective_message.reply_text("a\ud800b" if half else "a\x00b")
 
     app.add_handler(MessageHandler(filters.TEXT, on_text))
 

@@ -33,6 +33,21 @@ async def test_a_handlers_text_with_a_nul_goes_out(bot: Any) -> None:
     assert await bot.value("SELECT state FROM sends WHERE bot_id = {bot}") == "sent"
 
 
+async def test_half_a_character_is_surely_not_sent(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:odd_texts", limits={"attempts": 2})
+    await bot.ready()
+    await bot.say("half")
+
+    async def is_dead() -> bool:
+        return bool(await bot.value("SELECT state = 'dead' FROM inbox WHERE bot_id = {bot}"))
+
+    await until(is_dead)
+    assert await bot.heard() == []
+    assert [tuple(row) for row in await bot.rows("SELECT state, uncertain FROM sends WHERE bot_id = {bot}")] == [
+        ("failed", 0)
+    ]
+
+
 async def test_a_job_whose_time_can_not_be_told_holds_up_no_other(bot: Any) -> None:
     bot.start(handlers="handlers_for_misuse:late_jobs")
     await bot.ready()

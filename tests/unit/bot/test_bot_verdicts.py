@@ -33,6 +33,15 @@ def test_the_table_of_errors(error: TelegramError, verdict: Verdict) -> None:
     assert verdict_of(error, "editMessageText", again=False) is verdict
 
 
+def test_what_can_not_be_put_into_a_request_is_not_tried_for_ever() -> None:
+    unknown = NetworkError("Unknown error in HTTP implementation: UnicodeEncodeError(…)")
+    unknown.__cause__ = UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+    assert verdict_of(unknown, "sendMessage", again=False) is Verdict.REFUSED
+    cut = NotSentError("InvalidURL")
+    cut.__cause__ = ValueError()
+    assert verdict_of(cut, "sendMessage", again=False) is Verdict.AGAIN
+
+
 def test_an_edit_that_turns_out_to_be_made_already_is_done() -> None:
     error = BadRequest("Message is not modified: specified new message content and reply markup are the same")
     assert verdict_of(error, "editMessageText", again=True) is Verdict.DONE
