@@ -11,12 +11,16 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any
 
+import structlog
 from telegram import Update
 from telegram.ext import Application, BasePersistence, ConversationHandler, PersistenceInput
 from telegram.ext._handlers.conversationhandler import PendingState
 
+from botctl.bot.faults import brief
 from botctl.bot.persistence_drafts import BOT, Owner
 from botctl.bot.persistence_memory import KeptMemory
+
+_log = structlog.get_logger("botctl.bot.persistence")
 
 FLUSH_EVERY = 15.0
 """Seconds between two commits of what is changed outside of any handling."""
@@ -282,9 +286,16 @@ class KeepingApplication(Application[Any, Any, Any, Any, Any, Any]):
         return
 
     async def update_persistence(self) -> None:
-        """Commit what was changed outside of any handling; python-telegram-bot calls it from time to time."""
-        if self._memory is not None:
+        """Commit what was changed outside of any handling; python-telegram-bot calls it from time to time.
+
+        Raises nothing: that would be the last time. What is not stored now is tried again then.
+        """
+        if self._memory is None:
+            return
+        try:
             await self._memory.flush()
+        except Exception as error:
+            _log.error("what was changed outside of any handling can't be stored", error=brief(error))
 
 
 def _owners_of(update: Update) -> Iterable[Owner]:

@@ -150,10 +150,11 @@ class KeptMemory:
                 if lock is None:
                     lock = self._locks[change.owner] = asyncio.Lock()
                 await stack.enter_async_context(lock)
-            read = await self.load(change.owner for change in changes)
+            read = await self.load(change.owner for change in changes if not change.emptied)
             made: dict[Owner, Kept] = {}
             for change in changes:
-                before = read.get(change.owner) or self.kept(change.owner)
+                # What is dropped may be anything, also what can't be read.
+                before = Kept() if change.emptied else read.get(change.owner) or self.kept(change.owner)
                 assert before is not None
                 made[change.owner] = merged(before, change, self.bot)
             yield [
@@ -163,6 +164,7 @@ class KeptMemory:
             ]
             for change in changes:
                 kept = made[change.owner]
+                self._faults.pop(change.owner, None)
                 self._hold(change.owner, kept)
                 if draft is self._around:
                     self._around.settle(change, kept)
@@ -182,7 +184,7 @@ class KeptMemory:
             await self._data.put(connection, rows)
 
     def _is_news(self, owner: Owner, kept: Kept) -> bool:
-        before = self.kept(owner)
+        before = None if owner in self._faults else self.kept(owner)
         return before is None or before.texts != kept.texts
 
     def _read(self, row: KeptRow) -> Kept | None:

@@ -12,6 +12,7 @@ import pytest
 
 from botctl.bot.database import Database
 from botctl.bot.health import Health
+from botctl.bot.persistence import KeepingApplication
 from botctl.bot.persistence_drafts import BOT, Draft, NotLoadedError, Owner
 from botctl.bot.persistence_memory import KeptMemory
 from botctl.bot.scope import Scope, current
@@ -206,3 +207,32 @@ async def test_what_was_brought_for_an_attempt_is_there_however_little_memory_ho
     again = (await bot.memory()).draft()
     for owner in (BOT, user(1), ("chat", "1")):
         assert again.values(owner) == {"much": "x" * 4000, "n": 1}
+
+
+async def test_what_can_not_be_read_can_be_dropped(bot: Bot) -> None:
+    data = KeptData(bot.bot_id)
+    await bot.database.statement(lambda connection: data.put(connection, [KeptRow("user", "1", '{"$dict":7}')]))
+    memory = await bot.memory()
+    memory.current.values(BOT)["timer"] = 1
+    memory.current.empty(user(1))
+    await memory.flush()
+    again = await bot.memory()
+    assert again.draft().values(BOT) == {"timer": 1}
+    assert again.draft().values(user(1)) == memory.draft().values(user(1)) == {}
+
+
+async def test_a_flush_that_fails_ends_no_task_of_python_telegram_bot(bot: Bot, monkeypatch: Any) -> None:
+    memory = await bot.memory()
+    application = object.__new__(KeepingApplication)
+    application._memory = memory
+    memory.current.values(BOT)["timer"] = 1
+
+    async def refused(*_: Any) -> None:
+        raise ValueError("no row of this table")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(memory._data, "put", refused)
+        await application.update_persistence()
+    assert (await bot.memory()).draft().values(BOT) == {}
+    await application.update_persistence()
+    assert (await bot.memory()).draft().values(BOT) == {"timer": 1}
