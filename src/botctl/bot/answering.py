@@ -13,6 +13,7 @@ import structlog
 
 from botctl.bot.faults import brief, environmental
 from botctl.bot.health import Health
+from botctl.bot.journal import NotRepeatedError
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import active
 from botctl.bus.events import Event
@@ -70,7 +71,7 @@ class Answering:
                 raise TypeError(f"on_request() must return a dict, not {type(answer).__name__}")
             self._reply(event, answer or {}, None)
         except Exception as error:
-            if environmental(error):
+            if environmental(error) and not isinstance(error, NotRepeatedError):
                 raise
             _log.error("a request could not be answered", type=event.type, source=event.source, exc_info=error)
             detail = type(error).__name__ if self._discreet else brief(error, 300)

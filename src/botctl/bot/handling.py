@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,7 +172,8 @@ class Handling:
         if incoming.kind == "job" and scope.chat_id is not None:
             await self._application.load_data(chats=[scope.chat_id])
         try:
-            await work()
+            with suppress(NotRepeatedError):  # of a job, say; python-telegram-bot's own are among the errors
+                await work()
             while pending := [task for task in scope.tasks if not task.done()]:
                 await asyncio.wait(pending)
         finally:

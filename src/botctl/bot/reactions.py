@@ -7,6 +7,7 @@ twice is handled once. A replay on purpose has a cause of its own, `event:<id>@<
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import msgspec
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from botctl.bot.cleaning import clean
 from botctl.bot.health import Health
 from botctl.bot.intake import Intake
+from botctl.bot.journal import NotRepeatedError
 from botctl.bus.events import Event, encode_event
 from botctl.bus.mailbox import Mailbox
 from botctl.bus.subscriptions import Subscription, is_pattern, matches, pattern_of
@@ -49,7 +51,8 @@ class Reactions:
         event = self._incoming(event)
         for pattern, callback in self._callbacks:
             if matches(pattern, event.type):
-                await callback(event)
+                with suppress(NotRepeatedError):  # the next one still has its turn
+                    await callback(event)
 
     def unheard(self, subscriptions: Sequence[str | Subscription]) -> list[str]:
         """Patterns that wait for events the bot has not subscribed to."""

@@ -32,6 +32,9 @@ def odd_texts(app: App, bot: BotContext) -> None:
     async def on_text(update: Update, context: Any) -> None:
         assert update.effective_message is not None
         half = update.effective_message.text == "half"
+        if update.effective_message.text == "raise":
+            context.user_data["\ud800"] = "\x00"
+            raise ValueError("\ud800 and \x00")
         await update.effective_message.reply_text("a\ud800b" if half else "a\x00b")
 
     app.add_handler(MessageHandler(filters.TEXT, on_text))

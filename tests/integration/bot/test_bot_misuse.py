@@ -63,3 +63,28 @@ async def test_a_job_whose_time_can_not_be_told_holds_up_no_other(bot: Any) -> N
 
     await until(is_told)
     assert await bot.value("SELECT state FROM jobs WHERE bot_id = {bot} AND name = 'gone'") == "done"
+
+
+async def test_words_of_an_error_that_no_table_takes_are_kept_without_them(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:odd_texts", limits={"attempts": 1})
+    await bot.ready()
+    await bot.say("raise")
+    await bot.settled(1)
+    assert await bot.value("SELECT last_error FROM inbox WHERE bot_id = {bot} AND state = 'dead'") == (
+        "ValueError: \ufffd and \ufffd"
+    )
+
+
+async def test_a_job_whose_send_may_have_arrived_counts_as_done_with_skip(bot: Any) -> None:
+    bot.start(handlers="handlers_for_misuse:late_jobs", on_uncertain="skip")
+    await bot.ready()
+    await bot.telegram.inject_fault("sendMessage", bot_id=bot.bot_id, cut=True, when="after")
+    await bot.say("go")
+
+    async def states() -> bool:
+        rows = await bot.rows("SELECT kind, state FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id")
+        return [tuple(row) for row in rows] == [("message", "done"), ("job", "done")]
+
+    await until(states, "the job is done")
+    sends = await bot.rows("SELECT state, uncertain FROM sends WHERE bot_id = {bot}")
+    assert [tuple(row) for row in sends] == [("skipped", 1)]
