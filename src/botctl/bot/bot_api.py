@@ -16,6 +16,7 @@ from botctl.bot.journal import Asked, SendJournal
 from botctl.bot.leak_guard import LeakGuard
 from botctl.bot.methods import is_numbered, items_of
 from botctl.bot.persistence import ContextPersistence, KeepingApplication
+from botctl.bot.persistence_drafts import NotLoadedError
 from botctl.bot.scope import active, current
 from botctl.bot.sent import place_of
 from botctl.bot.tasks import stay_in
@@ -83,7 +84,9 @@ class ScopedApplication(KeepingApplication):
 
         Within a handling only, and committed with it; otherwise the message that Telegram sends of it comes to it.
         """
-        if active() is not None:
+        if active() is None:
+            return
+        with suppress(NotLoadedError):  # the message that Telegram sends of it finds both loaded
             self.migrate_chat_data(old_chat_id=old, new_chat_id=new)
 
     def take_along_with(self, update: Update) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from botctl.bot.bot_api import ScopedApplication
 from botctl.bot.database import Database
 from botctl.bot.health import Health
 from botctl.bot.persistence import KeepingApplication
@@ -236,3 +237,27 @@ async def test_a_flush_that_fails_ends_no_task_of_python_telegram_bot(bot: Bot, 
     assert (await bot.memory()).draft().values(BOT) == {}
     await application.update_persistence()
     assert (await bot.memory()).draft().values(BOT) == {"timer": 1}
+
+
+async def test_a_group_that_moves_while_memory_is_full_fails_nothing(bot: Bot) -> None:
+    memory = await bot.memory()
+    for chat in ("-5", "-6"):
+        draft = memory.draft()
+        draft.values(("chat", chat))["n"] = 1
+        await bot.commit(memory, draft)
+    application = object.__new__(ScopedApplication)
+    application.bot = None  # type: ignore[assignment]
+    application._chat_ids_to_be_updated_in_persistence = set()
+    small = await bot.memory(most_owners=1)
+    application.keep(small)
+    current.set(Scope(cause="update:1", trace_id="t"))
+    try:
+        await application.load_data(chats=[-5])
+        application.take_along(-5, -1005)
+        assert application.chat_data[-5] == {"n": 1}
+        await application.load_data(chats=[-1005])
+        application.take_along(-5, -1005)
+        assert application.chat_data[-1005] == {"n": 1}
+        assert -5 not in application.chat_data
+    finally:
+        current.set(None)
