@@ -32,6 +32,7 @@ from botctl.runtime import messages
 from botctl.runtime.frames import FrameReader, frame
 from botctl.sandbox.client import SandboxClient
 from botctl.sandbox.process import SandboxProcess
+from support.stack import UNLIMITED
 
 HERE = Path(__file__).parents[1] / "integration" / "bot"
 """Where the child's side and the tests' handlers are."""
@@ -42,9 +43,6 @@ _child: Any = importlib.import_module("bot_child")
 until: Any = importlib.import_module("bot_waiting").until
 
 _numbers = count(7_000_001)
-
-UNLIMITED = {"sends_per_second": 0, "chat_sends_per_second": 0, "group_sends_per_minute": 0}
-"""Tests don't wait for Telegram's flood control, unless it is what they are about."""
 
 
 def warm_forkserver() -> Any:

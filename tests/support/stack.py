@@ -29,6 +29,9 @@ from botctl.cli.chaos.processes import descendants, process_gone
 from botctl.sandbox.client import SandboxClient
 
 ROOT = Path(__file__).parents[2]
+UNLIMITED = {"sends_per_second": 0, "chat_sends_per_second": 0, "group_sends_per_minute": 0}
+"""`limits` of bots that don't wait for Telegram's flood control, which most tests are not about."""
+
 BOTCTL = [sys.executable, "-P", "-m", "botctl"]
 DEADLINE = 60.0
 
@@ -79,7 +82,8 @@ class Stack:
         self.pids: set[int] = set()
 
     def write_fleet(self, *bots: dict[str, Any], **defaults: Any) -> None:
-        """Write the fleet file."""
+        """Write the fleet file. Its bots send as fast as they can: users of tests don't read."""
+        defaults["limits"] = UNLIMITED | defaults.get("limits", {})
         self.fleet_file.write_text(yaml.safe_dump({"defaults": defaults, "bots": list(bots)}, sort_keys=False))
 
     def cli(self, *arguments: str, timeout: float = 120.0, check: bool = True) -> subprocess.CompletedProcess[str]:
