@@ -14,13 +14,14 @@ from typing import Any
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ConnectionError
 
 from botctl.bus.admin import BusAdmin, is_busy_group
 from botctl.bus.events import Log
-from botctl.bus.mailbox_groups import before, field_of
+from botctl.bus.mailbox_groups import before, begin_at, field_of
 from botctl.bus.stream_reply import entry_order
 from botctl.bus.topology import ServerVersion, Topology
-from botctl.bus.wire import Command, execute, transact
+from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.grants")
 
@@ -217,22 +218,27 @@ async def tame(redis: Redis, topology: Topology) -> dict[str, str]:
     ):
         if isinstance(groups, BaseException) or not groups:
             continue
-        names = [_text(field_of(group, "name")) for group in groups]
-        replies = await execute(redis, [("XINFO", "CONSUMERS", stream, name) for name in names], timeout=60)
-        for name, group, consumers in zip(names, groups, replies, strict=True):
+        for group in groups:
+            name = _text(field_of(group, "name"))
             grown = GROUP.fullmatch(name)
-            if grown is not None and (what := _excess(group, consumers)) is not None:
+            if grown is not None and (what := await _excess(redis, stream, name, group)) is not None:
                 found[grown[1]] = what
                 await begin_group_again(redis, stream, name, _text(field_of(group, "last-delivered-id")))
     return found
 
 
-def _excess(group: Any, consumers: Any) -> str | None:
+async def _excess(redis: Redis, stream: str, name: str, group: Any) -> str | None:
     count, pending = int(field_of(group, "consumers") or 0), int(field_of(group, "pending") or 0)
     if count > MOST_CONSUMERS:
         return f"{count} consumers in its group; {MOST_CONSUMERS} are allowed"
     if pending > MOST_PENDING:
         return f"{pending} events read and not acknowledged; {MOST_PENDING} are allowed"
+    if not count:
+        return None
+    try:
+        (consumers,) = await execute(redis, [("XINFO", "CONSUMERS", stream, name)], timeout=60)
+    except ConnectionError:
+        return "a list of consumers that is longer than the server sends"  # or it is away: then what follows says so
     names = [] if isinstance(consumers, BaseException) else [field_of(one, "name") for one in consumers]
     if any(len(name) > LONGEST_CONSUMER for name in names):
         return f"a consumer's name of more than {LONGEST_CONSUMER} bytes"
@@ -245,8 +251,7 @@ async def begin_group_again(redis: Redis, stream: str, group: str, delivered: st
     if isinstance(pending, BaseException):
         return
     start = before(pending[1]) if pending[0] else delivered
-    again: list[Command] = [("XGROUP", "DESTROY", stream, group), ("XGROUP", "CREATE", stream, group, start)]
-    for reply in await transact(redis, again, timeout=60):
+    for reply in await begin_at(redis, stream, group, start):
         if isinstance(reply, BaseException):
             raise reply
 

@@ -1,4 +1,4 @@
-"""The consumer group of a mailbox, made anew without what its bot has piled up in it. Loses no entry.
+"""Consumer groups, made anew without what somebody has piled up in them. Loses no entry.
 
 A bot names the consumers it reads as, and each name stays, up to a megabyte long; what it reads and never acknowledges
 stays too, also when the entries are long gone. Neither can be taken away one by one at a bearable price.
@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from botctl.bus.topology import MAILBOX_GROUP
-from botctl.bus.wire import execute, transact
+from botctl.bus.wire import Command, execute, transact
 
 MOST_CONSUMERS = 8
 """Of a bot's mailbox. Ours reads as one; members of a group have one each, see `groups.py`."""
@@ -25,12 +26,18 @@ async def begin_again(redis: Redis, mailbox: str) -> bool:
     if isinstance(groups, BaseException) or isinstance(pending, BaseException) or not groups:
         return False
     start = before(pending[1]) if pending[0] else field_of(groups[0], "last-delivered-id")
-    await transact(
-        redis,
-        [("XGROUP", "DESTROY", mailbox, MAILBOX_GROUP), ("XGROUP", "CREATE", mailbox, MAILBOX_GROUP, start)],
-        timeout=60,
-    )
+    await begin_at(redis, mailbox, MAILBOX_GROUP, start)
     return True
+
+
+async def begin_at(redis: Redis, stream: str, group: str, start: str | bytes) -> list[Any]:
+    """The group made anew, to read on behind the entry `start`; the replies to its end and to its beginning."""
+    again: list[Command] = [("XGROUP", "DESTROY", stream, group), ("XGROUP", "CREATE", stream, group, start)]
+    try:
+        return await transact(redis, again, timeout=60)
+    except OutOfMemoryError:
+        # Perhaps by what this very group holds: its end has to come first, which is what gives memory back.
+        return await execute(redis, again, timeout=60)
 
 
 def before(entry_id: bytes) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ResponseError
 
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event
@@ -217,6 +217,27 @@ async def test_a_group_begun_again_gives_what_was_not_acknowledged_once_more(bus
     await begin_group_again(bus.redis, log, grant.group, ids[-1])
     assert await read(client, bus, grant) == []
     assert await tame(bus.redis, bus.topology) == {}
+
+
+@pytest.mark.parametrize("limit_mb", [0, 40], ids=["memory", "out of memory"])
+async def test_a_group_full_of_long_names_is_begun_again_whatever_it_takes(
+    make_server: Callable[..., Any], make_bus: Callable[[str], Bus], limit_mb: int
+) -> None:
+    bus = make_bus(make_server().url)
+    await bus.admin.ensure_logs()
+    grant, password = new_grant("long")
+    await GrantAdmin(bus.admin).ensure([grant])
+    ids = await put(bus, 3)
+    client, log = outside(bus, grant, password), bus.topology.log(Log.BOT)
+    await bus.redis.config_set("maxmemory", f"{limit_mb}mb")
+    for number in range(70):  # more than the server sends in one reply
+        await client.xreadgroup(grant.group, f"{number}-".ljust(1_000_000, "x"), {log: ">"}, count=1)
+    if limit_mb:
+        with pytest.raises(OutOfMemoryError):
+            await put(bus, 1)
+    assert list(await tame(bus.redis, bus.topology)) == ["long"]
+    assert (await bus.redis.info("memory"))["used_memory"] < 40 * 1024**2
+    assert await read(client, bus, grant) == ids
 
 
 async def test_a_server_that_began_anew_gets_user_and_group_back_and_the_reader_misses_nothing(
