@@ -40,7 +40,8 @@ def test_the_smoke_scenario_loses_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 async def test_whoever_ends_it_early_finds_nothing_left() -> None:
-    chaos = subprocess.Popen([*BOTCTL, "chaos"], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    deaf = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *BOTCTL, "chaos"]  # as a shell runs it in the background
+    chaos = subprocess.Popen(deaf, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
     try:
         assert chaos.stderr is not None
         first = await asyncio.to_thread(chaos.stderr.readline)

@@ -40,7 +40,9 @@ def run_chaos(
     path = fleet_file or FLEET
     fleet = load_fleet(path, Stand(os.environ))
     check_names(scenario, {bot.name for bot in fleet.bots if bot.enabled}, str(find(name)))
-    # Whoever ends a run early shall find nothing left of it, be it a person or a CI job's deadline.
+    # Whoever ends a run early shall find nothing left of it, be it a person or a CI job's deadline. A shell starts what
+    # it runs in the background with SIGINT ignored: TERM has to end that, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with Stage(fleet, path, real_completions=real_completions) as stage:
