@@ -212,7 +212,7 @@ async def _every_command(redis: Redis) -> list[list[str]]:
     return [
         [name, *["x"] * max(abs(told["arity"]) - 1, 0)]
         for name, told in known.items()
-        if name.lower() not in ("quit", "reset", "hello", "auth", "xadd", "xreadgroup", "xack")
+        if name.lower() not in ("quit", "reset", "hello", "auth", "xadd", "xlen", "xreadgroup", "xack")
     ]
 
 
