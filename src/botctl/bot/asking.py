@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.bot.cleaning import clean
+from botctl.bot.cleaning import clean, clean_text
 from botctl.bot.database import Database
 from botctl.bot.health import Health
 from botctl.bot.live_limits import LiveLimits
@@ -102,7 +102,11 @@ class Asking:
         """Replies from the mailbox. When this returns they are stored, or nobody waits for them."""
         replies = [
             StoredReply(
-                str(event.reply_to), event.source, event.source_name or "", clean(event.data), event.error or ""
+                clean_text(str(event.reply_to)),
+                event.source,
+                event.source_name or "",
+                clean(event.data),
+                clean_text(event.error or ""),
             )
             for event in events
         ]

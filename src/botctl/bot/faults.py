@@ -56,6 +56,14 @@ def disk_full(error: BaseException) -> bool:
     return any(isinstance(cause, asyncpg.PostgresError) and cause.sqlstate == _DISK_FULL for cause in _chain(error))
 
 
+def data_refused(error: BaseException) -> bool:
+    """Whether it is the data itself that the database refuses: what it can't hold, or more than it can take in."""
+    return any(
+        isinstance(cause, asyncpg.PostgresError) and (cause.sqlstate or "").startswith(("22", "23", "54"))
+        for cause in _chain(error)
+    )
+
+
 def retry_soon(error: BaseException) -> bool:
     """Whether the server is well and the work failed only this time: a deadlock, a lock timeout, no connection free."""
     return any(

@@ -13,7 +13,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
-from botctl.bot.faults import brief, database_away
+from botctl.bot.faults import brief, data_refused
 from botctl.bot.lanes import Lanes
 from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored, harmless
 
@@ -56,6 +56,8 @@ class Intake:
             try:
                 stored = await self._insert(rows)
             except Exception as error:
+                if not data_refused(error):
+                    raise
                 _log.warning("a batch was refused; storing row by row", rows=len(rows), error=brief(error))
                 stored = {}
                 for row in rows:
@@ -163,14 +165,9 @@ class Intake:
         try:
             return await self._insert([row])
         except Exception as error:
-            if database_away(error):
+            if not data_refused(error):
                 raise
             reason = brief(error)
-        dead = harmless(row, reason)
-        try:
-            ids = await self._insert([dead])
-        except Exception as error:
-            _log.error("an update can't be stored at all and is dropped", cause=row.cause, error=brief(error))
-            return {}
+        ids = await self._insert([harmless(row, reason)])
         _log.error("an update became a dead letter", cause=row.cause, error=reason)
         return ids

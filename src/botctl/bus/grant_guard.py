@@ -84,10 +84,10 @@ class GrantGuard:
                     await self._send_off(redis, name, what)
         now = time.monotonic()
         for name in [name for name, until in self._until.items() if until <= now]:
-            del self._until[name], self._why[name]
             if name in self._names():
                 await execute(redis, [("ACL", "SETUSER", grant_user(self._topology, name), "on")], timeout=60)
                 _log.info("program may use Redis again", grant=name)
+            del self._until[name], self._why[name]
 
     async def _send_off(self, redis: Redis, name: str, what: str) -> None:
         now, user = time.monotonic(), grant_user(self._topology, name)

@@ -222,12 +222,12 @@ class Sentry:
     async def _readmit(self) -> None:
         now = time.monotonic()
         for bot_id in [bot_id for bot_id, until in self._until.items() if until <= now]:
-            del self._until[bot_id], self._why[bot_id]
             user = self._topology.user(bot_id)
             (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
             if known is not None and not isinstance(known, BaseException):
                 await execute(self._redis, [("ACL", "SETUSER", user, "on")], timeout=60)
                 _log.info("bot may use Redis again", bot_id=bot_id)
+            del self._until[bot_id], self._why[bot_id]  # not before: what is cut short here is done by the next look
 
 
 def _numbers(info: Any) -> dict[str, int]:

@@ -242,7 +242,8 @@ def _event(one: EventView) -> _Point:
 
 
 def _event_alone(one: EventView, begun: float, width: int) -> list[Line]:
-    lines: list[Line] = [[(line, HEAD)] for line in _wrapped(f"{one.type} · {one.bot} · event:{one.id}", width)]
+    title = printable(f"{one.type} · {one.bot} · event:{one.id}")
+    lines: list[Line] = [[(line, HEAD)] for line in _wrapped(title, width)]
     if one.causation_id:
         for line in _wrapped(f"caused by {printable(one.causation_id)}, trace {printable(one.correlation_id)}", width):
             lines.append([(line, FAINT)])

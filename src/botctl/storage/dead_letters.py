@@ -72,8 +72,9 @@ async def retry(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[in
 
 
 async def drop(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[int], by: str) -> list[int]:
-    """Set these aside for good; which of them were dead letters."""
-    return await _change(connection, bot_id, inbox_ids, "dropped", by, "state = 'dead'", "state = 'dropped'")
+    """Set these aside for good; which of them were dead letters. They are kept from now on as long as what is done."""
+    changes = "state = 'dropped', done_at = now()"
+    return await _change(connection, bot_id, inbox_ids, "dropped", by, "state = 'dead'", changes)
 
 
 async def given_up_before(connection: AsyncConnection) -> dict[int, int]:

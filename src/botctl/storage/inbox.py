@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
+from botctl.storage.cleaning import clean_text
 from botctl.storage.sealing import UNSEALED, Sealing
 
 _SUSPECTED = "suspected: "
@@ -119,7 +120,8 @@ def harmless(row: NewRow, reason: str) -> NewRow:
     """A dead letter in the place of a row whose payload itself the database refuses: as a text that it can't refuse."""
     ascii_payload = row.payload.encode("ascii", "backslashreplace").decode().replace("\\", "\\\\")
     text = "".join(character for character in ascii_payload if character.isprintable()).replace('"', '\\"')
-    return NewRow(row.cause, row.update_id, row.kind, row.lane, f'{{"raw": "{text}"}}', row.trace_id, reason)
+    cause, kind, lane, trace_id = (clean_text(part) for part in (row.cause, row.kind, row.lane, row.trace_id))
+    return NewRow(cause, row.update_id, kind, lane, f'{{"raw": "{text}"}}', trace_id, clean_text(reason))
 
 
 class Inbox:

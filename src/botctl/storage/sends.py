@@ -103,7 +103,7 @@ class Sends:
             UPDATE sends SET state = '{then}', uncertain = uncertain + {counts}, error = $1
             WHERE bot_id = {bot} AND mode = 'inline' AND state = '{state}'
               AND NOT EXISTS (SELECT FROM inbox WHERE inbox.bot_id = {bot} AND inbox.cause = sends.cause
-                                                  AND inbox.state IN ('new', 'dead'))"""
+                                                  AND inbox.state IN ('new', 'dead', 'dropped'))"""
             for state, then, counts in (("planned", "failed", 0), ("sending", "skipped", 1))
         )
 

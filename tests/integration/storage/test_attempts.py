@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.storage import dead_letters
 from botctl.storage.engine import bot_engine
@@ -135,7 +135,9 @@ async def test_a_retried_dead_letter_waits_at_its_place_and_a_dropped_one_is_kep
     async with bots.begin() as connection:
         await inbox.dead(connection, waiting, "KeyError: z", attempt=1)
     async with engine.begin() as control:
+        died_at = await _done_at(control, waiting)
         assert await dead_letters.drop(control, BOT, [waiting], "ben") == [waiting]
+        assert await _done_at(control, waiting) > died_at, "it is kept from now on, however old it is"
         assert await dead_letters.drop(control, BOT, [waiting], "ben") == []
         assert await dead_letters.given_up_before(control) == {BOT: 2}
     assert [row[:3] for row in await _kept(bots)][-3:] == [
@@ -171,3 +173,10 @@ async def test_a_bot_sees_no_attempts_of_others(bots: AsyncEngine, engine: Async
             f"INSERT INTO attempts (bot_id, inbox_id, attempt, outcome) VALUES ({OTHER}, 1, 1, 'failed')"
         )
     assert await _kept(bots) == []
+
+
+async def _done_at(connection: AsyncConnection, inbox_id: int) -> Any:
+    result = await connection.exec_driver_sql(
+        f"SELECT done_at FROM inbox WHERE bot_id = {BOT} AND inbox_id = {inbox_id}"
+    )
+    return result.scalar_one()

@@ -85,6 +85,10 @@ async def test_what_becomes_of_inline_sends_that_nothing_will_finish(connection:
     for cause in ("waits", "dead", "op:1"):
         gift = row(cause, 2, "sending", method="sendGift")
         await sends.plan(connection, [row(cause, 0, "sending"), row(cause, 1, "planned"), gift])
+    dropped = NewRow("dropped", 9, "message", "chat:7", "{}", "")
+    await inbox.add(connection, [dropped])
+    await connection.exec_driver_sql(f"UPDATE inbox SET state = 'dropped' WHERE bot_id = {BOT} AND cause = 'dropped'")
+    await sends.plan(connection, [row("dropped", 0, "planned")])
     for times in (1, 0):  # a second process finds nothing more to count
         assert await sends.abandon(connection, "the process ended") == 2 * times
         assert await sends.leave(connection, None, "the process ended", again=True, never=NEVER) == 2 * times
@@ -92,6 +96,7 @@ async def test_what_becomes_of_inline_sends_that_nothing_will_finish(connection:
     assert [one[:2] for one in found["waits"]] == [("sending", 0), ("planned", 0), ("sending", 0)]
     assert [one[:2] for one in found["dead"]] == [("planned", 1), ("planned", 0), ("skipped", 1)]
     assert [one[:2] for one in found["op:1"]] == [("skipped", 1), ("failed", 0), ("skipped", 1)]
+    assert (await state_of(connection, "dropped"))[0] == "planned", "it may be retried one day"
 
 
 async def test_a_cause_that_is_done_or_given_up_closes_its_sends(connection: AsyncConnection) -> None:

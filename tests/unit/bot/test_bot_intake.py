@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import asyncpg
+import pytest
+
 from botctl.bot.intake import Intake
 from botctl.bot.lanes import Lanes
 from botctl.storage.inbox import InboxRow, NewRow, Stored
@@ -72,3 +75,40 @@ async def test_rows_whose_commit_was_not_confirmed_are_handled_in_their_order() 
             taken.append(row.cause)
             lanes.release(row.lane, 1.0)
     assert taken == ["update:1", "update:2", "update:3", "update:4"]
+
+
+class RefusingDatabase:
+    """Refuses rows for the reason it is given, each as often as it comes."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.stored: list[NewRow] = []
+
+    async def urgent(self, work: Any) -> Any:
+        return await work(self)
+
+
+class RefusingInbox:
+    async def store(self, connection: RefusingDatabase, rows: list[NewRow]) -> dict[str, Stored]:
+        if any(row.dead is None and row.cause == "update:2" for row in rows):
+            raise connection.error
+        connection.stored += rows
+        return {row.cause: Stored(len(connection.stored), None) for row in rows}
+
+
+async def test_a_row_whose_data_are_refused_becomes_a_dead_letter_and_keeps_nobody_out() -> None:
+    database: Any = RefusingDatabase(asyncpg.UntranslatableCharacterError("no NUL"))
+    inbox: Any = RefusingInbox()
+    intake = Intake(database, inbox, Lanes(), lambda: None, lambda: 1.0)
+    assert await intake.store([new_row(1), new_row(2), new_row(3)]) == {"update:1", "update:2", "update:3"}
+    assert [row.dead is not None for row in database.stored] == [False, True, False]
+
+
+@pytest.mark.parametrize("error", [asyncpg.InsufficientPrivilegeError("no rights"), MemoryError()])
+async def test_rows_that_are_refused_for_another_reason_are_not_taken(error: Exception) -> None:
+    database: Any = RefusingDatabase(error)
+    inbox: Any = RefusingInbox()
+    intake = Intake(database, inbox, Lanes(), lambda: None, lambda: 1.0)
+    with pytest.raises(type(error)):
+        await intake.store([new_row(1), new_row(2)])  # so Telegram is not told that they were received
+    assert database.stored == []

@@ -12,7 +12,7 @@ import socket
 from typing import Any
 
 from uvicorn import Config
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 HEAD_TIME = 10.0
@@ -54,7 +54,7 @@ class Visitor:
             self.arriving.cancel()
 
 
-class VisitorProtocol(AutoHTTPProtocol):  # type: ignore[valid-type,misc]
+class VisitorProtocol(H11Protocol):
     """HTTP of one visitor; `gone` is called when its connection is closed."""
 
     def __init__(self, config: Config, state: ServerState, visitor: Visitor, gone: Any) -> None:
@@ -96,7 +96,7 @@ def config_of(app: Any) -> Config:
         access_log=False,
         lifespan="off",
         ws="none",
-        http=AutoHTTPProtocol,
+        http=H11Protocol,
         timeout_keep_alive=int(KEEP_ALIVE),
         h11_max_incomplete_event_size=LONGEST_HEAD,
         server_header=False,
