@@ -250,6 +250,8 @@ class Assembly:
         self._away_at = time.monotonic()
         self.api_problem: str | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._begun = asyncio.Event()
+        """Set once the fleet is known, or that there is none."""
 
     def _members_can_store(self) -> bool:
         """Not while the database is away, nor right afterwards: then members still work off what has waited."""
@@ -280,7 +282,7 @@ class Assembly:
             "recorder": self.recorder.run,
             "relay": self.relay.run,
             "resender": self.resender.run,
-            "router": self.router.run,
+            "router": self._route,
             "keeper": self.keeper.run,
             "credentials": self.credentials.run,
             "quarantine": self.quarantine.run,
@@ -330,7 +332,19 @@ class Assembly:
                 await self._router_redis.aclose()
                 await self._engine.dispose()
 
+    async def _route(self) -> None:
+        """Not before it is known who is to get what: it would be in the logs only, and routed for good."""
+        await self._begun.wait()
+        await self.router.run()
+
     async def _begin(self) -> None:
+        try:
+            await self._take_up()
+        finally:
+            self._begun.set()
+
+    async def _take_up(self) -> None:
+        """The fleet that the last `control` had, or the one the daemon was started with."""
         await self.quarantine.adopt()
         if bytes(self._config.applied) != b"null":
             held = {int(bot_id): generation for bot_id, generation in self._config.credentials.items()}

@@ -7,15 +7,17 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from botctl.bus.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Event, Log, decode_event, encode_event
-from botctl.bus.topology import Topology
+from botctl.bus.topology import ROUTER_GROUP, Topology
 from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
 from botctl.control.bus_keeper import BusKeeper
+from botctl.control.ports import FleetSight
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig
 from botctl.storage.engine import connect
@@ -118,6 +120,61 @@ async def test_what_an_emptied_redis_has_lost_is_relayed_again(
         await redis.acl_deluser(topology.user(one.bot_id))
         await redis.aclose()
         await admin.close()
+
+
+class SilentSupervisor(SupervisorDouble):
+    """Doesn't answer before it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.speaks = asyncio.Event()
+
+    async def sight(self) -> FleetSight:
+        await self.speaks.wait()
+        return await super().sight()
+
+
+async def test_what_was_not_routed_yet_waits_until_it_is_known_who_is_to_get_it(
+    database: Any, valkey_admin_url: str, tmp_path: Path
+) -> None:
+    one, reader = bot("publisher"), bot("reader", subscribe=["custom.*"])
+    config = ControlConfig(
+        database=database.control,
+        redis_url=valkey_admin_url,
+        namespace=f"t{uuid.uuid4().hex[:8]}",
+        data_dir=str(tmp_path),
+        socket=str(tmp_path / "api.sock"),
+        version="0",
+        fleet=msgspec.Raw(Fleet(bots=(one, reader)).model_dump_json().encode()),
+    )
+    topology, redis = Topology(config.namespace), connect_redis(valkey_admin_url)
+    await redis.xgroup_create(topology.out(one.bot_id), ROUTER_GROUP, "0", mkstream=True)
+    await redis.xadd(
+        topology.out(one.bot_id), {"e": encode_event(Event(id="left", type="custom.tick", occurred_at=1.0))}
+    )
+    supervisor = SilentSupervisor()
+    assembly = Assembly(config, supervisor)
+    assembly.start()
+
+    async def ready() -> bool:
+        return assembly.bus.problem is None
+
+    async def delivered() -> bool:
+        return [decode_event(fields[b"e"]).id for _, fields in await redis.xrange(topology.mailbox(reader.bot_id))] == [
+            "left"
+        ]
+
+    try:
+        await eventually(ready)
+        supervisor.speaks.set()
+        await eventually(delivered)
+    finally:
+        await assembly.close(1.0)
+        for each in (one, reader):
+            await assembly.bus.drop(each.bot_id)
+            await redis.acl_deluser(topology.user(each.bot_id))
+        await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
+        await redis.aclose()
 
 
 @pytest.mark.parametrize("how", ["trimmed", "unusable", "deleted"])
