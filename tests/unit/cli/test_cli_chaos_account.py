@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from botctl.cli.chaos.account import Account
+from botctl.cli.chaos.harm import Done, Harm
 from botctl.cli.chaos.report import Report, fill, markdown, quantiles, text
-from botctl.cli.chaos.scenario import Contains
+from botctl.cli.chaos.scenario import Contains, Step
+from botctl.sandbox.client import SandboxError
 
 BOT, CHAT = 1, 5
 
@@ -113,3 +115,29 @@ def test_quantiles_of_nothing_are_unknown() -> None:
     assert quantiles([None]) == (None, None, None)
     assert quantiles([2.0]) == (2.0, 2.0, 2.0)
     assert quantiles([float(number) for number in range(101)]) == (50.0, 95.0, 99.0)
+
+
+def test_part_of_an_answer_is_none_and_a_run_without_messages_shows_nothing() -> None:
+    account, report = Account(), Report("x", 1, 1, 10.0)
+    fill(report, account, (0.0, 1.0), [])
+    assert (report.sent, report.lost, report.passed) == (0, 0, False)
+    message = account.send(BOT, CHAT, 1.0, replies=3)
+    for _ in range(2):
+        account.answer(BOT, CHAT, message.mark, 2.0)
+    fill(report, account, (0.0, 1.0), [])
+    assert (report.lost, report.passed) == (1, False)
+    account.answer(BOT, CHAT, message.mark, 3.0)
+    fill(report, account, (0.0, 1.0), [])
+    assert report.passed
+
+
+async def test_harm_that_can_not_be_done_is_told_whatever_the_reason() -> None:
+    async def refused() -> None:
+        raise SandboxError("there is no such limit")
+
+    harm, told = object.__new__(Harm), list[str]()
+    harm._tell = told.append
+    entry = Done(0, "limits", 1.0, 1.0)
+    await harm._try(refused(), entry, Step.model_validate({"at": 0, "kill": "bot"}))
+    assert entry.failed == "there is no such limit"
+    assert "there is no such limit" in told[0]

@@ -45,8 +45,8 @@ class Message:
 
     @property
     def waits(self) -> bool:
-        """Whether an answer must come and hasn't."""
-        return self.expected and not self.answers
+        """Whether answers must come and haven't, all of them."""
+        return self.expected and len(self.answers) < self.replies
 
     @property
     def extra(self) -> int:

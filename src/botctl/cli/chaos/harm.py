@@ -8,8 +8,9 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from botctl.cli.chaos.scenario import Scenario, Step
 from botctl.cli.chaos.stage import Stage
@@ -91,8 +92,8 @@ class Harm:
         step, now = moment.step, time.time()
         entry = next((one for one in self.done if one.place == moment.place), None)
         if moment.ends:
-            await self._take_back(moment.place, step)
             if entry is not None:
+                await self._try(self._take_back(moment.place, step), entry, step)
                 entry.ended = time.time()
             return
         if entry is None:
@@ -101,12 +102,16 @@ class Harm:
         else:
             entry.times += 1
         self._tell(f"{moment.at:6.1f} s  {step.label}")
-        try:
-            await self._do(moment.place, step)
-        except (BotctlError, ProcessLookupError) as error:
-            entry.failed = str(error)
-            self._tell(f"{'':10}{step.label}: {error}")
+        await self._try(self._do(moment.place, step), entry, step)
         entry.ended = max(entry.ended, time.time() if step.lasts is None or step.every is not None else entry.ended)
+
+    async def _try(self, work: Coroutine[Any, Any, None], entry: Done, step: Step) -> None:
+        """Whatever goes wrong: harm that was not done proves nothing, and the report has to say so."""
+        try:
+            await work
+        except Exception as error:
+            entry.failed = str(error) or type(error).__name__
+            self._tell(f"{'':10}{step.label}: {entry.failed}")
 
     async def _do(self, place: int, step: Step) -> None:
         if step.telegram is not None:

@@ -55,9 +55,10 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Nothing lost, nothing answered twice but where it was counted, order kept, and the run itself went well."""
+        """Something sent, nothing lost or answered twice but where it was counted, order kept, all done as planned."""
         return (
-            not self.lost
+            self.sent > 0
+            and not self.lost
             and self.duplicated <= (self.uncertain or 0)
             and not (self.order_matters and self.out_of_order)
             and not self.problems
