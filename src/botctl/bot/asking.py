@@ -16,7 +16,6 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.bot.cleaning import clean, clean_text
 from botctl.bot.database import Database
 from botctl.bot.health import Health
 from botctl.bot.live_limits import LiveLimits
@@ -26,6 +25,7 @@ from botctl.bot.suspects import Suspects
 from botctl.bus.events import Event
 from botctl.bus.requests import LONGEST_TIMEOUT
 from botctl.errors import RequestRefusedError, RequestTimeoutError
+from botctl.storage.cleaning import clean, clean_text
 from botctl.storage.inbox import Inbox
 from botctl.storage.requests import Requests, RequestState, StoredReply, StoredRequest
 
@@ -198,7 +198,3 @@ class Asking:
         detail = str(found.reply.get("detail", ""))
         words = f"{target} doesn't answer {type_}: {found.error}" + (f" ({detail})" if detail else "")
         raise RequestRefusedError(words, found.error)
-
-
-def _stored(reply: Event) -> StoredReply:
-    return StoredReply(str(reply.reply_to), reply.source, reply.source_name or "", clean(reply.data), reply.error or "")

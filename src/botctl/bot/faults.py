@@ -87,7 +87,7 @@ def environmental(error: BaseException) -> bool:
 
 def brief(error: BaseException, limit: int = 500) -> str:
     """One line on an exception, for rows, events and logs: without secrets, whatever a handler put into its message."""
-    from botctl.bot.cleaning import clean_text
+    from botctl.storage.cleaning import clean_text
 
     text = redact(clean_text(" ".join(str(error).split())))
     return f"{type(error).__name__}: {text}"[:limit] if text else type(error).__name__
@@ -95,7 +95,7 @@ def brief(error: BaseException, limit: int = 500) -> str:
 
 def traceback_of(error: BaseException | None) -> str | None:
     """Where an exception comes from, its last 6000 characters: without secrets, as `brief`."""
-    from botctl.bot.cleaning import clean_text
+    from botctl.storage.cleaning import clean_text
 
     if error is None or error.__traceback__ is None:
         return None

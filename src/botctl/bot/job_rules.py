@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from botctl.bot import cleaning
+from botctl.storage import cleaning
 from botctl.storage.inbox import NewRow
 from botctl.storage.jobs import StoredJob
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from botctl.bot.cleaning import clean_text
+from botctl.storage.cleaning import clean_text
 from botctl.storage.sends import SendRow
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.bot.cleaning import clean, clean_text
 from botctl.bot.scope import Scope
 from botctl.bus.catalogue import lookup, validate
 from botctl.bus.events import Event, encode_event, event_id
 from botctl.errors import ProtocolError
+from botctl.storage.cleaning import clean, clean_text
 from botctl.storage.conversations import StoredMessage
 from botctl.storage.outbox import Outbox, StoredEvent
 

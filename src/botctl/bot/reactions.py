@@ -12,13 +12,13 @@ from contextlib import suppress
 import msgspec
 import structlog
 
-from botctl.bot.cleaning import clean
 from botctl.bot.health import Health
 from botctl.bot.intake import Intake
 from botctl.bot.journal import NotRepeatedError
 from botctl.bus.events import Event, encode_event
 from botctl.bus.mailbox import Mailbox
 from botctl.bus.subscriptions import Subscription, is_pattern, matches, pattern_of
+from botctl.storage.cleaning import clean
 from botctl.storage.inbox import NewRow
 
 _log = structlog.get_logger("botctl.bot.reactions")

@@ -9,7 +9,6 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.bot.cleaning import clean
 from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
 from botctl.bot.flood import Place
@@ -17,6 +16,7 @@ from botctl.bot.health import Health
 from botctl.bot.methods import makes_messages
 from botctl.bot.publishing import Publisher
 from botctl.bot.scope import Scope
+from botctl.storage.cleaning import clean
 from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.sends import SendRow, Sends
 

@@ -49,7 +49,8 @@ async def forged_source(ground: Ground) -> str:
 
 
 @declare(
-    "keep B's event out by publishing its id first, and replay it afterwards", "both are kept, each with its source"
+    "keep B's event out by publishing its id first, and replay it afterwards",
+    "logs keep both, each with its source",
 )
 async def forged_id(ground: Ground) -> str:
     ground.me.call("XADD", ground.names["a_out"], "*", "e", body("same", "custom.probe"))
@@ -60,7 +61,7 @@ async def forged_id(ground: Ground) -> str:
     ground.me.call("XADD", ground.names["a_out"], "*", "e", body("same", "custom.probe", source="bot:10"))
     await ground.until(lambda: ground.router.stats.duplicates == 1)
     found = sorted(await _logged(ground))
-    return "both are kept, each with its source" if found == [("bot:1", "same"), ("bot:10", "same")] else str(found)
+    return "logs keep both, each with its source" if found == [("bot:1", "same"), ("bot:10", "same")] else str(found)
 
 
 @declare("publish what only the fleet may, or types that are none", _DEAD)

@@ -8,7 +8,7 @@ from typing import Any
 from telegramify_markdown.converter import convert
 from telegramify_markdown.entity import MessageEntity, split_entities
 
-from botctl.bot.cleaning import clean_text
+from botctl.storage.cleaning import clean_text
 
 LIMIT = 4096
 """UTF-16 code units of one message."""
