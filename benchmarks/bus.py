@@ -24,7 +24,7 @@ from peers import SkippedError, _python_package
 from rounds import table
 
 from botctl import __version__
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey

@@ -17,13 +17,13 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from botctl.bus.allowance import Allowance
 from botctl.bus.client import connect
 from botctl.bus.events import Event, encode_event
-from botctl.bus.mailbox import Mailbox
+from botctl.bus.reading.mailbox import Mailbox
 from botctl.bus.relay import Relay
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
+from botctl.bus.routing.allowance import Allowance
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import FIELD, MAILBOX_GROUP, Topology
 
 TEXT = "a message of some length, as people write them to a bot: " + "x" * 60

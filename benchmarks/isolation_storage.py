@@ -14,7 +14,7 @@ from rounds import Work
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
-from botctl.bot.health import Health
+from botctl.bot.vitals.health import Health
 from botctl.storage import registry
 from botctl.storage.completions import Completions, StoredCompletion
 from botctl.storage.conversations import Conversations, StoredMessage

@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.topology import Topology
 from botctl.embedded.postgres import prepare_postgres

@@ -11,7 +11,7 @@ from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
 from telegram.ext import Application, CallbackQueryHandler, ContextTypes, MessageHandler, filters
 
 from botctl.bot import BotContext, Event
-from botctl.bot.scope import active
+from botctl.bot.handling.scope import active
 
 Context = ContextTypes.DEFAULT_TYPE
 

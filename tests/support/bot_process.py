@@ -25,7 +25,7 @@ import asyncpg
 import msgspec
 from redis.asyncio import Redis
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.topology import Topology
 from botctl.handover import BotConfig
 from botctl.runtime import messages

@@ -16,19 +16,19 @@ from typing import Any
 from typer.testing import CliRunner
 
 from botctl.api.app import create_app
+from botctl.bus.caretaking.grant_guard import GrantGuard
+from botctl.bus.caretaking.grants import GrantAdmin
 from botctl.bus.events import Event, Log, encode_event
-from botctl.bus.grant_guard import GrantGuard
-from botctl.bus.grants import GrantAdmin
 from botctl.bus.topology import FIELD
 from botctl.cli.main import app
 from botctl.cli.note import process_started
-from botctl.control.bus_desk import BusDesk
-from botctl.control.bus_keeper import BusKeeper
-from botctl.control.bus_watch import BusWatch
-from botctl.control.drop_teller import DropTeller
-from botctl.control.grant_keeper import GrantKeeper
+from botctl.control.bus.desk import BusDesk
+from botctl.control.bus.drop_teller import DropTeller
+from botctl.control.bus.grant_keeper import GrantKeeper
+from botctl.control.bus.keeper import BusKeeper
+from botctl.control.bus.lag_watch import BusWatch
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.control.serve import make_server, unix_socket
-from botctl.control.wanted import without_userinfo
 from botctl.handover import DatabaseLogin
 from support.fleet_stage import Stage
 

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 from botctl.bus.events import Event, Log
-from botctl.bus.reader import read_log
+from botctl.bus.reading.reader import read_log
 from botctl.bus.relay import Relay
 
 

@@ -11,14 +11,14 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.topology import Topology
-from botctl.control.applied import FleetSource
-from botctl.control.bus_keeper import BusKeeper
-from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.bus.keeper import BusKeeper
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.keeper import FleetKeeper
+from botctl.control.fleet.wanted import Surroundings, without_userinfo
 from botctl.control.ports import BotSight, FleetSight, Passwords, WantedFleet
-from botctl.control.wanted import Surroundings, without_userinfo
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage.engine import connect, login_engine

@@ -13,11 +13,11 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.handover import DatabaseLogin
 from botctl.storage import logins, scram
 from botctl.storage.engine import connect as connect_database

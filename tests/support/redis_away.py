@@ -18,18 +18,18 @@ from typing import Any
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.bot.publishing import event_of
-from botctl.bus.admin import BusAdmin
+from botctl.bot.exchange.publishing import event_of
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, event_id
-from botctl.bus.reader import read_log
+from botctl.bus.reading.reader import read_log
 from botctl.bus.relay import Relay
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
-from botctl.control.bus_keeper import BusKeeper
-from botctl.control.resender import Resender
-from botctl.control.wanted import without_userinfo
+from botctl.control.bus.keeper import BusKeeper
+from botctl.control.bus.resender import Resender
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.storage.engine import login_engine
 from botctl.storage.outbox import Outbox, StoredEvent
 from botctl.storage.url import parse_database_url

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from botctl.control.code_keeper import CodeKeeper
+from botctl.control.fleet.starts import Starts
 from botctl.control.ports import BotSight, FleetSight, ForkserverSight
-from botctl.control.rollout import WaveSize
-from botctl.control.rollout_keeper import RolloutKeeper
-from botctl.control.starts import Starts
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
+from botctl.control.rollouts.rules import WaveSize
 from botctl.control.views import RolloutLine
 from botctl.fleet import Fleet
 

@@ -10,8 +10,8 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from botctl.api.audit import about
-from botctl.control.bus_desk import ReplayWish
-from botctl.control.bus_views import GrantBody, GrantsBody, ReplayLine
+from botctl.control.bus.desk import ReplayWish
+from botctl.control.bus.views import GrantBody, GrantsBody, ReplayLine
 from botctl.control.views import BusView, CommandBody
 
 Name = Annotated[str, Field(max_length=64)]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from botctl.api.audit import about
 from botctl.control.ingress.desk import WebhookBody
-from botctl.control.send_desk import SendBody
+from botctl.control.tracing.send_desk import SendBody
 from botctl.control.views import CommandBody
 
 ChatId = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[str, Field(pattern=r"^@[A-Za-z]\w{3,31}$")]

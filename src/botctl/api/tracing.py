@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from botctl.api.audit import about
-from botctl.control.trace_views import ChatBody, DeadLetterBody, DeadLettersBody, DeadLettersDone, TraceBody
+from botctl.control.tracing.views import ChatBody, DeadLetterBody, DeadLettersBody, DeadLettersDone, TraceBody
 
 Word = Annotated[str, Query(min_length=1, max_length=250)]
 MaybeWord = Annotated[str | None, Query(min_length=1, max_length=250)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botctl.bot.context import BotContext as BotContext
-    from botctl.bot.job_rules import Job as Job
+    from botctl.bot.jobs.rules import Job as Job
     from botctl.bus.events import Event as Event
 
 __all__ = ["BotContext", "Event", "Job"]
@@ -26,7 +26,7 @@ def __getattr__(name: str) -> Any:
 
         return Event
     if name == "Job":
-        from botctl.bot.job_rules import Job
+        from botctl.bot.jobs.rules import Job
 
         return Job
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

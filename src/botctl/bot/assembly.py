@@ -8,48 +8,48 @@ from dataclasses import dataclass
 import msgspec
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.bot.answering import Answering
-from botctl.bot.arrivals import Arrivals
-from botctl.bot.asking import Asking
 from botctl.bot.assistant.answer import Answerer
 from botctl.bot.assistant.client import CompletionClient
-from botctl.bot.bot_api import JournaledBot, ScopedApplication, build_application
 from botctl.bot.builtin import add_builtin_commands
-from botctl.bot.bus_link import BusLink
-from botctl.bot.calling import Caller
-from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
-from botctl.bot.conversing import OpenConversations
 from botctl.bot.database import Database
-from botctl.bot.declared import DeclaredTypes
-from botctl.bot.dispatcher import Dispatcher
-from botctl.bot.flood import Flood, rates_of
-from botctl.bot.flood_gate import FloodGate
-from botctl.bot.handling import Handled, Handling
-from botctl.bot.health import Health
-from botctl.bot.ignored import Ignored
-from botctl.bot.intake import Intake
-from botctl.bot.jobs import JobDesk
-from botctl.bot.journal import SendJournal
-from botctl.bot.lanes import Lanes
-from botctl.bot.leak_guard import LeakGuard
+from botctl.bot.exchange.answering import Answering
+from botctl.bot.exchange.asking import Asking
+from botctl.bot.exchange.bus_link import BusLink
+from botctl.bot.exchange.declared import DeclaredTypes
+from botctl.bot.exchange.once import Once
+from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.exchange.reactions import Reactions
+from botctl.bot.handling.attempt import Handled, Handling
+from botctl.bot.handling.commit import Committer
+from botctl.bot.handling.conversing import OpenConversations
+from botctl.bot.handling.dispatcher import Dispatcher
+from botctl.bot.handling.starting import Starter
+from botctl.bot.handling.suspects import Suspects
+from botctl.bot.jobs.desk import JobDesk
+from botctl.bot.keeping.memory import KeptMemory
 from botctl.bot.live_limits import LiveLimits
-from botctl.bot.once import Once
-from botctl.bot.persistence_memory import KeptMemory
-from botctl.bot.publishing import Publisher
-from botctl.bot.reactions import Reactions
-from botctl.bot.recovery import Recovery
+from botctl.bot.receiving.arrivals import Arrivals
+from botctl.bot.receiving.ignored import Ignored
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.receiving.lanes import Lanes
+from botctl.bot.receiving.token_refusal import TokenRefusal
 from botctl.bot.secrets import Passwords
-from botctl.bot.send_states import SendStates
-from botctl.bot.sender import Outgoing, Sender
-from botctl.bot.sent import SentRecorder
-from botctl.bot.shortage import Shortage
-from botctl.bot.starting import Starter
-from botctl.bot.suspects import Suspects
+from botctl.bot.sending.bot_api import JournaledBot, ScopedApplication, build_application
+from botctl.bot.sending.calling import Caller
+from botctl.bot.sending.flood import Flood, rates_of
+from botctl.bot.sending.flood_gate import FloodGate
+from botctl.bot.sending.journal import SendJournal
+from botctl.bot.sending.leak_guard import LeakGuard
+from botctl.bot.sending.recovery import Recovery
+from botctl.bot.sending.send_states import SendStates
+from botctl.bot.sending.sender import Outgoing, Sender
+from botctl.bot.sending.sent import SentRecorder
+from botctl.bot.sending.transport import Transport
+from botctl.bot.sending.whereabouts import Whereabouts
 from botctl.bot.tls import tls_context
-from botctl.bot.token_refusal import TokenRefusal
-from botctl.bot.transport import Transport
-from botctl.bot.whereabouts import Whereabouts
+from botctl.bot.vitals.health import Health
+from botctl.bot.vitals.shortage import Shortage
 from botctl.fleet.model import BotSpec, OnUncertain
 from botctl.handover import BotConfig, DatabaseTarget
 from botctl.observability.redaction import Redactor

@@ -14,9 +14,9 @@ from telegram import BotCommand, Update
 from telegram.error import TelegramError
 from telegram.ext import CallbackContext, CommandHandler
 
-from botctl.bot.bot_api import App
 from botctl.bot.faults import brief
-from botctl.bot.scope import active
+from botctl.bot.handling.scope import active
+from botctl.bot.sending.bot_api import App
 
 _log = structlog.get_logger("botctl.bot.builtin")
 

@@ -9,17 +9,17 @@ from typing import Any, overload
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.bot.answering import Answer, Answering
-from botctl.bot.asking import Asking
 from botctl.bot.database import Database
-from botctl.bot.declared import DeclaredTypes, Schema
-from botctl.bot.jobs import JobDesk
-from botctl.bot.once import Once
-from botctl.bot.publishing import Publisher
-from botctl.bot.reactions import Callback, Reactions
-from botctl.bot.scheduling import Scheduling
-from botctl.bot.scope import Scope, active
-from botctl.bus.upcasting import Upcaster
+from botctl.bot.exchange.answering import Answer, Answering
+from botctl.bot.exchange.asking import Asking
+from botctl.bot.exchange.declared import DeclaredTypes, Schema
+from botctl.bot.exchange.once import Once
+from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.exchange.reactions import Callback, Reactions
+from botctl.bot.handling.scope import Scope, active
+from botctl.bot.jobs.desk import JobDesk
+from botctl.bot.jobs.scheduling import Scheduling
+from botctl.bus.event_types.upcasting import Upcaster
 from botctl.fleet.model import BotSpec
 
 

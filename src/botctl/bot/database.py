@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bot.faults import brief, database_away, disk_full, retry_soon
 from botctl.bot.group_commit import GroupCommit
-from botctl.bot.health import Health, Trouble
 from botctl.bot.tasks import end, stay_in
+from botctl.bot.vitals.health import Health, Trouble
 from botctl.bus.backoff import Backoff
 
 _T = TypeVar("_T")

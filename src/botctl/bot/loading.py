@@ -10,8 +10,8 @@ from pathlib import Path
 
 import structlog
 
-from botctl.bot.bot_api import App
 from botctl.bot.context import BotContext
+from botctl.bot.sending.bot_api import App
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
 

@@ -14,20 +14,20 @@ from urllib.parse import urlsplit
 import structlog
 from telegram.error import InvalidToken, TelegramError
 
-from botctl.bot import open_files
 from botctl.bot.assembly import Parts, assemble
 from botctl.bot.builtin import publish_commands
 from botctl.bot.faults import brief
-from botctl.bot.health import Health, Trouble
-from botctl.bot.heartbeat import Heartbeat
-from botctl.bot.hook import Hook
 from botctl.bot.loading import HandlersError, load_handlers
-from botctl.bot.looking import Looking
-from botctl.bot.poller import Poller
+from botctl.bot.receiving.hook import Hook
+from botctl.bot.receiving.looking import Looking
+from botctl.bot.receiving.poller import Poller
+from botctl.bot.receiving.token_refusal import BadTokenError
 from botctl.bot.secrets import Passwords
-from botctl.bot.shortage import ShortageError, shortage_of
 from botctl.bot.tasks import end
-from botctl.bot.token_refusal import BadTokenError
+from botctl.bot.vitals import open_files
+from botctl.bot.vitals.health import Health, Trouble
+from botctl.bot.vitals.heartbeat import Heartbeat
+from botctl.bot.vitals.shortage import ShortageError, shortage_of
 from botctl.bus.backoff import Backoff
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec, Updates

@@ -21,8 +21,8 @@ from openai.resources import responses as _responses  # noqa: F401
 from botctl.bot import assembly, process
 from botctl.bot.assistant.markdown import render
 from botctl.bot.assistant.rehearsal import rehearse
+from botctl.bot.receiving.updates import read_batch
 from botctl.bot.tls import tls_context
-from botctl.bot.updates import read_batch
 
 
 def warm() -> None:

@@ -18,8 +18,8 @@ import structlog
 from botctl.bot.code_copy import install_copy
 from botctl.bot.loading import place_of
 from botctl.bot.machine import BotMachine, FatalError
-from botctl.bot.own_memory import own_memory
 from botctl.bot.secrets import Passwords
+from botctl.bot.vitals.own_memory import own_memory
 from botctl.errors import BotctlError
 from botctl.fleet.model import BotSpec
 from botctl.handover import BotConfig

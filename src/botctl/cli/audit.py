@@ -148,7 +148,7 @@ def _offline(data_dir: Path | None) -> tuple[AuditReportBody, dict[int, bytes]]:
     import asyncio
 
     from botctl.cli.database import admin_url
-    from botctl.control.audit_desk import report_body, verify_with
+    from botctl.control.defence.audit_desk import report_body, verify_with
     from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
     from botctl.storage.engine import login_engine
     from botctl.storage.url import parse_database_url

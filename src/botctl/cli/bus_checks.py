@@ -20,11 +20,11 @@ async def bus_findings(
     redis: Redis, topology: Topology, address: str, *, embedded: bool, keep_seconds: float
 ) -> list[Finding]:
     """Of the groups that grants have made; nothing where there is none. Asks, changes nothing."""
+    from botctl.bus.caretaking.grants import GROUP, grant_user
+    from botctl.bus.caretaking.retention import reader_of
     from botctl.bus.events import Log
-    from botctl.bus.grants import GROUP, grant_user
-    from botctl.bus.lag import Place, measure
-    from botctl.bus.mailbox_groups import field_of
-    from botctl.bus.retention import reader_of
+    from botctl.bus.reading.lag import Place, measure
+    from botctl.bus.reading.mailbox_groups import field_of
     from botctl.bus.wire import execute
 
     names = [_text(name) for name in await redis.acl_users()]

@@ -119,7 +119,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
         hint = "Name another with --data-dir or BOTCTL_DATA_DIR, or correct its owner."
         yield Finding(Verdict.FAIL, "data folder", f"{nearest} can't be written", hint)
         return
-    from botctl.control.disk import shortages
+    from botctl.control.watching.disk import shortages
 
     full = shortages(nearest)
     for problem in full:
@@ -133,7 +133,7 @@ def _folder(settings: Settings) -> Iterator[Finding]:
 def _code(fleet: Fleet, settings: Settings) -> Iterator[Finding]:
     if fleet.folder is None or all(bot.handlers is None for bot in fleet.bots):
         return
-    from botctl.control.code_keeper import sources
+    from botctl.control.rollouts.code_keeper import sources
 
     try:
         count = sum(1 for _ in sources(Path(fleet.folder), settings.data_dir))
@@ -282,7 +282,7 @@ def _redis(settings: Settings, bots: int) -> Iterator[Finding]:
 
 
 async def _ask_redis(address: str, settings: Settings, bots: int) -> list[Finding]:
-    from botctl.bus.admin import BusAdmin
+    from botctl.bus.caretaking.admin import BusAdmin
     from botctl.bus.client import AWAY, connect, reason
     from botctl.bus.topology import Topology
 

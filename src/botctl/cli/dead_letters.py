@@ -52,7 +52,7 @@ def list_(
         return
     from botctl.cli.dead_letters_view import letters_lines
     from botctl.cli.trace_view import styled
-    from botctl.control.trace_views import DeadLettersBody
+    from botctl.control.tracing.views import DeadLettersBody
 
     body = DeadLettersBody.model_validate(document)
     if body.letters:
@@ -84,7 +84,7 @@ def show(
         return
     from botctl.cli.dead_letters_view import letter_lines
     from botctl.cli.trace_view import styled
-    from botctl.control.trace_views import DeadLetterBody
+    from botctl.control.tracing.views import DeadLetterBody
 
     screen = console()
     for line in styled(letter_lines(DeadLetterBody.model_validate(document), screen.width, time.time(), text=text)):

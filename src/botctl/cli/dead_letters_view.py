@@ -9,7 +9,7 @@ from botctl.cli.trace_view import BAD, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Li
 from botctl.cli.words import cut, local_time, printable, when
 
 if TYPE_CHECKING:
-    from botctl.control.trace_views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
+    from botctl.control.tracing.views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
 
 _NARROWEST = 30
 

@@ -184,7 +184,7 @@ def lag(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 @app.command()
 def schema(as_json: AsJson = False) -> None:
     """Print the AsyncAPI 3.0 document of all events, in YAML or JSON. Needs no daemon."""
-    from botctl.bus.asyncapi import document, to_yaml
+    from botctl.bus.event_types.asyncapi import document, to_yaml
 
     print(json.dumps(document(), indent=2) if as_json else to_yaml(document()), end="\n" if as_json else "")
 

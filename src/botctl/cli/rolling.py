@@ -13,7 +13,7 @@ from pathlib import Path
 from botctl.cli.client import ApiClient, ControlAwayError
 from botctl.cli.note import DaemonNote, live_note
 from botctl.cli.shared import say
-from botctl.control.rollout import WaveSize
+from botctl.control.rollouts.rules import WaveSize
 from botctl.errors import BotctlError, UsageError
 from botctl.settings.places import DataFolder
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from botctl.control.death_file import NAME
+from botctl.control.fleet.death_file import NAME
 from botctl.errors import NoSuchBotError
 from botctl.settings.places import DataFolder
 

@@ -65,7 +65,7 @@ def trace(
 
 def _show(document: dict[str, Any], of_chat: bool) -> None:
     from botctl.cli.trace_view import chat_lines, styled, trace_lines
-    from botctl.control.trace_views import ChatBody, TraceBody
+    from botctl.control.tracing.views import ChatBody, TraceBody
 
     screen = console()
     if not of_chat:

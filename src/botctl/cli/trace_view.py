@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from botctl.cli.words import local_time, printable, times
 
 if TYPE_CHECKING:
-    from botctl.control.trace_views import (
+    from botctl.control.tracing.views import (
         AttemptView,
         ChatBody,
         CompletionView,

@@ -79,8 +79,8 @@ def _told_without(error: BotctlError, folder: DataFolder, name: str, last: int, 
 
 def _from_file(folder: DataFolder, name: str, last: int, planned: bool) -> DeathsBody | None:
     """None when there is no file. Raises NoSuchBotError when neither it nor a log knows the bot."""
-    from botctl.control.death_file import death_files, read_deaths
-    from botctl.control.history import tell_from_file
+    from botctl.control.fleet.death_file import death_files, read_deaths
+    from botctl.control.fleet.history import tell_from_file
     from botctl.control.views import DeathsBody
 
     files = death_files(folder.logs)

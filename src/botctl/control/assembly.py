@@ -11,62 +11,62 @@ from pathlib import Path
 import structlog
 from redis.asyncio import Redis
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
+from botctl.bus.caretaking.grant_guard import GrantGuard
+from botctl.bus.caretaking.grants import GrantAdmin
+from botctl.bus.caretaking.retention import KEEP_SECONDS
 from botctl.bus.client import connect
-from botctl.bus.dead_letters import DeadLetters
-from botctl.bus.grant_guard import GrantGuard
-from botctl.bus.grants import GrantAdmin
+from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.relay import Relay
-from botctl.bus.retention import KEEP_SECONDS
-from botctl.bus.router import Router
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
-from botctl.control.applied import FleetSource
-from botctl.control.audit_desk import AuditDesk
-from botctl.control.bus_desk import BusDesk
-from botctl.control.bus_keeper import BusKeeper
-from botctl.control.bus_watch import BusWatch
-from botctl.control.canary_probe import CanaryProbe
-from botctl.control.code_keeper import CodeKeeper
-from botctl.control.credential_rotation import CredentialRotation
-from botctl.control.dead_letter_desk import DeadLetterDesk
-from botctl.control.desk_room import DeskRoom
-from botctl.control.disk import DiskWatch
-from botctl.control.drop_teller import DropTeller
-from botctl.control.fleet_keeper import FleetKeeper
-from botctl.control.fleet_outbox import FleetOutbox
-from botctl.control.grant_keeper import GrantKeeper
-from botctl.control.hearing import HearingProbe, options_of
-from botctl.control.historian import Historian
+from botctl.control.bus.desk import BusDesk
+from botctl.control.bus.drop_teller import DropTeller
+from botctl.control.bus.grant_keeper import GrantKeeper
+from botctl.control.bus.keeper import BusKeeper
+from botctl.control.bus.lag_watch import BusWatch
+from botctl.control.bus.resender import Resender
+from botctl.control.defence.audit_desk import AuditDesk
+from botctl.control.defence.canary_probe import CanaryProbe
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.quarantine_file import NAME as QUARANTINE_FILE
+from botctl.control.defence.server_log import ServerLogFeed
+from botctl.control.defence.threat_feeds import AclLog
+from botctl.control.defence.threat_watch import ThreatWatch
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.historian import Historian
+from botctl.control.fleet.keeper import FleetKeeper
+from botctl.control.fleet.outbox import FleetOutbox
+from botctl.control.fleet.recorder import Recorder
+from botctl.control.fleet.starts import Starts
+from botctl.control.fleet.wanted import Surroundings, without_userinfo
 from botctl.control.ingress.desk import WebhookDesk
 from botctl.control.ingress.keeper import IngressKeeper, sealing_of
 from botctl.control.ingress.options import target_of, webhook_of
-from botctl.control.letter_count import LetterCount
-from botctl.control.master_rotation import MasterRotation
-from botctl.control.parked_watch import ParkedWatch
-from botctl.control.parked_watch import options_of as parked_options
 from botctl.control.ports import WholeSupervisor
 from botctl.control.prices import Prices
 from botctl.control.pruner import Pruner
 from botctl.control.pulse import Pulse
-from botctl.control.quarantine import Quarantine
-from botctl.control.quarantine_file import NAME as QUARANTINE_FILE
-from botctl.control.recorder import Recorder
-from botctl.control.resender import Resender
-from botctl.control.resolver_watch import ResolverWatch
-from botctl.control.rollout_keeper import RolloutKeeper
-from botctl.control.send_desk import SendDesk
-from botctl.control.server_log import ServerLogFeed
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
+from botctl.control.secrets.daily_rotation import CredentialRotation
+from botctl.control.secrets.desk import VaultDesk
+from botctl.control.secrets.master_rotation import MasterRotation
+from botctl.control.secrets.vault import Vault
 from botctl.control.service import Service
-from botctl.control.starts import Starts
-from botctl.control.threat_feeds import AclLog
-from botctl.control.threat_watch import ThreatWatch
-from botctl.control.trace_desk import TraceDesk
+from botctl.control.tracing.dead_letter_desk import DeadLetterDesk
+from botctl.control.tracing.desk import TraceDesk
+from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.send_desk import SendDesk
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
-from botctl.control.vault import Vault
-from botctl.control.vault_desk import VaultDesk
 from botctl.control.waking import Waker
-from botctl.control.wanted import Surroundings, without_userinfo
-from botctl.control.watch import DatabaseWatch
+from botctl.control.watching.database_watch import DatabaseWatch
+from botctl.control.watching.disk import DiskWatch
+from botctl.control.watching.hearing import HearingProbe, options_of
+from botctl.control.watching.letter_count import LetterCount
+from botctl.control.watching.parked_watch import ParkedWatch
+from botctl.control.watching.parked_watch import options_of as parked_options
+from botctl.control.watching.resolver_watch import ResolverWatch
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig

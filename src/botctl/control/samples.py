@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from botctl.bus.router_stats import RouterStats
+from botctl.bus.routing.stats import RouterStats
 from botctl.control.ports import BotSight, FleetSight
 from botctl.observability.metrics import BotSample, FleetSample, ServiceSample
 

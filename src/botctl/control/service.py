@@ -16,29 +16,29 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bus.client import AWAY, reason
 from botctl.bus.events import Event, Log
-from botctl.bus.reader import read_logs
-from botctl.bus.router_stats import RouterStats
+from botctl.bus.reading.reader import read_logs
+from botctl.bus.routing.stats import RouterStats
 from botctl.bus.topology import Topology
 from botctl.control import views
-from botctl.control.applied import FleetSource
-from botctl.control.bus_watch import BusWatch
-from botctl.control.fleet_keeper import FleetKeeper
-from botctl.control.historian import Historian
-from botctl.control.letter_count import LetterCount
-from botctl.control.parked import ParkedRule
+from botctl.control.bus.lag_watch import BusWatch
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.threat_watch import ThreatWatch
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.historian import Historian
+from botctl.control.fleet.keeper import FleetKeeper
+from botctl.control.fleet.releasing import releasable, released_words
+from botctl.control.fleet.starts import Starts
 from botctl.control.ports import FleetSight, SupervisorPort
 from botctl.control.prices import Prices
 from botctl.control.pulse import Pulse
-from botctl.control.quarantine import Quarantine
-from botctl.control.releasing import releasable, released_words
-from botctl.control.rollout import WaveSize
-from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
+from botctl.control.rollouts.rules import WaveSize
 from botctl.control.samples import fleet_sample
-from botctl.control.starts import Starts
+from botctl.control.secrets.desk import VaultDesk
 from botctl.control.status import breaker_problems, status_body
-from botctl.control.threat_watch import ThreatWatch
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
-from botctl.control.vault_desk import VaultDesk
+from botctl.control.watching.letter_count import LetterCount
+from botctl.control.watching.parked import ParkedRule
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
 from botctl.fleet import Fleet
 from botctl.handover import DatabaseLogin, DatabaseTarget

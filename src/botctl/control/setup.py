@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import setproctitle
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import AWAY, connect, reason
 from botctl.bus.topology import ServerVersion, Topology
 from botctl.errors import BotctlError

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from types import MappingProxyType
 
 from botctl.control.advice import KEPT_OFF_REDIS, is_held_back
-from botctl.control.parked import Parked
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.views import BotView, DaemonView, ServiceView, StatusBody
+from botctl.control.watching.parked import Parked
 from botctl.fleet import BotSpec, Fleet
 from botctl.storage.quarantines import Quarantined
 

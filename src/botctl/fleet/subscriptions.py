@@ -2,7 +2,8 @@
 
 Pure. A pattern is a type, `*` for every type, or a type with `*` for one or more whole names: `bot.*`, `*.failed`,
 `shop.*.paid`. A trailing `*` stands for one name or more, any other for exactly one. Conditions are a closed language
-of comparisons with constants, so that the router can afford them for every event; `bus/conditions.py` runs them.
+of comparisons with constants, so that the router can afford them for every event;
+`bus/event_types/conditions.py` runs them.
 """
 
 from __future__ import annotations

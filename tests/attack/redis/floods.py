@@ -1,6 +1,6 @@
 """Attacks with what a bot may do, too much of it: each runs in a process of its own while B's events are under way.
 
-What limits them is in `botctl.bus.sentry`, in the router, and in the settings of the embedded server.
+What limits them is in `botctl.bus.caretaking.sentry`, in the router, and in the settings of the embedded server.
 """
 
 from __future__ import annotations

@@ -18,17 +18,17 @@ from urllib.parse import urlsplit
 
 from attack.cases import attack
 from attack.redis.wire import Raw, Refusal, Word
-from botctl.bus.admin import BusAdmin
-from botctl.bus.batch import Rejected
+from botctl.bus.caretaking.admin import BusAdmin
+from botctl.bus.caretaking.grant_guard import GrantGuard
+from botctl.bus.caretaking.grants import Grant, GrantAdmin, grant_user
 from botctl.bus.client import AWAY, connect
+from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.events import Event, Log, encode_event
-from botctl.bus.grant_guard import GrantGuard
-from botctl.bus.grants import Grant, GrantAdmin, grant_user
-from botctl.bus.mailbox import Mailbox
+from botctl.bus.reading.mailbox import Mailbox
 from botctl.bus.relay import Relay
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
-from botctl.bus.subscriptions import Subscription
+from botctl.bus.routing.batch import Rejected
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey
 from botctl.embedded.valkey import prepare_valkey

@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from attack.redis.ground import A, B, Ground, body, declare, probe
-from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import Event, Log, decode_event
-from botctl.bus.reader import read_log
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.reading.reader import read_log
 
 _BRICK = "18446744073709551615-18446744073709551615"
 _DEAD = "refused, a dead letter each"

@@ -10,10 +10,10 @@ from attack.cases import ATTACKS, CASES
 from attack.redis import areas
 from attack.redis.ground import Ground
 from attack.redis.test_redis import ends_as
-from botctl.bus import batch
-from botctl.bus.janitor import Janitor
-from botctl.bus.losses import Losses
-from botctl.bus.seen import Seen
+from botctl.bus.caretaking.janitor import Janitor
+from botctl.bus.caretaking.losses import Losses
+from botctl.bus.routing import batch
+from botctl.bus.routing.seen import Seen
 
 
 def _nothing(*_: Any, **__: Any) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from attack.redis import areas
 from attack.redis.ground import A, Ground
-from botctl.bus.sentry import Sentry
+from botctl.bus.caretaking.sentry import Sentry
 
 FLOODS = areas.floods.FLOODS
 _ROUTER_MAY_GROW = 100

@@ -15,10 +15,10 @@ import asyncpg
 
 from attack.sql.ground import MARK, NO_ROW, NOTHING, Ground, declare, run, several, statement
 from attack.sql.rights import others_work
-from botctl.control.hog_feed import HogFeed
+from botctl.control.defence.hog_feed import HogFeed
+from botctl.control.defence.socket_owners import socket_counts
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.socket_owners import socket_counts
-from botctl.control.watch import DatabaseWatch
+from botctl.control.watching.database_watch import DatabaseWatch
 from botctl.security.threat.detection import Detector
 from botctl.storage.engine import login_engine
 

@@ -15,8 +15,8 @@ from attack.cases import ATTACKS, CASES
 from attack.sql import rights, server
 from attack.sql.ground import AREA, WEAKENED, Ground
 from attack.sql.test_sql import ends_as
-from botctl.control import hog_feed
-from botctl.control.watch import DatabaseWatch
+from botctl.control.defence import hog_feed
+from botctl.control.watching.database_watch import DatabaseWatch
 from botctl.storage.engine import connect
 
 A, B = f"bot_{Ground.a}", f"bot_{Ground.b}"

@@ -20,7 +20,7 @@ import botctl.bot.assembly as assembly
 from botctl.bot.database import Database
 from botctl.bot.machine import BotMachine
 from botctl.bot.secrets import Passwords
-from botctl.bot.transport import OutcomeUnknownError, Transport
+from botctl.bot.sending.transport import OutcomeUnknownError, Transport
 from botctl.fleet.model import BotSpec
 from botctl.handover import BotConfig
 from botctl.observability.redaction import Redactor

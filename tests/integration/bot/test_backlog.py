@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bot.database import Database
-from botctl.bot.health import Health
-from botctl.bot.intake import Intake
-from botctl.bot.lanes import Lanes
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.receiving.lanes import Lanes
+from botctl.bot.vitals.health import Health
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow, NewRow
 

@@ -28,7 +28,7 @@ from bot_waiting import until
 from crash_points import CrashError, Fuse, Life
 from scripted_handlers import ELSEWHERE
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.topology import Topology
 from botctl.sandbox.client import SandboxClient

@@ -10,8 +10,8 @@ from typing import Any
 from bot_waiting import until
 
 from botctl.bus.client import connect
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
 from botctl.fleet import load_fleet
 

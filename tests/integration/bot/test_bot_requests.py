@@ -11,9 +11,9 @@ import pytest
 from bot_waiting import until
 
 from botctl.bus.client import connect
-from botctl.bus.roster import Member, Roster
-from botctl.bus.router import Router
-from botctl.bus.subscriptions import Subscription
+from botctl.bus.event_types.subscriptions import Subscription
+from botctl.bus.routing.roster import Member, Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
 
 

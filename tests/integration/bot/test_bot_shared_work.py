@@ -8,7 +8,7 @@ from typing import Any
 
 from bot_waiting import until
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.events import Event, encode_event
 from botctl.bus.topology import FIELD, Topology
 

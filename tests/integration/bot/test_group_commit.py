@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
 from botctl.bot.group_commit import MOST
-from botctl.bot.health import Health
-from botctl.bot.scope import Scope, current
+from botctl.bot.handling.scope import Scope, current
+from botctl.bot.vitals.health import Health
 from botctl.storage.engine import bot_engine, connect
 
 _numbers = count(4_900_001)

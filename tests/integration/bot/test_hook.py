@@ -13,13 +13,13 @@ import httpx
 import msgspec
 import pytest
 
-from botctl.bot.arrivals import Arrivals
-from botctl.bot.health import Health
-from botctl.bot.hook import Hook
+from botctl.bot.receiving.arrivals import Arrivals
+from botctl.bot.receiving.hook import Hook
+from botctl.bot.receiving.token_refusal import BadTokenError
+from botctl.bot.receiving.updates import ALLOWED_UPDATES
+from botctl.bot.sending.transport import Transport
 from botctl.bot.tls import tls_context
-from botctl.bot.token_refusal import BadTokenError
-from botctl.bot.transport import Transport
-from botctl.bot.updates import ALLOWED_UPDATES
+from botctl.bot.vitals.health import Health
 from botctl.handover import WebhookTarget
 from botctl.sandbox.client import SandboxClient
 from botctl.sandbox.process import SandboxProcess, start_sandbox

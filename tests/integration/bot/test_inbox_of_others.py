@@ -18,11 +18,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bot.database import Database
-from botctl.bot.health import Health
-from botctl.bot.intake import Intake
-from botctl.bot.lanes import Lanes
-from botctl.bot.looking import Looking
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.receiving.lanes import Lanes
+from botctl.bot.receiving.looking import Looking
 from botctl.bot.tasks import end
+from botctl.bot.vitals.health import Health
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, NewRow
 

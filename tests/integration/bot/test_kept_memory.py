@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from botctl.bot.bot_api import ScopedApplication
 from botctl.bot.database import Database
-from botctl.bot.health import Health
-from botctl.bot.persistence import KeepingApplication
-from botctl.bot.persistence_drafts import BOT, Draft, NotLoadedError, Owner
-from botctl.bot.persistence_memory import KeptMemory
-from botctl.bot.scope import Scope, current
+from botctl.bot.handling.scope import Scope, current
+from botctl.bot.keeping.drafts import BOT, Draft, NotLoadedError, Owner
+from botctl.bot.keeping.memory import KeptMemory
+from botctl.bot.keeping.persistence import KeepingApplication
+from botctl.bot.sending.bot_api import ScopedApplication
+from botctl.bot.vitals.health import Health
 from botctl.errors import VaultError
 from botctl.security.vault import Cipher, DataKey
 from botctl.storage.engine import bot_engine

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 from redis.asyncio import Redis
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Event
 from botctl.bus.relay import Relay
-from botctl.bus.roster import Roster
-from botctl.bus.router import Router
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey
 from botctl.embedded.valkey import prepare_valkey

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from botctl.bus.allowance import Allowance
 from botctl.bus.events import Event, Log
-from botctl.bus.reader import read_log
+from botctl.bus.reading.reader import read_log
 from botctl.bus.relay import Relay
+from botctl.bus.routing.allowance import Allowance
 
 # pytest gives `make_bus` from conftest.py; its type can't be imported from there.
 Bus = Any

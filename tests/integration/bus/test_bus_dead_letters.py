@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from botctl.bus.dead_letters import DeadLetters, dead_letter_command
 from botctl.bus.events import encode_event
+from botctl.bus.reading.dead_letters import DeadLetters, dead_letter_command
 from botctl.errors import UsageError
 from support.bus_steps import logged, tick
 

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from botctl.bus.events import Log, encode_event
-from botctl.bus.mailbox import Mailbox
-from botctl.bus.reader import read_log
+from botctl.bus.reading.mailbox import Mailbox
+from botctl.bus.reading.reader import read_log
 from support.bus_steps import logged, start_relay, tick
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ResponseError
 
+from botctl.bus.caretaking.grant_guard import GrantGuard
+from botctl.bus.caretaking.grants import Grant, GrantAdmin, begin_group_again, grant_user, tame
+from botctl.bus.caretaking.sentry import Sentry
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event
-from botctl.bus.grant_guard import GrantGuard
-from botctl.bus.grants import Grant, GrantAdmin, begin_group_again, grant_user, tame
-from botctl.bus.lag import Lag, Place, measure
-from botctl.bus.sentry import Sentry
+from botctl.bus.reading.lag import Lag, Place, measure
 from botctl.bus.topology import FIELD
 
 # pytest gives `bus` from conftest.py; its type can't be imported from there.

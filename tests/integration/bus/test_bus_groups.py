@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from botctl.bus import groups as groups_module
-from botctl.bus.dead_letters import DeadLetters
+from botctl.bus.caretaking.janitor import Janitor
+from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.events import encode_event
-from botctl.bus.groups import MOST_DELIVERIES, GroupTender
-from botctl.bus.janitor import Janitor
-from botctl.bus.mailbox import Mailbox
-from botctl.bus.roster import Member, Roster
-from botctl.bus.router import Router
-from botctl.bus.subscriptions import Subscription
+from botctl.bus.reading import groups as groups_module
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.reading.groups import MOST_DELIVERIES, GroupTender
+from botctl.bus.reading.mailbox import Mailbox
+from botctl.bus.routing.roster import Member, Roster
+from botctl.bus.routing.router import Router
 from botctl.bus.topology import consumer_of
 from support.bus_steps import tick
 

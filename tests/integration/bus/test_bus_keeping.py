@@ -6,11 +6,11 @@ import asyncio
 import time
 from typing import Any
 
+from botctl.bus.caretaking.janitor import Janitor
+from botctl.bus.caretaking.room import LOG_SHARE, MAILBOXES_SHARE
 from botctl.bus.events import Log, encode_event
-from botctl.bus.janitor import Janitor
-from botctl.bus.reader import read_log, read_logs
-from botctl.bus.room import LOG_SHARE, MAILBOXES_SHARE
-from botctl.bus.roster import Roster
+from botctl.bus.reading.reader import read_log, read_logs
+from botctl.bus.routing.roster import Roster
 from botctl.bus.topology import Topology
 from support.bus_steps import tick
 

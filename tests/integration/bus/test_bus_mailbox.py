@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from botctl.bus.events import Event, encode_event
-from botctl.bus.mailbox import Mailbox
+from botctl.bus.reading.mailbox import Mailbox
 
 
 async def deliver(bus: Any, *ids: str) -> list[str]:

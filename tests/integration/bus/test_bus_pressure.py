@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from botctl.bus import pressure as pressure_module
-from botctl.bus import router as router_module
-from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import encode_event
-from botctl.bus.mailbox import Mailbox
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.reading.mailbox import Mailbox
+from botctl.bus.routing import pressure as pressure_module
+from botctl.bus.routing import router as router_module
 from support.bus_steps import logged, tick
 
 ALPHA, BETA, GAMMA, DEAD = 1, 2, 3, 4

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from botctl.bus.allowance import Allowance
 from botctl.bus.client import connect
 from botctl.bus.events import encode_event
-from botctl.bus.portions import FIRST
 from botctl.bus.relay import Relay
+from botctl.bus.routing.allowance import Allowance
+from botctl.bus.routing.portions import FIRST
 from botctl.bus.topology import Topology
 from support.bus_steps import start_relay, tick
 

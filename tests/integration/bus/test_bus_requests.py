@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.events import Event, decode_event, encode_event
-from botctl.bus.roster import Member, Roster
-from botctl.bus.router import Router
-from botctl.bus.subscriptions import Subscription
+from botctl.bus.routing.roster import Member, Roster
+from botctl.bus.routing.router import Router
 from support.bus_steps import logged
 
 ROSTER = Roster({
@@ -78,7 +78,7 @@ async def test_an_unknown_or_unwilling_target_is_an_answer_at_once(fleet: Any, e
 
 
 async def test_what_nobody_asked_for_gets_into_no_mailbox(fleet: Any, eventually: Any) -> None:
-    from botctl.bus import requests
+    from botctl.bus.routing import requests
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(requests, "LONGEST_TIMEOUT", -100.0)  # not a new router any more

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from botctl.bus.dropped import Dropped
+from botctl.bus.caretaking.dropped import Dropped
+from botctl.bus.caretaking.grants import GrantAdmin
+from botctl.bus.caretaking.janitor import Janitor
+from botctl.bus.caretaking.retention import Retention
 from botctl.bus.events import Log
-from botctl.bus.grants import GrantAdmin
-from botctl.bus.janitor import Janitor
-from botctl.bus.lag import measure
-from botctl.bus.retention import Retention
-from botctl.bus.roster import Member, Roster
+from botctl.bus.reading.lag import measure
+from botctl.bus.routing.roster import Member, Roster
 from botctl.bus.topology import FIELD
 from integration.bus.test_bus_grants import lag_of, new_grant, outside, read
 

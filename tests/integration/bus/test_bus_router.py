@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError
 
-from botctl.bus import router as router_module
-from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import encode_event
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.routing import router as router_module
 from support.bus_steps import logged, start_relay, tick
 
 BRICK = "18446744073709551615-18446744073709551615"

@@ -10,8 +10,8 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from botctl.bus.crowd import MOST_TRAFFIC
-from botctl.bus.sentry import Offence, Sentry
+from botctl.bus.caretaking.crowd import MOST_TRAFFIC
+from botctl.bus.caretaking.sentry import Offence, Sentry
 
 _MB = b"x" * (1024 * 1024)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 from redis.exceptions import OutOfMemoryError
 
-from botctl.bus.dead_letters import DeadLetters
+from botctl.bus.caretaking.room import Room
 from botctl.bus.events import encode_event
-from botctl.bus.mailbox import Mailbox
-from botctl.bus.room import Room
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.reading.mailbox import Mailbox
 from support.bus_steps import logged, start_relay, tick
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 import time
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
+from botctl.bus.caretaking.grants import Grant, GrantAdmin
 from botctl.bus.client import connect
 from botctl.bus.events import Log
-from botctl.bus.grants import Grant, GrantAdmin
 from botctl.bus.topology import Topology
 from botctl.cli.bus_checks import bus_findings
 from botctl.cli.findings import Verdict

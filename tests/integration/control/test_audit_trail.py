@@ -23,7 +23,7 @@ from botctl.cli import audit as commands
 from botctl.cli.client import ApiClient
 from botctl.cli.main import app
 from botctl.cli.note import process_started
-from botctl.control.audit_desk import AuditDesk
+from botctl.control.defence.audit_desk import AuditDesk
 from botctl.control.serve import make_server, unix_socket
 from botctl.control.views import AppliedBody, CommandBody, LoginBody
 from botctl.errors import RefusedError, UsageError

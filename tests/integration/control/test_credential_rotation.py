@@ -13,10 +13,10 @@ import pytest
 
 from botctl.bot.secrets import Passwords as HeldPasswords
 from botctl.bus.client import connect as connect_redis
-from botctl.control.credential_rotation import EVERY, CredentialRotation
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.control.ports import Passwords
-from botctl.control.vault_desk import VaultDesk
-from botctl.control.wanted import without_userinfo
+from botctl.control.secrets.daily_rotation import EVERY, CredentialRotation
+from botctl.control.secrets.desk import VaultDesk
 from botctl.errors import NoSuchBotError, RefusedError
 from botctl.observability.redaction import Redactor
 from botctl.storage.engine import bot_engine

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.control import bus_keeper
+from botctl.control.bus import keeper as bus_keeper
 from botctl.control.ports import Passwords
 from botctl.fleet import Fleet
 from botctl.storage import logins

@@ -10,10 +10,10 @@ import pytest
 from redis.exceptions import NoPermissionError
 
 from botctl.bus.client import connect as connect_redis
-from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.control.trouble import DatabaseAwayError
-from botctl.control.wanted import without_userinfo
 from botctl.errors import InvalidFileError
 from botctl.fleet import Fleet
 from botctl.fleet.model import Group

@@ -10,13 +10,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Event, Log, decode_event, encode_event
 from botctl.bus.topology import ROUTER_GROUP, Topology
-from botctl.control.applied import FleetSource
 from botctl.control.assembly import Assembly
-from botctl.control.bus_keeper import BusKeeper
+from botctl.control.bus.keeper import BusKeeper
+from botctl.control.fleet.applied import FleetSource
 from botctl.control.ports import FleetSight
 from botctl.fleet import Fleet
 from botctl.handover import ControlConfig

@@ -16,9 +16,9 @@ from redis.asyncio import Redis
 
 from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Event, Log, decode_event, encode_event
-from botctl.bus.replay import ReaderStuckError, Replayer
+from botctl.bus.reading.replay import ReaderStuckError, Replayer
 from botctl.bus.topology import FIELD, MAILBOX_GROUP
-from botctl.control.bus_desk import ReplayWish
+from botctl.control.bus.desk import ReplayWish
 from botctl.errors import UsageError
 from support.bus_stage import BusStage, Program, command
 from support.fleet_stage import bot, eventually

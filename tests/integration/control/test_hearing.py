@@ -15,8 +15,8 @@ import aiohttp
 import pytest
 import structlog.testing
 
-from botctl.control.hearing import HearingProbe, options_of
 from botctl.control.ports import BotSight, FleetSight
+from botctl.control.watching.hearing import HearingProbe, options_of
 from botctl.fleet import BotSpec
 from botctl.sandbox.client import SandboxClient
 from botctl.sandbox.process import SandboxProcess, start_sandbox

@@ -13,10 +13,10 @@ import msgspec
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.control.historian import Historian
+from botctl.control.fleet.historian import Historian
+from botctl.control.fleet.recorder import Recorder
 from botctl.control.ports import Transition
-from botctl.control.recorder import Recorder
-from botctl.control.watch import DatabaseWatch
+from botctl.control.watching.database_watch import DatabaseWatch
 from botctl.errors import NoSuchBotError
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage import runs

@@ -13,12 +13,12 @@ import httpx
 import msgspec
 import pytest
 
-from botctl.control.applied import FleetSource
-from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.defence.threat_feeds import Talkative
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.ingress.keeper import IngressKeeper
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.threat_feeds import Talkative
-from botctl.control.vault import Vault
+from botctl.control.secrets.vault import Vault
 from botctl.errors import UsageError
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, WebhookTarget

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.topology import Topology
 from botctl.embedded.probes import ping_valkey

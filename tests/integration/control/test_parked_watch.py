@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.control.parked_watch import ParkedWatch, options_of
 from botctl.control.ports import BotSight, FleetSight
+from botctl.control.watching.parked_watch import ParkedWatch, options_of
 from botctl.fleet import BotSpec
 from botctl.storage.engine import connect
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from botctl.bus.client import connect as connect_redis
-from botctl.control.quarantine import Quarantine
-from botctl.control.quarantine_file import NAME
-from botctl.control.wanted import without_userinfo
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.quarantine_file import NAME
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.handover import DatabaseLogin
 from botctl.storage import quarantines
 from botctl.storage.engine import connect, login_engine

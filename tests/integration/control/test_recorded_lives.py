@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from botctl.control.fleet.recorder import Recorder
 from botctl.control.ports import Transition
-from botctl.control.recorder import Recorder
 from botctl.storage.runs import recent_runs
 from support.fleet_stage import Stage, bot
 

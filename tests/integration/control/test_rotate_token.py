@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from botctl.control.telegram_check import owner_of
-from botctl.control.vault import Vault
-from botctl.control.vault_desk import VaultDesk
+from botctl.control.secrets.desk import VaultDesk
+from botctl.control.secrets.telegram_check import owner_of
+from botctl.control.secrets.vault import Vault
 from botctl.errors import BotctlError, NoSuchBotError, RefusedError, UsageError
 from botctl.fleet import Fleet
 from botctl.sandbox.client import SandboxClient

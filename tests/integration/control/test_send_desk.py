@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from botctl.control.applied import FleetSource
-from botctl.control.desk_room import DeskRoom
-from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.ingress.keeper import sealing_of
-from botctl.control.send_desk import LONGEST, SendDesk
-from botctl.control.vault import Vault
+from botctl.control.secrets.vault import Vault
+from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.send_desk import LONGEST, SendDesk
 from botctl.errors import NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet
 from botctl.security import master_keys

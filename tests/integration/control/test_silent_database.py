@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from botctl.control.applied import FleetSource
-from botctl.control.audit_desk import AuditDesk
-from botctl.control.master_rotation import MasterRotation
+from botctl.control.defence.audit_desk import AuditDesk
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.fleet.applied import FleetSource
 from botctl.control.pulse import ANSWER, DatabaseSilentError, Pulse
-from botctl.control.quarantine import Quarantine
+from botctl.control.secrets.desk import VaultDesk
+from botctl.control.secrets.master_rotation import MasterRotation
 from botctl.control.service import Service
 from botctl.control.trouble import DatabaseAwayError
-from botctl.control.vault_desk import VaultDesk
 from botctl.fleet import Fleet
 from botctl.security.master_keys import new_keys
 from botctl.storage.bootstrap import prepare

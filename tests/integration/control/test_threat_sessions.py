@@ -11,11 +11,11 @@ from typing import Any
 import asyncpg
 import pytest
 
-from botctl.control.canary_probe import PROBE_ID, CanaryProbe
+from botctl.control.defence.canary_probe import PROBE_ID, CanaryProbe
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.threat_feeds import AclLog
+from botctl.control.defence.threat_watch import COUNT_EVERY, ThreatWatch
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.quarantine import Quarantine
-from botctl.control.threat_feeds import AclLog
-from botctl.control.threat_watch import COUNT_EVERY, ThreatWatch
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Mode, Tuning
 from botctl.handover import DatabaseLogin
@@ -260,7 +260,7 @@ async def test_in_shadow_a_user_who_floods_is_told_of_and_heard_on(watched: Watc
 
 
 async def test_users_set_aside_are_handed_on_to_the_next_control(enforced: Watched) -> None:
-    from botctl.control.fleet_keeper import FleetKeeper
+    from botctl.control.fleet.keeper import FleetKeeper
     from support.fleet_stage import around
 
     stage = enforced.stage

@@ -14,10 +14,10 @@ from sqlalchemy import URL, MetaData, NullPool
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from botctl.control.quarantine import Quarantine
-from botctl.control.server_log import ServerLogFeed
-from botctl.control.threat_feeds import AclLog
-from botctl.control.threat_watch import ThreatWatch
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.server_log import ServerLogFeed
+from botctl.control.defence.threat_feeds import AclLog
+from botctl.control.defence.threat_watch import ThreatWatch
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Tuning
 from botctl.handover import DatabaseLogin

@@ -13,12 +13,12 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
-from botctl.bus.batch import Rejected
 from botctl.bus.client import connect as connect_redis
-from botctl.control.quarantine import Quarantine
-from botctl.control.threat_feeds import AclLog
-from botctl.control.threat_watch import ThreatWatch
-from botctl.control.wanted import without_userinfo
+from botctl.bus.routing.batch import Rejected
+from botctl.control.defence.quarantine import Quarantine
+from botctl.control.defence.threat_feeds import AclLog
+from botctl.control.defence.threat_watch import ThreatWatch
+from botctl.control.fleet.wanted import without_userinfo
 from botctl.fleet import BotSpec
 from botctl.fleet.threats import Mode, Tuning
 from botctl.security.threat.detection import Detector

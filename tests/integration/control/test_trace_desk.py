@@ -10,15 +10,15 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bus.client import connect as connect_redis
-from botctl.bus.dead_letters import DeadLetters
 from botctl.bus.events import Event, encode_event, event_id
+from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.topology import Topology
-from botctl.control.dead_letter_desk import DeadLetterDesk
-from botctl.control.desk_room import DeskRoom
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.prices import Price, Prices
-from botctl.control.trace_desk import TraceDesk
-from botctl.control.vault import Vault
+from botctl.control.secrets.vault import Vault
+from botctl.control.tracing.dead_letter_desk import DeadLetterDesk
+from botctl.control.tracing.desk import TraceDesk
+from botctl.control.tracing.room import DeskRoom
 from botctl.errors import BotctlError, ExitCode, NoSuchBotError
 from botctl.fleet import BotSpec
 from botctl.security import master_keys

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from botctl.control.applied import FleetSource
-from botctl.control.fleet_keeper import FleetKeeper
-from botctl.control.master_rotation import MasterRotation
-from botctl.control.vault import Vault
+from botctl.control.fleet.applied import FleetSource
+from botctl.control.fleet.keeper import FleetKeeper
+from botctl.control.secrets.master_rotation import MasterRotation
+from botctl.control.secrets.vault import Vault
 from botctl.errors import RefusedError, UsageError, VaultError
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig

@@ -14,10 +14,10 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.client import connect
 from botctl.bus.topology import Topology
-from botctl.control.bus_keeper import BusKeeper
+from botctl.control.bus.keeper import BusKeeper
 from botctl.embedded.valkey import EmbeddedValkey, prepare_valkey
 
 TOPOLOGY = Topology("t")

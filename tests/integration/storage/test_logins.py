@@ -13,7 +13,7 @@ import pytest
 
 from botctl.cli.checks import _ask_database
 from botctl.cli.findings import Verdict
-from botctl.control.watch import DatabaseWatch
+from botctl.control.watching.database_watch import DatabaseWatch
 from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage import scram
 from botctl.storage.engine import connect, login_engine, parse_database_url

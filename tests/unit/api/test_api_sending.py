@@ -9,7 +9,7 @@ import pytest
 
 from botctl.api.app import create_app
 from botctl.control.ingress.desk import WebhookBody
-from botctl.control.send_desk import SendBody, SendView
+from botctl.control.tracing.send_desk import SendBody, SendView
 from botctl.control.views import CommandBody
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from botctl.api.app import create_app
-from botctl.control.trace_views import (
+from botctl.control.tracing.views import (
     ChatBody,
     DeadLetterBody,
     DeadLettersBody,

@@ -7,13 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from botctl.bot.commit import Committer
 from botctl.bot.context import BotContext
-from botctl.bot.declared import DeclaredTypes
-from botctl.bot.health import Health
-from botctl.bot.persistence_memory import KeptMemory
-from botctl.bot.publishing import Publisher
-from botctl.bot.scope import Scope, current
+from botctl.bot.exchange.declared import DeclaredTypes
+from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.handling.commit import Committer
+from botctl.bot.handling.scope import Scope, current
+from botctl.bot.keeping.memory import KeptMemory
+from botctl.bot.vitals.health import Health
 from botctl.storage.outbox import StoredEvent
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from botctl.bot.database import Database
-from botctl.bot.health import Health
+from botctl.bot.vitals.health import Health
 
 
 class FakeEngine:

@@ -8,10 +8,10 @@ from typing import Any
 
 import structlog.testing
 
-from botctl.bot.dispatcher import STUCK_AFTER, Dispatcher
-from botctl.bot.handling import Handled
-from botctl.bot.lanes import Lanes
+from botctl.bot.handling.attempt import Handled
+from botctl.bot.handling.dispatcher import STUCK_AFTER, Dispatcher
 from botctl.bot.live_limits import LiveLimits
+from botctl.bot.receiving.lanes import Lanes
 from botctl.bot.tasks import end
 from botctl.storage.inbox import InboxRow
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from botctl.bot.flood import Blame, Flood, Place, Rates, Ticket
-from botctl.bot.flood_window import Window
+from botctl.bot.sending.flood import Blame, Flood, Place, Rates, Ticket
+from botctl.bot.sending.flood_window import Window
 
 RATES = Rates(bot_per_second=6, chat_per_second=1.0, chat_burst=2, group_per_minute=4)
 """Small ones, so that short histories meet them all."""

@@ -9,8 +9,8 @@ from itertools import pairwise
 import pytest
 from telegram.error import RetryAfter
 
-from botctl.bot.flood import Flood, Rates
-from botctl.bot.flood_gate import FloodGate
+from botctl.bot.sending.flood import Flood, Rates
+from botctl.bot.sending.flood_gate import FloodGate
 
 FAST = Rates(bot_per_second=0, chat_per_second=50.0, chat_burst=1, group_per_minute=0)
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from botctl.bot.health import Health, Trouble
-from botctl.bot.heartbeat import BUSY_EVERY, CLOSEST, IDLE_EVERY, Heartbeat
+from botctl.bot.vitals.health import Health, Trouble
+from botctl.bot.vitals.heartbeat import BUSY_EVERY, CLOSEST, IDLE_EVERY, Heartbeat
 
 
 def heartbeat(health: Health, report: Callable[[dict[str, float]], None], timeout: float = 60.0) -> Heartbeat:

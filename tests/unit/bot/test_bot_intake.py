@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from botctl.bot.intake import Intake
-from botctl.bot.lanes import Lanes
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.receiving.lanes import Lanes
 from botctl.storage.inbox import InboxRow, NewRow, Stored
 
 

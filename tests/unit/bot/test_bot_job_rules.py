@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.job_rules import next_daily, next_due, planned, read_job, row_of, settled
+from botctl.bot.jobs.rules import next_daily, next_due, planned, read_job, row_of, settled
 from botctl.storage.jobs import StoredJob
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC).timestamp()

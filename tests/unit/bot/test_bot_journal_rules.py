@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import telegram.error
 
-from botctl.bot.journal import rebuild_error
-from botctl.bot.journal_rules import (
+from botctl.bot.sending.journal import rebuild_error
+from botctl.bot.sending.journal_rules import (
     Journal,
     Make,
     Recorded,

@@ -14,18 +14,18 @@ from typing import Any, cast
 import pytest
 from telegram.error import BadRequest, Forbidden, RetryAfter, TelegramError
 
-from botctl.bot.calling import Caller
-from botctl.bot.flood import Flood, Rates
-from botctl.bot.flood_gate import FloodGate
-from botctl.bot.health import Health
-from botctl.bot.journal import Asked, NotRepeatedError, SendJournal
-from botctl.bot.lanes import Lanes
-from botctl.bot.recovery import Recovery
-from botctl.bot.scope import Scope, current
-from botctl.bot.send_states import SendStates
-from botctl.bot.sender import Outgoing, Sender, begun, send_row
-from botctl.bot.token_refusal import TokenRefusal
-from botctl.bot.transport import NotSentError, OutcomeUnknownError
+from botctl.bot.handling.scope import Scope, current
+from botctl.bot.receiving.lanes import Lanes
+from botctl.bot.receiving.token_refusal import TokenRefusal
+from botctl.bot.sending.calling import Caller
+from botctl.bot.sending.flood import Flood, Rates
+from botctl.bot.sending.flood_gate import FloodGate
+from botctl.bot.sending.journal import Asked, NotRepeatedError, SendJournal
+from botctl.bot.sending.recovery import Recovery
+from botctl.bot.sending.send_states import SendStates
+from botctl.bot.sending.sender import Outgoing, Sender, begun, send_row
+from botctl.bot.sending.transport import NotSentError, OutcomeUnknownError
+from botctl.bot.vitals.health import Health
 from botctl.storage.sends import SendRow
 
 CAUSE = "update:1"

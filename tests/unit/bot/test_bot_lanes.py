@@ -8,7 +8,7 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.lanes import Lanes
+from botctl.bot.receiving.lanes import Lanes
 from botctl.storage.inbox import InboxRow
 
 

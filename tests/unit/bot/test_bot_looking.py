@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from botctl.bot.looking import Looking
+from botctl.bot.receiving.looking import Looking
 from botctl.bot.tasks import end
 
 

@@ -10,7 +10,7 @@ import telegram
 from telegram.error import BadRequest, Forbidden
 from telegram.ext import ExtBot
 
-from botctl.bot.methods import (
+from botctl.bot.sending.methods import (
     METHODS,
     Kind,
     is_done_all_the_same,
@@ -40,7 +40,7 @@ def methods_of_ptb() -> set[str]:
 def test_each_method_is_classified_and_none_is_made_up() -> None:
     known = methods_of_ptb()
     assert len(known) > 150
-    assert known - set(METHODS) == set(), "classify these in botctl/bot/methods.py"
+    assert known - set(METHODS) == set(), "classify these in botctl/bot/sending/methods.py"
     assert set(METHODS) - known == set()
 
 

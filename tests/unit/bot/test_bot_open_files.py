@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from botctl.bot import open_files
-from botctl.bot.health import Health, Trouble
+from botctl.bot.vitals import open_files
+from botctl.bot.vitals.health import Health, Trouble
 
 LIMIT = 200
 

@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from telegram import InputFile, InputMediaDocument
 
-from botctl.bot.bot_api import OutsideJobQueue, moved, read_files
-from botctl.bot.scope import Scope, active, current
+from botctl.bot.handling.scope import Scope, active, current
+from botctl.bot.sending.bot_api import OutsideJobQueue, moved, read_files
 
 
 class Timer:

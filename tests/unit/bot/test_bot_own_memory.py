@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from botctl.bot.own_memory import OwnMemory
+from botctl.bot.vitals.own_memory import OwnMemory
 
 MB = 1_000_000
 INHERITED = 60 * MB

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from botctl.bot.health import Health
-from botctl.bot.poller import Poller
+from botctl.bot.receiving.poller import Poller
+from botctl.bot.vitals.health import Health
 
 OTHER = "Conflict: terminated by other getUpdates request"
 
@@ -49,7 +49,7 @@ async def told(monkeypatch: pytest.MonkeyPatch, telegram: Telegram, ready_timeou
         slept.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("botctl.bot.poller.asyncio.sleep", no_sleep)
+    monkeypatch.setattr("botctl.bot.receiving.poller.asyncio.sleep", no_sleep)
     health = Health()
     intake: Any = None
     transport: Any = telegram

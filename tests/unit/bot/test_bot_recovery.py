@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from botctl.bot.health import Health
-from botctl.bot.lanes import Lanes
-from botctl.bot.recovery import Recovery
+from botctl.bot.receiving.lanes import Lanes
+from botctl.bot.sending.recovery import Recovery
+from botctl.bot.vitals.health import Health
 from botctl.storage.sends import SendRow
 
 

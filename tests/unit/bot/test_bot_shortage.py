@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from botctl.bot.own_memory import own_memory
-from botctl.bot.shortage import Shortage, ShortageError, shortage_of
+from botctl.bot.vitals.own_memory import own_memory
+from botctl.bot.vitals.shortage import Shortage, ShortageError, shortage_of
 
 MB = 1_000_000
 

@@ -10,14 +10,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from telegram.error import BadRequest, Forbidden, InvalidToken, RetryAfter, TimedOut
 
 from botctl.bot.assistant.markdown import render
+from botctl.bot.exchange.publishing import Publisher, event_of
+from botctl.bot.exchange.reactions import Reactions, row_of
 from botctl.bot.faults import database_away, environmental
-from botctl.bot.health import Health, Trouble
-from botctl.bot.journal import NotRepeatedError
-from botctl.bot.publishing import Publisher, event_of
-from botctl.bot.reactions import Reactions, row_of
-from botctl.bot.scope import Scope
-from botctl.bot.token_refusal import means_the_token
-from botctl.bus.catalogue import validate
+from botctl.bot.handling.scope import Scope
+from botctl.bot.receiving.token_refusal import means_the_token
+from botctl.bot.sending.journal import NotRepeatedError
+from botctl.bot.vitals.health import Health, Trouble
+from botctl.bus.event_types.catalogue import validate
 from botctl.bus.events import Event
 from botctl.errors import ProtocolError
 from botctl.storage.conversations import StoredMessage

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from botctl.bot.suspects import DEATHS, Verdict, judge
+from botctl.bot.handling.suspects import DEATHS, Verdict, judge
 
 
 @pytest.mark.parametrize("failure", ["", "signal", "bad_token", "not_ready"])

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.incoming import read_incoming
-from botctl.bot.updates import ALLOWED_UPDATES, chat_of_lane, read_batch
+from botctl.bot.receiving.incoming import read_incoming
+from botctl.bot.receiving.updates import ALLOWED_UPDATES, chat_of_lane, read_batch
 from botctl.storage import cleaning
 from botctl.storage.raw_json import items_of
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from telegram.error import BadRequest, ChatMigrated, Forbidden, InvalidToken, NetworkError, RetryAfter, TelegramError
 
-from botctl.bot.transport import NotSentError, OutcomeUnknownError, ServerFaultError
-from botctl.bot.verdicts import Verdict, verdict_of, why_unreachable
+from botctl.bot.sending.transport import NotSentError, OutcomeUnknownError, ServerFaultError
+from botctl.bot.sending.verdicts import Verdict, verdict_of, why_unreachable
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from telegram import Update
 from telegram.ext import ApplicationBuilder, TypeHandler
 
-from botctl.bot.incoming import read_incoming
-from botctl.bot.updates import ALLOWED_UPDATES, read_batch
+from botctl.bot.receiving.incoming import read_incoming
+from botctl.bot.receiving.updates import ALLOWED_UPDATES, read_batch
 from botctl.storage.updates import LANES, kind_of, lane_of
 from support.every_update import ADA, EVERY, GROUP, message
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from botctl.bot import group_work
-from botctl.bot.health import Health
+from botctl.bot.exchange import group_work
+from botctl.bot.vitals.health import Health
 from botctl.bus.events import Event
-from botctl.bus.mailbox import Entry
+from botctl.bus.reading.mailbox import Entry
 
 
 class Mailbox:

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from telegram import Location, Message, Update
 
-from botctl.bot.persistence_codec import UnreadableError, UnstorableError, decode, encode
+from botctl.bot.keeping.codec import UnreadableError, UnstorableError, decode, encode
 
 
 class Colour(enum.Enum):

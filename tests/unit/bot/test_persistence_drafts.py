@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.persistence_drafts import BOT, Change, Draft, Kept, NotLoadedError, Owner, merged, read_kept
+from botctl.bot.keeping.drafts import BOT, Change, Draft, Kept, NotLoadedError, Owner, merged, read_kept
 
 ADA: Owner = ("user", "7")
 

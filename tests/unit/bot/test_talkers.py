@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botctl.bot.ignored import Ignored
+from botctl.bot.receiving.ignored import Ignored
 from botctl.security.threat import talkers
 from botctl.security.threat.talkers import Talkers
 

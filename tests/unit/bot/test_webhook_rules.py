@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from botctl.bot.arrivals import Arrivals
-from botctl.bot.health import Health
-from botctl.bot.updates import ALLOWED_UPDATES
-from botctl.bot.webhook_rules import RECENT, differs, failing
+from botctl.bot.receiving.arrivals import Arrivals
+from botctl.bot.receiving.updates import ALLOWED_UPDATES
+from botctl.bot.receiving.webhook_rules import RECENT, differs, failing
+from botctl.bot.vitals.health import Health
 from botctl.handover import WebhookTarget
 from botctl.storage.inbox import InboxRow
 

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import yaml
 
-from botctl.bus.asyncapi import document, reference
-from botctl.bus.catalogue import CATALOGUE
+from botctl.bus.event_types.asyncapi import document, reference
+from botctl.bus.event_types.catalogue import CATALOGUE
 from botctl.bus.events import Event, Log, encode_event
 
 ROOT = Path(__file__).parents[3]

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botctl.bus.backoff import Backoff
-from botctl.bus.batch import Batch, Batcher
-from botctl.bus.dead_letters import MAX_BODY
 from botctl.bus.events import Event, decode_event, encode_event
-from botctl.bus.fanout import Fanout
-from botctl.bus.requests import Switchboard
-from botctl.bus.roster import Roster
-from botctl.bus.seen import Seen
+from botctl.bus.reading.dead_letters import MAX_BODY
+from botctl.bus.routing.batch import Batch, Batcher
+from botctl.bus.routing.fanout import Fanout
+from botctl.bus.routing.requests import Switchboard
+from botctl.bus.routing.roster import Roster
+from botctl.bus.routing.seen import Seen
 from botctl.bus.topology import Topology
 
 TOPOLOGY = Topology("ns")

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from botctl.bus import catalogue
-from botctl.bus.catalogue import CATALOGUE, EventType, Publisher, log_of, lookup, validate
-from botctl.bus.event_data import Data
+from botctl.bus.event_types import catalogue
+from botctl.bus.event_types.catalogue import CATALOGUE, EventType, Publisher, log_of, lookup, validate
+from botctl.bus.event_types.data import Data
+from botctl.bus.event_types.reference import reference
 from botctl.bus.events import TYPE_FORMAT, Event, Log
-from botctl.bus.reference import reference
 from botctl.errors import ProtocolError
 
 
@@ -106,4 +106,6 @@ def test_old_data_that_cannot_be_brought_up_is_refused() -> None:
 
 def test_the_reference_page_is_what_the_code_says() -> None:
     page = Path(__file__).parents[3] / "docs" / "events.md"
-    assert page.read_text(encoding="utf-8") == reference(), "run: python -m botctl.bus.reference docs/events.md"
+    assert page.read_text(encoding="utf-8") == reference(), (
+        "run: python -m botctl.bus.event_types.reference docs/events.md"
+    )

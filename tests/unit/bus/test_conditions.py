@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from botctl.bus.conditions import compile_condition
+from botctl.bus.event_types.conditions import compile_condition
 from botctl.bus.events import Event
-from botctl.bus.fanout import Fanout
-from botctl.bus.roster import Member, Roster
+from botctl.bus.routing.fanout import Fanout
+from botctl.bus.routing.roster import Member, Roster
 from botctl.fleet.subscriptions import Subscription
 
 MISSING = object()

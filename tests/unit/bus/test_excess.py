@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from botctl.bus.crowd import FRESH, MOST_CONNECTIONS, MOST_MEMORY, MOST_TRAFFIC, Crowd
-from botctl.bus.losses import BEFORE, TELL_EVERY, Losses
-from botctl.bus.mailbox_groups import before
-from botctl.bus.portions import ENOUGH, FIRST, MOST, Portions
+from botctl.bus.caretaking.crowd import FRESH, MOST_CONNECTIONS, MOST_MEMORY, MOST_TRAFFIC, Crowd
+from botctl.bus.caretaking.losses import BEFORE, TELL_EVERY, Losses
+from botctl.bus.reading.mailbox_groups import before
+from botctl.bus.routing.portions import ENOUGH, FIRST, MOST, Portions
 
 
 def client(number: int, user: str = "t-bot-1", **more: object) -> str:

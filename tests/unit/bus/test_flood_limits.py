@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from botctl.bus.allowance import OVERHEAD, Allowance
-from botctl.bus.room import fair_level
+from botctl.bus.caretaking.room import fair_level
+from botctl.bus.routing.allowance import OVERHEAD, Allowance
 
 
 def test_a_bot_may_publish_a_burst_and_then_what_its_rate_allows() -> None:

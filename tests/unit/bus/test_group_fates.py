@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from botctl.bus.events import Event
-from botctl.bus.groups import IDLE, MOST_DELIVERIES, Fate, judge
+from botctl.bus.reading.groups import IDLE, MOST_DELIVERIES, Fate, judge
 
 OLD, YOUNG = int(IDLE * 1000), int(IDLE * 1000) - 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from botctl.bus.pressure import LOOK_EVERY, PATIENCE, READS, REGAINED, Pressure
+from botctl.bus.routing.pressure import LOOK_EVERY, PATIENCE, READS, REGAINED, Pressure
 
 ALPHA, BETA, GAMMA = 1, 2, 3
 

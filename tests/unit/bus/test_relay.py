@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ConnectionError, OutOfMemoryError, ResponseError
 
 from botctl.bus import relay as relay_module
-from botctl.bus.admin import BusAdmin
+from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.events import Event, decode_event
 from botctl.bus.relay import Relay
 from botctl.bus.topology import Topology

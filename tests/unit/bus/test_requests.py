@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from botctl.bus.batch import Batch, Batcher
+from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.events import Event, decode_event, encode_event
-from botctl.bus.fanout import Fanout
-from botctl.bus.requests import LONGEST_TIMEOUT, MOST_OPEN, Refusal, Refused, Switchboard
-from botctl.bus.roster import Member, Roster
-from botctl.bus.seen import Seen
-from botctl.bus.subscriptions import Subscription
+from botctl.bus.routing.batch import Batch, Batcher
+from botctl.bus.routing.fanout import Fanout
+from botctl.bus.routing.requests import LONGEST_TIMEOUT, MOST_OPEN, Refusal, Refused, Switchboard
+from botctl.bus.routing.roster import Member, Roster
+from botctl.bus.routing.seen import Seen
 from botctl.bus.topology import Topology
 from botctl.errors import ProtocolError
 

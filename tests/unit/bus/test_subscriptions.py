@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from botctl.bus.event_types.subscriptions import Subscription, concerns, is_pattern, matches
 from botctl.bus.events import Event
-from botctl.bus.fanout import Fanout
-from botctl.bus.roster import Member, Roster
-from botctl.bus.subscriptions import Subscription, concerns, is_pattern, matches
+from botctl.bus.routing.fanout import Fanout
+from botctl.bus.routing.roster import Member, Roster
 from botctl.bus.topology import Receiver
 
 

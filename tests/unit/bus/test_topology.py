@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from botctl.bus.admin import server_version
+from botctl.bus.caretaking.admin import server_version
 from botctl.bus.topology import ServerVersion, Topology, source_of
 from botctl.errors import UsageError
 

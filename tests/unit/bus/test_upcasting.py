@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from botctl.bot.declared import DeclaredTypes
+from botctl.bot.exchange.declared import DeclaredTypes
+from botctl.bus.event_types.upcasting import upcast
 from botctl.bus.events import Event
-from botctl.bus.upcasting import upcast
 from botctl.errors import ProtocolError, UsageError
 
 

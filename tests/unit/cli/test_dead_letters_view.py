@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from botctl.cli.dead_letters_view import letter_lines, letters_lines
 from botctl.cli.main import app
 from botctl.cli.trace_view import Line
-from botctl.control.trace_views import (
+from botctl.control.tracing.views import (
     AttemptView,
     ContentView,
     DeadLetterBody,

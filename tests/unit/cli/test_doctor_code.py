@@ -8,7 +8,7 @@ import pytest
 
 from botctl.cli.checks import _code
 from botctl.cli.findings import Verdict
-from botctl.control import code_keeper
+from botctl.control.rollouts import code_keeper
 from botctl.fleet import Fleet
 from botctl.settings.model import Settings
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from botctl.cli.trace_view import Line, chat_lines, clock, money, trace_lines
-from botctl.control.trace_views import (
+from botctl.control.tracing.views import (
     AttemptView,
     ChatBody,
     ChatLineView,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from botctl.control import code_keeper
-from botctl.control.code_keeper import KEPT, CodeKeeper, _read
+from botctl.control.rollouts import code_keeper
+from botctl.control.rollouts.code_keeper import KEPT, CodeKeeper, _read
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control.deafness import Ears, Look, Word
+from botctl.control.watching.deafness import Ears, Look, Word
 
 PATIENCE = 45.0
 HEARS = Word(False)

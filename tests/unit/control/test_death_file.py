@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from botctl.control.death_file import death_files, read_deaths
+from botctl.control.fleet.death_file import death_files, read_deaths
 from botctl.runtime.messages import Lifecycle
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control.disk import DiskWatch, disks, shortage
+from botctl.control.watching.disk import DiskWatch, disks, shortage
 
 DATA = Path("/data")
 MB = 1_000_000

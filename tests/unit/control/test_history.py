@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control.history import from_file, is_planned, late_ends, merged, tell_from_file
+from botctl.control.fleet.history import from_file, is_planned, late_ends, merged, tell_from_file
 from botctl.control.ports import Transition
 from botctl.control.views import DeathBody, DeathsBody
 from botctl.storage.runs import OpenRun

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from botctl.bus.lag import Lag
-from botctl.control.bus_watch import lag_warnings
+from botctl.bus.reading.lag import Lag
+from botctl.control.bus.lag_watch import lag_warnings
 
 DAY = 86_400.0
 

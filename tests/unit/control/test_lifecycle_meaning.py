@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from botctl.bus.catalogue import validate
+from botctl.bus.event_types.catalogue import validate
 from botctl.bus.events import Event
-from botctl.control.lifecycle import ending, meaning
+from botctl.control.fleet.lifecycle import ending, meaning
 from botctl.control.ports import Transition
 
 

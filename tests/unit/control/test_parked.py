@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from botctl.bus.catalogue import CATALOGUE
-from botctl.control.parked import ParkedRule, Standing, event_of
+from botctl.bus.event_types.catalogue import CATALOGUE
+from botctl.control.watching.parked import ParkedRule, Standing, event_of
 
 HOUR = 3600.0
 NORA = Standing(bot_id=7, name="nora", state="stopped", reason="on request", taken_at=1000.0, pending=None)

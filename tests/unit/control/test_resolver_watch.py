@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from botctl.control import resolver_watch
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.resolver_watch import ResolverWatch
+from botctl.control.watching import resolver_watch
+from botctl.control.watching.resolver_watch import ResolverWatch
 
 
 class Supervisor:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botctl.control.ports import BotSight
-from botctl.control.rollout import (
+from botctl.control.rollouts.rules import (
     CHANCE,
     Ledger,
     Return,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.rollout_environment import PATIENCE, Environment
+from botctl.control.rollouts.environment import PATIENCE, Environment
 
 BREAKER = "3 of 9 bots failed within 10 s, so restarts are held back"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from botctl.bus.router_stats import RouterStats
+from botctl.bus.routing.stats import RouterStats
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.samples import fleet_sample
 from botctl.control.service import Service

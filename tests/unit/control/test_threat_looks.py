@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from botctl.control.hog_feed import MOST, OURS, HogFeed
+from botctl.control.defence.hog_feed import MOST, OURS, HogFeed
+from botctl.control.defence.session_feed import SessionFeed
+from botctl.control.defence.socket_owners import _owners
+from botctl.control.defence.threat_feeds import Counters, Talkative
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.session_feed import SessionFeed
-from botctl.control.socket_owners import _owners
-from botctl.control.threat_feeds import Counters, Talkative
 from botctl.security.threat.observations import (
     CanaryMet,
     ConnectionHog,

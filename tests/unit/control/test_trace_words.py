@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from botctl.control.trace_words import (
+from botctl.control.tracing.words import (
     Address,
     Opener,
     Standing,

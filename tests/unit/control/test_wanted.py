@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from botctl.control.fleet.wanted import Surroundings, fingerprint, public_config, wanted_bot, without_userinfo
 from botctl.control.ports import Passwords
 from botctl.control.process import _credentials
-from botctl.control.wanted import Surroundings, fingerprint, public_config, wanted_bot, without_userinfo
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import BotConfig, DatabaseTarget, WebhookTarget
 

@@ -48,12 +48,12 @@ def written() -> Iterator[Written]:
 
 
 def test_a_line_tells_when_how_grave_who_and_what(written: Written) -> None:
-    structlog.get_logger("botctl.bot.poller").info("update stored", update_id=7)
+    structlog.get_logger("botctl.bot.receiving.poller").info("update stored", update_id=7)
     line = written.last
     assert line.pop("timestamp").endswith("Z")
     assert line == {
         "level": "info",
-        "logger": "botctl.bot.poller",
+        "logger": "botctl.bot.receiving.poller",
         "process": "bot-support",
         "event": "update stored",
         "update_id": 7,

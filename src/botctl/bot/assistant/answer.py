@@ -19,13 +19,13 @@ from telegram.ext import CallbackContext, MessageHandler, filters
 
 from botctl.bot.assistant.client import CompletionClient, CompletionError
 from botctl.bot.assistant.markdown import render
-from botctl.bot.bot_api import App
 from botctl.bot.database import Database
-from botctl.bot.health import Health, Trouble
-from botctl.bot.publishing import Publisher
-from botctl.bot.scope import Scope, active
-from botctl.bot.suspects import Suspects
+from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.handling.scope import Scope, active
+from botctl.bot.handling.suspects import Suspects
+from botctl.bot.sending.bot_api import App
 from botctl.bot.tasks import end
+from botctl.bot.vitals.health import Health, Trouble
 from botctl.fleet.model import Assistant
 from botctl.observability.logs import redact
 from botctl.storage.completions import Completions, StoredCompletion

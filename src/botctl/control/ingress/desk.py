@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 import aiohttp
 from pydantic import Field
 
-from botctl.control.fleet_keeper import FleetKeeper
-from botctl.control.hearing import WebhookSight, tls
+from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.ingress.keeper import IngressKeeper
 from botctl.control.pulse import Pulse
 from botctl.control.views import CommandBody, View
+from botctl.control.watching.hearing import WebhookSight, tls
 from botctl.errors import UsageError
 from botctl.fleet.model import Updates
 

@@ -14,13 +14,13 @@ import structlog
 from prometheus_client.metrics_core import Metric
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from botctl.control.fleet_keeper import FleetKeeper
+from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.ingress.door import Door, Resident
 from botctl.control.ingress.house import House
 from botctl.control.ingress.leaving import take_away
 from botctl.control.ingress.metrics import families
 from botctl.control.ports import FleetSight
-from botctl.control.vault import Vault
+from botctl.control.secrets.vault import Vault
 from botctl.errors import BotctlError, VaultError
 from botctl.fleet import BotSpec, Fleet
 from botctl.fleet.model import Updates

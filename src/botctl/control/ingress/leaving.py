@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 import aiohttp
 import structlog
 
-from botctl.control.hearing import tls
+from botctl.control.watching.hearing import tls
 from botctl.fleet import BotSpec
 
 _log = structlog.get_logger("botctl.control.ingress")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from botctl.control import rollout, rollout_reach
-from botctl.control.code_keeper import CodeKeeper
+from botctl.control.rollouts import reach as rollout_reach
+from botctl.control.rollouts import rules as rollout
+from botctl.control.rollouts.code_keeper import CodeKeeper
 from botctl.fleet import Fleet
 
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from botctl.control import rollout_environment, rollout_reach
-from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight
-from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.rollouts import environment as rollout_environment
+from botctl.control.rollouts import reach as rollout_reach
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
 from botctl.fleet import Fleet
 from support.rolling import roll, started
 

@@ -6,10 +6,10 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
-from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import ForkserverSight
-from botctl.control.rollout import WaveSize
-from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
+from botctl.control.rollouts.rules import WaveSize
 from botctl.fleet import Fleet
 from support.rolling import old_path, started, until_restarted
 

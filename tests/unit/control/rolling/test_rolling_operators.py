@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from botctl.control.code_keeper import CodeKeeper
+from botctl.control.fleet.starts import Starts
 from botctl.control.ports import BotSight, ForkserverSight
-from botctl.control.rollout import WaveSize
-from botctl.control.rollout_keeper import RolloutKeeper
-from botctl.control.starts import Starts
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
+from botctl.control.rollouts.rules import WaveSize
 from botctl.errors import BotctlError, RefusedError
 from botctl.fleet import Fleet
 from support.rolling import old_path, roll, started, until_restarted

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from botctl.control.code_keeper import CodeKeeper
 from botctl.control.ports import BotSight
-from botctl.control.rollout_keeper import RolloutKeeper
+from botctl.control.rollouts.code_keeper import CodeKeeper
+from botctl.control.rollouts.keeper import RolloutKeeper
 from botctl.fleet import Fleet
 from support.rolling import Pretended, old_path, roll, started
 

@@ -1,0 +1,53 @@
+"""A member's side of a group: from the mailbox that several bots share into this bot's inbox.
+
+An entry that a member has read and not acknowledged within a minute goes to another (`bus/reading/groups.py`), which
+can't know what this one has stored. So what isn't stored within `STORE_WITHIN` seconds of the read is left, and read
+again as whatever is then still this member's. What remains: a member that dies, or loses Redis, between its commit
+and its acknowledgement and isn't back within a minute; then two members handle the event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from botctl.bot.database import Database
+from botctl.bot.exchange.reactions import row_of
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.vitals.health import Health
+from botctl.bus.reading.mailbox import Mailbox
+
+STORE_WITHIN = 20.0
+"""Seconds; a third of what `bus.groups.IDLE` allows."""
+
+_AT_ONCE = 20
+"""Entries read at once: what one member has read, no other one works on."""
+
+_log = structlog.get_logger("botctl.bot.groups")
+
+
+async def share(mailbox: Mailbox, database: Database, intake: Intake, health: Health) -> None:
+    """Move entries of the group's mailbox into the inbox until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        if mailbox.again:  # Each time an entry comes again counts; not while nothing can be stored.
+            await database.statement(lambda connection: connection.exec_driver_sql("SELECT 1"))
+        began = loop.time()
+        entries = await mailbox.read(_AT_ONCE)
+        if not entries:
+            continue
+        read = loop.time() if loop.time() - began < STORE_WITHIN / 2 else began
+        for entry in entries:
+            if entry.event is None:
+                _log.error("an entry of a group's mailbox can't be read", entry=entry.id, reason=entry.error)
+        rows = [row_of(entry.event) for entry in entries if entry.event is not None]
+        try:
+            async with asyncio.timeout_at(read + STORE_WITHIN):
+                stored = await intake.store(rows)
+        except TimeoutError:
+            _log.warning("what a group has for this bot could not be stored in time and is left", entries=len(entries))
+            mailbox.leave()
+            continue
+        health.count("updates", len(stored))
+        await mailbox.ack([entry.id for entry in entries])

@@ -1,0 +1,96 @@
+"""Events from other bots: from the mailbox into the inbox, and from its lanes to the developer's callbacks.
+
+An event is acknowledged when its inbox row is committed; `event:<id>` is the row's cause, so that one that is delivered
+twice is handled once. A replay on purpose has a cause of its own, `event:<id>@<replay>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import msgspec
+import structlog
+
+from botctl.bot.receiving.intake import Intake
+from botctl.bot.sending.journal import NotRepeatedError
+from botctl.bot.vitals.health import Health
+from botctl.bus.event_types.subscriptions import Subscription, is_pattern, matches, pattern_of
+from botctl.bus.events import Event, encode_event
+from botctl.bus.reading.mailbox import Mailbox
+from botctl.storage.cleaning import clean
+from botctl.storage.inbox import NewRow
+
+_log = structlog.get_logger("botctl.bot.exchange.reactions")
+
+Callback = Callable[[Event], Awaitable[None]]
+
+
+class Reactions:
+    """The callbacks, in the order they were registered. `answer` is given requests."""
+
+    def __init__(
+        self, answer: Callable[[Event], Awaitable[None]], incoming: Callable[[Event], Event] = lambda event: event
+    ) -> None:
+        self._answer = answer
+        self._incoming = incoming
+        """Checks an event's data and brings them up to date."""
+        self._callbacks: list[tuple[str, Callback]] = []
+
+    def add(self, pattern: str, callback: Callback) -> None:
+        """Raises ValueError for a pattern that can never match."""
+        if not is_pattern(pattern):
+            raise ValueError(f"{pattern!r} is no event type or pattern, such as order.placed or order.*")
+        self._callbacks.append((pattern, callback))
+
+    async def react(self, event: Event) -> None:
+        """Call every callback whose pattern means the event, or the one that answers the request."""
+        if event.is_request:
+            await self._answer(event)
+            return
+        event = self._incoming(event)
+        for pattern, callback in self._callbacks:
+            if matches(pattern, event.type):
+                with suppress(NotRepeatedError):  # the next one still has its turn
+                    await callback(event)
+
+    def unheard(self, subscriptions: Sequence[str | Subscription]) -> list[str]:
+        """Patterns that wait for events the bot has not subscribed to."""
+        heard = [pattern_of(entry) for entry in subscriptions]
+        return [
+            pattern
+            for pattern, _ in self._callbacks
+            if not any(pattern == known or matches(known, pattern.replace("*", "any")) for known in heard)
+        ]
+
+
+async def collect(
+    mailbox: Mailbox, intake: Intake, health: Health, take_replies: Callable[[Sequence[Event]], Awaitable[None]]
+) -> None:
+    """Move the mailbox's entries into the inbox until cancelled; replies to requests go past it."""
+    while True:
+        entries = await mailbox.read()
+        if not entries:
+            continue
+        for entry in entries:
+            if entry.event is None:
+                _log.error("an entry of the mailbox can't be read", entry=entry.id, reason=entry.error)
+        events = [entry.event for entry in entries if entry.event is not None]
+        if replies := [event for event in events if event.reply_to]:
+            await take_replies(replies)
+        rows = [row_of(event) for event in events if not event.reply_to]
+        health.count("updates", len(await intake.store(rows)))
+        await mailbox.ack([entry.id for entry in entries])
+
+
+def row_of(event: Event) -> NewRow:
+    """The inbox row of an event. Each request has a lane of its own, so that bots that ask each other never block."""
+    cleaned = msgspec.structs.replace(event, data=clean(event.data))
+    return NewRow(
+        cause=event.cause,
+        update_id=None,
+        kind="event",
+        lane=f"request:{event.id}" if event.is_request else f"event:{event.type}",
+        payload=encode_event(cleaned).decode(),
+        trace_id=event.correlation_id or event.id[:16],
+    )

@@ -1,0 +1,1 @@
+"""python-telegram-bot's persistence, in PostgreSQL."""

@@ -1,0 +1,1 @@
+"""What only a privileged process does on Redis: users, rights, trimming, and keeping hogs off."""

@@ -1,0 +1,1 @@
+"""Mailboxes, shared mailboxes and logs as their readers see them, and how far behind they are."""

@@ -1,0 +1,1 @@
+"""Rolling restarts: waves, what they are judged by, and the way back."""

@@ -1,0 +1,1 @@
+"""Credentials, tokens and keys of bots: made, handed on, renewed, taken away."""

@@ -1,0 +1,1 @@
+"""One message's way, dead letters, operators' sends: what the API asks of them."""

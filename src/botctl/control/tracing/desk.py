@@ -1,0 +1,129 @@
+"""What the API asks about one message's way, answered. Reads; and writes into the audit log who was shown texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from botctl.control.prices import Prices
+from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.tree import Found, Place, Teller, deliveries, gather
+from botctl.control.tracing.views import ChatBody, ChatLineView, TraceBody
+from botctl.control.tracing.words import address, own_error, update_content
+from botctl.errors import BotctlError
+from botctl.storage import tracing
+from botctl.storage.tracing import TracedEvent
+
+
+class TraceDesk:
+    """`prices` are the operator's, by model."""
+
+    def __init__(self, room: DeskRoom, prices: Prices) -> None:
+        self._room = room
+        self._prices = prices
+
+    async def trace(self, asked: str, bot: str | None, *, text: bool, operator: str) -> TraceBody:
+        """The way of a cause or of a trace. Raises NoSuchBotError, UsageError, and BotctlError for what is unknown."""
+        wanted = address(asked)
+        sight = await self._room.sight()
+        opener = self._room.opener(text=text)
+        async with self._room.view(text=text) as connection:
+            names = await self._room.names(connection)
+            among = [self._room.find(names, bot)] if bot is not None else list(names)
+            found, event = Found(), None
+            if wanted.trace_id:
+                roots = await self._of_trace(connection, wanted.trace_id, among, names)
+            else:
+                roots, event = await self._of_cause(connection, found, wanted.cause, among, names)
+            found = await gather(connection, roots, list(names), found)
+            now = await tracing.clock(connection)
+        body = TraceBody(asked=asked, now=now, trace_id=wanted.trace_id)
+        teller = Teller(found, names, self._prices, opener, sight, body.now)
+        known = [place for place in roots if found.knows(place)]
+        if event is not None:
+            body.event = teller.event(event)
+            body.trace_id = event.correlation_id
+        else:
+            body.roots = [teller.handling(place) for place in known]
+            body.trace_id = body.trace_id or next((one.trace_id for one in body.roots if one.trace_id), "")
+        if event is None and not known:
+            raise self._unknown(asked, bot, wanted.cause)
+        teller.sum_up(body)
+        if text:
+            opened = sum(opener(bot_id).opened for bot_id in names)
+            self._room.note(operator, "read.text", f"trace {asked}", bot, {"texts": opened})
+        return body
+
+    async def chat(self, bot: str, chat_id: int, limit: int, *, text: bool, operator: str) -> ChatBody:
+        """The latest messages of a chat, the newest first. Raises NoSuchBotError."""
+        async with self._room.view(text=text) as connection:
+            names = await self._room.names(connection)
+            bot_id = self._room.find(names, bot)
+            rows = await tracing.rows_of_chat(connection, bot_id, chat_id, limit)
+            causes = [row.cause for row in rows]
+            sends = await tracing.sends_of(connection, bot_id, causes) if rows else []
+            completions = await tracing.completions_of(connection, bot_id, causes) if rows else []
+            now = await tracing.clock(connection)
+        opener = self._room.opener(text=text)(bot_id)
+        body = ChatBody(bot=names[bot_id], chat_id=chat_id, now=now)
+        for row in rows:
+            content, _ = update_content(opener, row.kind, row.payload)
+            mine = [one for one in completions if one.cause == row.cause]
+            body.messages.append(
+                ChatLineView(
+                    bot=body.bot,
+                    cause=row.cause,
+                    kind=row.kind,
+                    state=row.state,
+                    trace_id=row.trace_id,
+                    received_at=row.received_at,
+                    ended_at=row.done_at,
+                    attempts=row.attempts,
+                    sends=sum(one.cause == row.cause and one.state == "sent" for one in sends),
+                    tokens=sum((one.input_tokens or 0) + (one.output_tokens or 0) for one in mine),
+                    error=opener.error("inbox", "last_error", own_error(row.last_error)),
+                    content=content,
+                )
+            )
+        if text:
+            self._room.note(operator, "read.text", f"chat {chat_id}", bot, {"texts": opener.opened})
+        return body
+
+    async def _of_trace(
+        self, connection: AsyncConnection, trace_id: str, among: list[int], names: Mapping[int, str]
+    ) -> list[Place]:
+        """Where a trace began: rows of inboxes that no event of the same trace has led to, or a lone operation."""
+        rows = await tracing.rows_of_trace(connection, among, trace_id)
+        begun = [row for row in rows if row.kind != "event"]
+        if begun or not rows:
+            places = [(row.bot_id, row.cause) for row in sorted(begun, key=lambda one: one.received_at)]
+            return places or [(bot_id, f"op:{trace_id}") for bot_id in among]
+        ids = [row.cause.removeprefix("event:").partition("@")[0] for row in rows]
+        events = await tracing.events_of_ids(connection, [0, *names], ids)
+        causes = {(event.bot_id, event.causation_id) for event in events if event.causation_id}
+        inside = {(row.bot_id, row.cause) for row in rows}
+        first = sorted(causes - inside)
+        told = {f"event:{event.event_id}" for event in events if (event.bot_id, event.causation_id) in causes}
+        return first + [(row.bot_id, row.cause) for row in rows if row.cause not in told]
+
+    async def _of_cause(
+        self, connection: AsyncConnection, found: Found, cause: str, among: list[int], names: Mapping[int, str]
+    ) -> tuple[list[Place], TracedEvent | None]:
+        """Where this cause is; for an event, who has published it besides."""
+        kind, _, rest = cause.partition(":")
+        if kind == "event":
+            event_id = rest.partition("@")[0]
+            events = await tracing.events_of_ids(connection, [0, *among], [event_id])
+            if events and "@" not in rest:
+                return await deliveries(connection, found, [event_id], list(names)), events[0]
+        rows = await tracing.rows_of_causes(connection, among, [cause])
+        return [(row.bot_id, row.cause) for row in rows] or [(bot_id, cause) for bot_id in among], None
+
+    def _unknown(self, asked: str, bot: str | None, cause: str) -> BotctlError:
+        where = f"bot {bot} has" if bot is not None else "no bot has"
+        nothing = "nothing" if bot is not None else "anything"
+        hint = "`botctl trace --chat ID --bot NAME` lists what came last from a chat; `botctl logs NAME` has trace ids."
+        if cause.startswith("update:") and bot is None:
+            hint = f"Ids of updates are a bot's own: name it with --bot. {hint}"
+        return BotctlError(f"{where} {nothing} of {asked}", hint=hint)
