@@ -88,7 +88,7 @@ class FullDisk:
             outcome.violations += [what async for what in verdict.violations()]
             outcome.uncertain = sum(verdict.uncertain.values())
             outcome.messages = list(load.messages.values())
-            outcome.surplus = sum(one.surplus for one in outcome.messages) + verdict.unlinked.total()
+            outcome.surplus = sum(one.surplus for one in outcome.messages) + verdict.excuses.surplus.total()
             await self._told_over()
         finally:
             await load.close()

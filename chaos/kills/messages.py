@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -114,11 +113,3 @@ def disorder(messages: dict[int, Message], order: dict[tuple[int, int], list[Sig
                     f"bot {bot}, chat {chat}: part {before.part} of m{before.number}x came before "
                     f"part {after.part} of m{after.number}x"
                 )
-
-
-def surpluses(messages: Iterable[Message]) -> dict[int, int]:
-    """Parts that came more than once, by the index of the bot that sent them."""
-    found: dict[int, int] = defaultdict(int)
-    for message in messages:
-        found[message.answers_in[0]] += message.surplus
-    return found

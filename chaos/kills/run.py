@@ -73,7 +73,7 @@ class Kills:
             result.violations += harm.done.violations + await verdict.peace()
             result.violations += [what async for what in verdict.violations()]
             result.messages = list(load.messages.values())
-            result.unlinked, result.excuses = verdict.unlinked.total(), verdict.excuses
+            result.unlinked, result.excuses = verdict.excuses.surplus.total(), len(verdict.excuses.of)
             result.uncertain = sum(verdict.uncertain.values())
             result.load = (machine, os.getloadavg()[0])
         finally:

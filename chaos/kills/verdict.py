@@ -8,15 +8,17 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator
 
+from chaos.kills.doubles import Excuse, Excuses, Row, doubles, excuses
 from chaos.kills.load import SORRY, Load
-from chaos.kills.messages import Kind, disorder, surpluses
+from chaos.kills.messages import Kind, disorder
 from chaos.watch import Watch
 from support.stack import Stack
 
 _METRIC = re.compile(r'^botctl_sends_uncertain_total\{bot="([^"]+)"\} (\S+)$', re.MULTILINE)
-_EXCUSES = """
-SELECT bot_id, cause, (result->>'message_id')::bigint AS message_id FROM sends
-WHERE state = 'sent' AND payload->>'text' = $1
+_ROWS = """
+SELECT bot_id, cause, n, chat_id, payload->>'text' AS text, uncertain,
+       CASE WHEN jsonb_typeof(result) = 'object' THEN (result->>'message_id')::bigint END AS message_id
+FROM sends WHERE payload ? 'text' AND ($1::text IS NULL OR payload->>'text' = $1)
 """
 _LEFT = """
 SELECT 'inbox: ' || state AS what, count(*) FROM inbox WHERE state <> 'done' GROUP BY 1
@@ -46,9 +48,7 @@ class Verdict:
     def __init__(self, stack: Stack, watch: Watch, load: Load, names: list[str], ids: list[int]) -> None:
         self.uncertain: dict[int, int] = {}
         """By index: what the database has counted."""
-        self.excuses = 0
-        self.unlinked: Counter[int] = Counter()
-        """Excuses that stand in no row: each is a double of one that does."""
+        self.excuses = Excuses({}, Counter(), [])
         self._stack = stack
         self._watch = watch
         self._load = load
@@ -105,11 +105,11 @@ class Verdict:
         rows = await self._stack.rows("SELECT bot_id, sum(uncertain)::bigint AS n FROM sends GROUP BY 1")
         by_id = {row["bot_id"]: int(row["n"]) for row in rows}
         self.uncertain = {bot: by_id.get(bot_id, 0) for bot, bot_id in enumerate(self._ids)}
-        doubles = surpluses(self._load.messages.values())
-        for bot, name in enumerate(self._names):
-            number = doubles.get(bot, 0) + self.unlinked[bot]
-            if number > self.uncertain[bot]:
-                yield f"{name} sent {number} parts too many, {self.uncertain[bot]} are uncertain"
+        journal = await self._rows()
+        for what in doubles(self._load.messages, journal, self._names):
+            yield what
+        for what in self._excuses_in([row for row in journal if row.text == SORRY]).wrong:
+            yield what
         metric = {name: int(float(value)) for name, value in _METRIC.findall(self._stack.metrics())}
         if {name: metric.get(name, 0) for name in self._names} != dict(
             zip(self._names, self.uncertain.values(), strict=True)
@@ -127,15 +127,19 @@ class Verdict:
             yield f"{len(twice)} events came into an inbox twice, the first that of {twice[0]}"
 
     async def _link_excuses(self) -> None:
-        """Which message an excuse of the assistant answers stands in its row; doubles stand in none."""
-        rows = {(row["bot_id"], row["message_id"]): row["cause"] for row in await self._stack.rows(_EXCUSES, SORRY)}
-        asked = {(one.bot, f"update:{one.update_id}"): one for one in self._load.messages.values()}
-        self.excuses, self.unlinked = 0, Counter()
-        for bot, event in self._load.apologies_of():
-            cause = rows.get((self._ids[bot], event.message_id or 0))
-            message = asked.get((bot, cause)) if cause is not None else None
-            if message is None:
-                self.unlinked[bot] += 1
-            else:
-                message.apology = event.at
-                self.excuses += 1
+        """Note which messages the assistant has answered with its excuse."""
+        self.excuses = self._excuses_in(await self._rows(SORRY))
+        for number, at in self.excuses.of.items():
+            self._load.messages[number].apology = at
+
+    def _excuses_in(self, rows: list[Row]) -> Excuses:
+        seen = [
+            Excuse(bot, event.chat_id or 0, event.message_id or 0, event.at) for bot, event in self._load.apologies_of()
+        ]
+        return excuses(seen, rows, self._load.messages, self._names)
+
+    async def _rows(self, text: str | None = None) -> list[Row]:
+        """What was to be sent: all of it, or only what reads so."""
+        index = {bot_id: bot for bot, bot_id in enumerate(self._ids)}
+        rows = await self._stack.rows(_ROWS, text)
+        return [Row(index[bot_id], cause, n, chat, *rest) for bot_id, cause, n, chat, *rest in rows]
