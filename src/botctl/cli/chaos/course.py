@@ -10,11 +10,12 @@ from pathlib import Path
 
 from botctl.cli.chaos import report as reports
 from botctl.cli.chaos.run import run
+from botctl.cli.chaos.scenario import Scenario
 from botctl.cli.chaos.scenario_file import FLEET, check_names, find, load_scenario, shipped
 from botctl.cli.chaos.stage import Stage, Stand
 from botctl.cli.shared import say
 from botctl.errors import BotctlError
-from botctl.fleet import load_fleet
+from botctl.fleet import Fleet, load_fleet
 
 
 def list_scenarios() -> None:
@@ -45,20 +46,32 @@ def run_chaos(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
-        with Stage(fleet, path, real_completions=real_completions) as stage:
-            say(f"starting {len(stage.bots)} bots in {stage.folder}")
-            stage.start()
-            say(f"{scenario.calm:g} s of calm, then {scenario.duration:g} s of {find(name).stem}")
-            report = asyncio.run(run(stage, scenario, find(name).stem, say))
-            if keep_logs is not None and not report.passed:
-                stage.keep_logs(keep_logs)
+        report = _run(fleet, path, scenario, find(name).stem, real_completions=real_completions, keep_logs=keep_logs)
     except KeyboardInterrupt:
         say("ended before its time")
         return 130
+    print(reports.text(report), flush=True)  # before files that can't be written take it along
     _write(json_file, json.dumps(report.as_json(), indent=2) + "\n")
     _write(report_file, reports.markdown(report))
-    print(reports.text(report), flush=True)
     return 0 if report.passed else 1
+
+
+def _run(
+    fleet: Fleet, path: Path, scenario: Scenario, name: str, *, real_completions: bool, keep_logs: Path | None
+) -> reports.Report:
+    """On a stage of its own. Whatever ends it but success, also before the first message, leaves the logs."""
+    with Stage(fleet, path, real_completions=real_completions) as stage:
+        passed = False
+        try:
+            say(f"starting {len(stage.bots)} bots in {stage.folder}")
+            stage.start()
+            say(f"{scenario.calm:g} s of calm, then {scenario.duration:g} s of {name}")
+            report = asyncio.run(run(stage, scenario, name, say))
+            passed = report.passed
+        finally:
+            if keep_logs is not None and not passed:
+                stage.keep_logs(keep_logs)
+    return report
 
 
 def _write(path: Path | None, content: str) -> None:

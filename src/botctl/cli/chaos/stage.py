@@ -220,9 +220,11 @@ class Stage:
             time.sleep(_POLL)
 
     def keep_logs(self, target: Path) -> None:
-        """Copy the logs to a folder, for whoever wants to know why."""
-        with contextlib.suppress(OSError):
+        """Copy the logs to a folder, for whoever wants to know why; what can't be kept is told."""
+        try:
             shutil.copytree(self.data.root / "logs", target, dirs_exist_ok=True)
+        except OSError as error:
+            say(f"not all logs could be kept in {target}: {error.strerror or error}")
 
     def end(self) -> None:
         """End everything, whatever state it is in, and delete it."""
