@@ -239,7 +239,7 @@ async def smuggling(stage: IngressStage) -> str:
     return "refused" if not await stage.rows(ALICE) else "stored"
 
 
-@attack("take all room with one bot's secret", "503 for that bot, others are served", area=AREA)
+@attack("take all room with one bot's secret", "that bot's are closed or refused, others are served", area=AREA)
 async def one_bots_flood(stage: IngressStage) -> str:
     head = (
         f"POST /telegram/{ALICE} HTTP/1.1\r\nHost: x\r\n{HEADER}: {stage.secret(ALICE)}\r\nContent-Length: 99\r\n\r\n"
@@ -252,8 +252,76 @@ async def one_bots_flood(stage: IngressStage) -> str:
             opened.append(writer)
         async with httpx.AsyncClient() as client:
             code = (await stage.send(client, BOB, message(31))).status_code
-        busy = stage.house.figures.refused["busy"]
-        return "503 for that bot, others are served" if code == 200 and busy >= 150 else f"{code}, {busy} refused"
+        turned_away = stage.house.figures.refused["busy"] + stage.house.figures.pushed_out
+        if code == 200 and turned_away >= 150:
+            return "that bot's are closed or refused, others are served"
+        return f"{code}, {turned_away} turned away"
+    finally:
+        for writer in opened:
+            writer.close()
+
+
+def _head(stage: IngressStage, bot_id: int, size: int) -> bytes:
+    """Of a request with a right secret, and a body of this size."""
+    lines = (
+        f"POST /telegram/{bot_id} HTTP/1.1",
+        "Host: x",
+        f"{HEADER}: {stage.secret(bot_id)}",
+        f"Content-Length: {size}",
+    )
+    return "\r\n".join((*lines, "", "")).encode()
+
+
+@attack("take all room with one bot's secret and large bodies that are slow", "others are served", area=AREA)
+async def one_bots_large_bodies(stage: IngressStage) -> str:
+    size = 1024 * 1024
+    head = _head(stage, ALICE, size)
+    opened, codes = [], set()
+    try:
+        for _ in range(80):
+            _, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+            opened.append(writer)
+            writer.write(head + b"x" * (size // 2))
+            with contextlib.suppress(OSError):  # some are refused in the middle
+                await writer.drain()
+            if len(opened) % 20 == 0:
+                async with httpx.AsyncClient() as client:
+                    codes.add((await stage.send(client, BOB, message(40 + len(opened), text="x" * 60_000))).status_code)
+        held = stage.house.room.bytes
+    finally:
+        for writer in opened:
+            writer.close()
+    if not held:
+        return "nothing was under way"
+    return "others are served" if codes == {200} and held < 16 * size else f"others get {codes}, {held} bytes are held"
+
+
+@attack("take all connections with one bot's secret", "newcomers are served", area=AREA)
+async def one_bots_connections(stage: IngressStage) -> str:
+    places = 400
+    head = _head(stage, ALICE, 2)
+    opened = []
+    try:
+        for _ in range(places):
+            reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+            opened.append(writer)
+            writer.write(head + b"{}")
+            if not await asyncio.wait_for(reader.readline(), 10):
+                return "no answer"
+        # Newcomers that are slow to show who they are, and no newcomer pushes out another.
+        newcomers = []
+        for _ in range(40):
+            reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+            opened.append(writer)
+            newcomers.append((reader, writer))
+        body = json.dumps(message(61)).encode()
+        mine = _head(stage, BOB, len(body))
+        served = 0
+        for reader, writer in newcomers:
+            with contextlib.suppress(OSError):
+                writer.write(mine + body)
+                served += b" 200 " in await asyncio.wait_for(reader.readline(), 10)
+        return "newcomers are served" if served == len(newcomers) else f"{served} of {len(newcomers)} are served"
     finally:
         for writer in opened:
             writer.close()

@@ -108,22 +108,37 @@ def test_everybody_else_is_nobody() -> None:
 
 
 def test_one_bot_can_not_take_the_room_of_all() -> None:
-    room = Room(most=10, most_of_bot=4, most_bytes=1000)
-    assert [room.enter(ALICE, 1) for _ in range(5)] == [True] * 4 + [False]
-    assert room.enter(BOB, 1)
-    room.leave(ALICE, 1)
-    assert room.enter(ALICE, 1)
-    assert (room.requests, room.bytes) == (5, 5)
+    room = Room(most=100, most_of_bot=4)
+    assert [room.enter(ALICE) for _ in range(5)] == [True] * 4 + [False]
+    assert room.enter(BOB)
+    room.leave(ALICE, 0)
+    assert room.enter(ALICE)
+    assert room.requests == 5
 
 
-def test_the_bytes_on_their_way_are_bounded_and_room_is_given_back() -> None:
-    room = Room(most=10, most_of_bot=10, most_bytes=1000)
-    assert room.enter(ALICE, 600)
-    assert not room.enter(BOB, 600)
-    room.leave(ALICE, 600)
-    assert room.enter(BOB, 1000)
-    room.leave(BOB, 1000)
+def test_one_bot_can_not_take_the_bytes_of_all_and_room_is_given_back() -> None:
+    room = Room(most_bytes=9000)
+    room.enter(ALICE)
+    took = 0
+    while room.arrive(ALICE, 100):
+        took += 100
+    assert took == 1000, "an eighth of what is free then"
+    room.enter(BOB)
+    assert room.arrive(BOB, 500)
+    room.leave(ALICE, took)
+    room.leave(BOB, 500)
     assert (room.requests, room.bytes) == (0, 0)
+
+
+def test_however_many_bots_take_all_they_get_something_is_free_for_one_more() -> None:
+    room = Room()
+    for bot_id in range(20):
+        while room.enter(bot_id):
+            pass
+        while room.arrive(bot_id, 4096):
+            pass
+    assert room.enter(1000)
+    assert room.arrive(1000, 64 * 1024)
 
 
 def test_strangers_push_out_strangers_the_oldest_first() -> None:
@@ -141,21 +156,50 @@ def test_a_thousand_strangers_push_out_nobody_who_is_known() -> None:
     crowd: Crowd[int] = Crowd(5)
     for one in range(4):
         crowd.enter(one)
-        crowd.known(one, ALICE)
+        crowd.known(one, ALICE + one)
     gone = [crowd.enter(one) for one in range(10, 1010)]
     assert gone == [None, *range(10, 1009)]
     assert set(crowd.everybody()) == {0, 1, 2, 3, 1009}
 
 
 def test_where_all_are_known_the_bot_with_the_most_loses_the_one_silent_for_longest() -> None:
-    crowd: Crowd[str] = Crowd(4)
-    for one, bot_id in (("a", ALICE), ("b1", BOB), ("b2", BOB), ("b3", BOB)):
+    crowd: Crowd[str] = Crowd(13)
+    for number in range(13):
+        crowd.enter(str(number))
+        crowd.known(str(number), (ALICE, BOB, 3, 4, 5)[number % 5])
+    crowd.known("1", BOB)
+    crowd.leave("0")
+    crowd.leave("2")
+    crowd.leave("12")
+    assert [crowd.enter(one) for one in ("x", "y", "z")] == [None] * 3
+    for one in ("x", "y", "z"):
+        crowd.known(one, 6)
+    assert crowd.enter("new") == "6", "BOB has three, and 1 has just been heard of"
+    assert crowd.known("gone", ALICE) is None
+    assert len(crowd) == 13
+
+
+def test_a_bot_has_a_share_of_the_places_and_goes_on_with_its_newest() -> None:
+    crowd: Crowd[int] = Crowd(16)
+    gone = []
+    for one in range(10):
         crowd.enter(one)
-        crowd.known(one, bot_id)
-    crowd.known("b1", BOB)
-    assert crowd.enter("new") == "b2"
-    crowd.known("gone", ALICE)
-    assert len(crowd) == 4
+        gone.append(crowd.known(one, ALICE))
+    assert gone == [None] * 4 + list(range(6))
+    assert crowd.everybody() == [6, 7, 8, 9]
+    crowd.known(6, ALICE)
+    crowd.enter(10)
+    assert crowd.known(10, ALICE) == 7
+
+
+def test_newcomers_have_time_to_show_a_secret_also_where_all_others_have_shown_one() -> None:
+    crowd: Crowd[int] = Crowd(32)
+    for one in range(32):
+        crowd.enter(one)
+        crowd.known(one, one % 4)
+    newcomers = [100, 101, 102, 103]
+    assert all((gone := crowd.enter(one)) is not None and gone < 32 for one in newcomers)
+    assert crowd.enter(104) == 100, "strangers have an eighth of the places, and push out each other beyond"
 
 
 def test_latencies_are_counted_below_their_bounds() -> None:

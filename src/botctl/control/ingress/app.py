@@ -36,8 +36,38 @@ class _TooLargeError(Exception):
     """A body is longer than any update."""
 
 
+class _NoRoomError(Exception):
+    """So many bytes are on their way already that there is no room for this body."""
+
+
 class _GoneError(Exception):
     """The connection was closed in the middle."""
+
+
+class _Body:
+    """The body of one request: `size` bytes of it have arrived and have room."""
+
+    def __init__(self, room: Room, bot_id: int) -> None:
+        self._room = room
+        self._bot_id = bot_id
+        self.size = 0
+
+    async def read(self, receive: Any) -> bytes:
+        """All of it. Raises _TooLargeError, _NoRoomError, _GoneError."""
+        parts: list[bytes] = []
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _GoneError
+            part = message.get("body", b"")
+            if self.size + len(part) > LARGEST:
+                raise _TooLargeError
+            if not self._room.arrive(self._bot_id, len(part)):
+                raise _NoRoomError
+            self.size += len(part)
+            parts.append(part)
+            if not message.get("more_body", False):
+                return b"".join(parts)
 
 
 class IngressApp:
@@ -65,32 +95,34 @@ class IngressApp:
         if admitted is None or scope["method"] != "POST":
             await self._refuse(send, 404, "stranger")
             return
-        if self.crowd is not None:
-            self.crowd.known(scope["state"]["visitor"], admitted.resident.bot_id)
+        self._make_known(scope, admitted.resident.bot_id)
         self._note(admitted, began)
-        size = _declared(scope)
-        if size > LARGEST:
+        if _declared(scope) > LARGEST:
             await self._refuse(send, 413, "large")
             return
-        if not self._room.enter(admitted.resident.bot_id, size):
+        if not self._room.enter(admitted.resident.bot_id):
             await self._refuse(send, 503, "busy")
             return
+        body = _Body(self._room, admitted.resident.bot_id)
         try:
-            await self._take(admitted, receive, send)
+            await self._take(admitted, body, receive, send)
         finally:
-            self._room.leave(admitted.resident.bot_id, size)
+            self._room.leave(admitted.resident.bot_id, body.size)
             self._figures.took(time.monotonic() - began)
 
-    async def _take(self, admitted: Admitted, receive: Any, send: Any) -> None:
+    async def _take(self, admitted: Admitted, arriving: _Body, receive: Any, send: Any) -> None:
         resident = admitted.resident
         try:
             async with asyncio.timeout(BODY_TIME):
-                body = await _body(receive)
+                body = await arriving.read(receive)
         except TimeoutError:
             await self._refuse(send, 408, "slow")
             return
         except _TooLargeError:
             await self._refuse(send, 413, "large")
+            return
+        except _NoRoomError:
+            await self._refuse(send, 503, "busy")
             return
         except _GoneError:
             return
@@ -109,6 +141,12 @@ class IngressApp:
         if outcome is Outcome.KNOWN:
             self._figures.repeated[resident.bot_id] += 1
         await _answer(send, 200)
+
+    def _make_known(self, scope: Any, bot_id: int) -> None:
+        goes = self.crowd.known(scope["state"]["visitor"], bot_id) if self.crowd is not None else None
+        if goes is not None:
+            self._figures.pushed_out += 1
+            goes.throw_out()
 
     def _note(self, admitted: Admitted, now: float) -> None:
         current = admitted.resident.secret.current
@@ -132,25 +170,9 @@ def _shown(scope: Any) -> bytes:
 
 
 def _declared(scope: Any) -> int:
-    """Bytes of the body, or as many as it may have when nobody says."""
-    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-    return int(value) if value.isdigit() and len(value) < 16 else (LARGEST if not value else LARGEST + 1)
-
-
-async def _body(receive: Any) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _GoneError
-        part = message.get("body", b"")
-        size += len(part)
-        if size > LARGEST:
-            raise _TooLargeError
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+    """Bytes that the body is said to have; 0 when nobody says."""
+    value = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+    return int(value) if value.isdigit() and len(value) < 16 else LARGEST + 1
 
 
 async def _answer(send: Any, status: int, headers: list[tuple[bytes, bytes]] | None = None) -> None:

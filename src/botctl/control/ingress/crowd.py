@@ -1,13 +1,13 @@
 """Connections in bounded number: who has to go when one more comes. Pure.
 
-Those who have shown a secret stay; among the others the oldest goes first. So a crowd of strangers pushes out
-strangers, and whoever is quick with a secret gets in. Where all have shown one, the bot with the most connections loses
-the one that has been silent for longest.
+Those who have shown a secret stay, and no bot has more than a share of the places: beyond it, each new one takes the
+place of its own that has been silent for longest. Among strangers the oldest goes first. So a crowd of strangers pushes
+out strangers, and whoever is quick with a secret gets in. Where nearly all have shown one, strangers keep some places
+all the same, and the bot with the most connections loses the one that has been silent for longest.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Generic, TypeVar
 
 MOST = 2000
@@ -15,6 +15,12 @@ MOST = 2000
 
 MOST_WITH_TLS = 400
 """A quarter of a megabyte each: asyncio's buffer."""
+
+MOST_OF_BOT = 110
+"""Telegram's 100, and a few that are being replaced; at most a fourth of all places."""
+
+_FOR_STRANGERS = 8
+"""An eighth of the places is left to those who have just come, and have had no time to show a secret."""
 
 T = TypeVar("T")
 
@@ -29,9 +35,10 @@ class Crowd(Generic[T]):
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._most_of_bot = max(1, min(MOST_OF_BOT, most // 4))
         self._strangers: dict[T, None] = {}
         self._known: dict[T, int] = {}
-        self._by_bot: Counter[int] = Counter()
+        self._by_bot: dict[int, dict[T, None]] = {}
 
     def __len__(self) -> int:
         return len(self._strangers) + len(self._known)
@@ -44,27 +51,35 @@ class Crowd(Generic[T]):
         """Let one in; who has to go for it, and has left already."""
         goes = None
         if len(self) >= self._most:
-            goes = next(iter(self._strangers), None) or self._of_the_most()
+            few = len(self._strangers) < self._most // _FOR_STRANGERS
+            goes = self._of_the_most() if self._known and (few or not self._strangers) else next(iter(self._strangers))
             self.leave(goes)
         self._strangers[one] = None
         return goes
 
-    def known(self, one: T, bot_id: int) -> None:
-        """It has shown a secret of this bot, for the first time or again."""
-        if one in self._strangers or one in self._known:
-            self.leave(one)
-            self._known[one] = bot_id
-            self._by_bot[bot_id] += 1
+    def known(self, one: T, bot_id: int) -> T | None:
+        """It has shown a secret of this bot, maybe again; who has to go for it, and has left already."""
+        if one not in self._strangers and one not in self._known:
+            return None
+        self.leave(one)
+        theirs = self._by_bot.setdefault(bot_id, {})
+        goes = next(iter(theirs)) if len(theirs) >= self._most_of_bot else None
+        self._known[one] = bot_id
+        theirs[one] = None
+        if goes is not None:
+            self.leave(goes)
+        return goes
 
     def leave(self, one: T) -> None:
         """It is closed."""
         self._strangers.pop(one, None)
         bot_id = self._known.pop(one, None)
         if bot_id is not None:
-            self._by_bot[bot_id] -= 1
-            if not self._by_bot[bot_id]:
+            theirs = self._by_bot[bot_id]
+            del theirs[one]
+            if not theirs:
                 del self._by_bot[bot_id]
 
     def _of_the_most(self) -> T:
-        most = max(self._by_bot, key=self._by_bot.__getitem__)
-        return next(one for one, bot_id in self._known.items() if bot_id == most)
+        most = max(self._by_bot, key=lambda bot_id: len(self._by_bot[bot_id]))
+        return next(iter(self._by_bot[most]))
