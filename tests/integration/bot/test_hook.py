@@ -83,6 +83,9 @@ class Side:
         async with httpx.AsyncClient() as client:
             (await client.post(f"{self.url}/{method}", data=data)).raise_for_status()
 
+    async def looks(self) -> int:
+        return len(await self.telegram.calls(bot_id=self.bot_id, method="getWebhookInfo"))
+
     async def sets(self) -> int:
         return len(await self.telegram.calls(bot_id=self.bot_id, method="setWebhook"))
 
@@ -181,3 +184,22 @@ async def test_what_telegram_can_not_deliver_is_said(side: Side) -> None:
         await eventually(lambda: side.ready, "ready")
         await side.telegram.say(side.bot_id, 5, "nobody hears")
         await eventually(lambda: "can't deliver updates" in side.health.reason, "it says so")
+
+
+async def test_it_takes_updates_only_as_long_as_none_waits_at_telegram(side: Side) -> None:
+    """By `last_poll` a bot is parked, or not."""
+    async with side.hook(every=0.02) as (hook, _):
+        await eventually(lambda: side.ready, "ready")
+        began = hook.last_poll
+        await eventually(lambda: hook.last_poll > began, "none waits")
+        await side.telegram.say(side.bot_id, 5, "nobody hears")
+        await eventually(lambda: "can't deliver updates" in side.health.reason, "Telegram has tried")
+        last, looks = hook.last_poll, await side.looks()
+
+        async def looked() -> bool:
+            return await side.looks() > looks + 3
+
+        await eventually(looked, "it has looked again and again")
+        assert hook.last_poll == last
+        await side.ask("deleteWebhook", drop_pending_updates="true")
+        await eventually(lambda: hook.last_poll > last, "none waits any more")

@@ -47,8 +47,10 @@ async def history(database: Any, bot: int, **hours: float | None) -> None:
     await admin.close()
 
 
-def watch(engine: AsyncEngine, bot: int, supervisor: Any, pending: dict[int, int], told: list[int]) -> ParkedWatch:
-    spec = BotSpec.model_validate({"name": f"bot-{bot}", "token": f"{bot}:AAE-parked"})
+def watch(
+    engine: AsyncEngine, bot: int, supervisor: Any, pending: dict[int, int], told: list[int], **more: Any
+) -> ParkedWatch:
+    spec = BotSpec.model_validate({"name": f"bot-{bot}", "token": f"{bot}:AAE-parked", **more})
     return ParkedWatch(engine, lambda: [spec], supervisor, pending, lambda: told.append(1), **options_of({}))
 
 
@@ -97,6 +99,20 @@ async def test_a_bot_that_polls_in_vain_is_not_parked_and_one_that_is_deaf_is(
         one = watch(engine, bot, supervisor, {}, [])
         await one.look()
         assert bool(one.rule.parked) is parked
+
+
+async def test_a_webhook_that_does_not_get_through_parks_its_bot(database: Any, engine: AsyncEngine, bot: int) -> None:
+    await history(database, bot, update=7)
+    supervisor: Any = Double(bot)
+    # It runs, and Telegram has said for seven hours that updates wait (`Hook.last_poll`).
+    supervisor.bot = BotSight(
+        name=f"bot-{bot}", bot_id=bot, state="degraded", heartbeat_age=1.0, gauges={"last_poll_age_s": 7 * HOUR},
+        reason="telegram can't deliver updates: Wrong response from the webhook: 503",
+    )  # fmt: skip
+    one = watch(engine, bot, supervisor, {bot: 3}, [], updates="webhook")
+    await one.look()
+    (event,) = await events(engine, bot)
+    assert (event["threshold_s"], event["pending"], event["state"]) == (6 * HOUR, 3, "degraded")
 
 
 async def test_a_new_bot_is_not_parked_before_its_time(engine: AsyncEngine, bot: int) -> None:

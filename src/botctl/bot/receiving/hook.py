@@ -21,7 +21,7 @@ from botctl.bot.receiving.arrivals import Arrivals
 from botctl.bot.receiving.raw_answer import RawAnswer
 from botctl.bot.receiving.token_refusal import BadTokenError
 from botctl.bot.receiving.updates import ALLOWED_UPDATES
-from botctl.bot.receiving.webhook_rules import differs, failing
+from botctl.bot.receiving.webhook_rules import differs, failing, waiting
 from botctl.bot.sending.transport import Transport
 from botctl.bot.vitals.health import Health, Trouble
 from botctl.bus.backoff import Backoff
@@ -65,7 +65,7 @@ class Hook:
         self.talkers = Talkers()
         """Of nobody: the ingress sees who sends."""
         self.last_poll = clock()
-        """When Telegram last said that all is as it should be."""
+        """When Telegram last said that no update waits; before that, when this began. What comes is in the inbox."""
         arrivals.counts = True
 
     @property
@@ -115,6 +115,8 @@ class Hook:
             if self._ready:
                 _log.warning("the webhook is not as it was set; setting it again", why=why)
             return await self._set(target, why)
+        if not waiting(info):
+            self.last_poll = self._clock()
         self._succeeded(failing(info, time.time()))
         return True
 
@@ -160,7 +162,6 @@ class Hook:
         return None
 
     def _succeeded(self, trouble: str) -> None:
-        self.last_poll = self._clock()
         self._network.reset()
         self._refusals.reset()
         if trouble:

@@ -29,9 +29,14 @@ def differs(info: Any, target: WebhookTarget, allowed: Sequence[str]) -> str:
     return ""
 
 
+def waiting(info: Any) -> int:
+    """How many updates Telegram holds; 0 when it doesn't say."""
+    return int(_number(info.get("pending_update_count"))) if isinstance(info, dict) else 0
+
+
 def failing(info: Any, now: float) -> str:
     """What Telegram says of its last try to deliver, as long as updates wait; `now` in seconds since the epoch."""
-    if not isinstance(info, dict) or not _number(info.get("pending_update_count")):
+    if not waiting(info):
         return ""
     at = _number(info.get("last_error_date"))
     message = info.get("last_error_message")
