@@ -85,6 +85,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return f"event:{self.id}@{self.replay}" if self.replay else f"event:{self.id}"
 
 
+_LABELS = ("id", "source", "correlation_id", "causation_id", "to", "reply_to", "error", "source_name")
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Event)
 
@@ -99,6 +101,7 @@ def encode_event(event: Event) -> bytes:
         raise ProtocolError(f"event {event.type} can't be encoded: {error}") from error
     if len(body) > MAX_EVENT_BYTES:
         raise ProtocolError(f"event {event.type} has {len(body)} bytes; {MAX_EVENT_BYTES} are allowed")
+    _check_labels(event, body)
     return body
 
 
@@ -112,7 +115,16 @@ def decode_event(body: bytes) -> Event:
         raise ProtocolError(f"no event: {error}") from error
     if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(event.data) > MAX_DEPTH:
         raise ProtocolError(f"event is nested deeper than {MAX_DEPTH} levels")
+    _check_labels(event, body)
     return event
+
+
+def _check_labels(event: Event, body: bytes) -> None:
+    """No database takes a NUL character; in `data` each reader replaces it, but what an event is known by stays."""
+    if b"\\u0000" in body:
+        for name in _LABELS:
+            if "\0" in (getattr(event, name) or ""):
+                raise ProtocolError(f"`{name}` of an event has a NUL character")
 
 
 def _depth(data: Any) -> int:

@@ -120,6 +120,10 @@ _TROUBLES = {
         "Look whether the completion API is up, and at the bot's key, model and base_url; `botctl logs` shows what it "
         "answered. Users are told to try again later."
     ),
+    "can't be worked off": (
+        "Its log has the traceback of what broke; it tries on by itself, and nothing is lost. `botctl doctor` names a "
+        "right that is missing in the database."
+    ),
     "redis": "Look at Redis (`botctl status`, `botctl logs valkey`). Users are answered meanwhile; nothing is lost.",
     "database is away": "Look at PostgreSQL (`botctl status`, `botctl logs postgres`). Telegram keeps what comes.",
     "database keeps refusing": "Look for long transactions and locks in PostgreSQL, and at its max_connections.",

@@ -15,6 +15,7 @@ from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.routing.roster import Member, Roster
 from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
+from botctl.runtime import messages
 
 
 @pytest.fixture
@@ -161,6 +162,23 @@ async def test_a_handling_that_fails_for_want_of_an_answer_asks_anew(fleet: Any)
     await until(voided)
     await begin_shop(shop)
     assert await customer.answers(1) == ["tea: 3"]
+
+
+async def test_a_mailbox_that_cannot_be_worked_off_is_told_and_goes_on_when_it_can(fleet: Any) -> None:
+    customer, shop = fleet
+    await begin(customer, None)
+    await customer.say("tea 20")
+    await state_of_request(customer, "waiting")
+    await customer.rows("REVOKE UPDATE (reply) ON requests FROM bots")
+    try:
+        await begin_shop(shop)
+        beat = await customer.heartbeat(lambda beat: beat.health is messages.Health.DEGRADED)
+        assert beat.reason.startswith("its mailbox can't be worked off: ")
+        assert "permission denied" in beat.reason
+    finally:
+        await customer.rows("GRANT UPDATE (reply) ON requests TO bots")
+    assert await customer.answers(1) == ["tea: 3"]
+    await customer.heartbeat(lambda beat: beat.health is messages.Health.OK)
 
 
 async def test_a_reply_from_somebody_else_is_not_taken(fleet: Any, redis: Any) -> None:

@@ -62,7 +62,8 @@ async def test_what_is_not_stored_in_time_is_left_and_read_again_once_the_databa
 ) -> None:
     monkeypatch.setattr(group_work, "STORE_WITHIN", 0.02)
     mailbox, database, intake, health = Mailbox(), Database(), Intake(), Health()
-    task = asyncio.create_task(group_work.share(mailbox, database, intake, health))  # type: ignore[arg-type]
+    rounds: list[None] = []
+    task = asyncio.create_task(group_work.share(mailbox, database, intake, health, lambda: rounds.append(None)))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         await mailbox.empty.wait()
     task.cancel()
@@ -70,3 +71,4 @@ async def test_what_is_not_stored_in_time_is_left_and_read_again_once_the_databa
     assert (mailbox.left, mailbox.acknowledged, intake.calls) == (2, ["1-0"], 3)
     assert database.asked >= 2
     assert health.counters["updates"] == 1
+    assert len(rounds) == 1, "only what is where it belongs counts as worked off"

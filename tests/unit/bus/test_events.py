@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from botctl.errors import ProtocolError
 
 names = st.text(string.ascii_lowercase, min_size=1, max_size=8)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+labels = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
@@ -21,7 +23,7 @@ values = st.recursive(
 )
 
 
-@given(st.lists(names, min_size=2, max_size=4), st.dictionaries(texts, values, max_size=4), st.floats(0, 4e9), texts)
+@given(st.lists(names, min_size=2, max_size=4), st.dictionaries(texts, values, max_size=4), st.floats(0, 4e9), labels)
 def test_an_event_comes_back_as_it_was(parts: list[str], data: dict[str, object], at: float, trace: str) -> None:
     event = Event(id="x", type=".".join(parts), occurred_at=at, correlation_id=trace, data=data)
     assert decode_event(encode_event(event)) == event
@@ -58,6 +60,19 @@ def test_bytes_that_are_no_event_are_a_protocol_error(body: bytes) -> None:
 def test_a_malformed_event_is_refused(body: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode_event(body)
+
+
+@pytest.mark.parametrize(
+    "name", ["id", "source", "correlation_id", "causation_id", "to", "reply_to", "error", "source_name"]
+)
+def test_a_nul_character_stands_in_data_only(name: str) -> None:
+    event = Event(**{"id": "x", "type": "a.b", "occurred_at": 1, name: "a\0b"})
+    with pytest.raises(ProtocolError, match=f"`{name}` of an event has a NUL character"):
+        encode_event(event)
+    with pytest.raises(ProtocolError, match=f"`{name}` of an event has a NUL character"):
+        decode_event(msgspec.json.encode(event))
+    in_data = Event(id="x", type="a.b", occurred_at=1, data={name: "a\0b"})
+    assert decode_event(encode_event(in_data)) == in_data
 
 
 def test_an_unknown_envelope_key_is_left_out_so_that_later_versions_may_add() -> None:

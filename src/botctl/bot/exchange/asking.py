@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
 from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.faults import brief, data_refused
 from botctl.bot.handling.scope import Scope, active
 from botctl.bot.handling.suspects import Suspects
 from botctl.bot.live_limits import LiveLimits
@@ -112,7 +113,7 @@ class Asking:
         ]
         if not replies:
             return
-        stored = await self._database.statement(lambda connection: self._requests.answer(connection, replies))
+        stored = await self._store(replies)
         # One that was stored by a commit whose answer was lost is there as well.
         wanted = [one.request_id for one in replies if one.request_id in self._waiting or one.request_id in stored]
         found = await self._database.statement(lambda connection: self._requests.find(connection, wanted))
@@ -125,6 +126,19 @@ class Asking:
             future = self._waiting.get(reply.request_id)
             if future is not None and not future.done():
                 future.set_result(request)
+
+    async def _store(self, replies: Sequence[StoredReply]) -> frozenset[str]:
+        """The requests that waited for one. What the database refuses together is stored one by one, and alone left."""
+        try:
+            return await self._database.statement(lambda connection: self._requests.answer(connection, replies))
+        except Exception as error:
+            if not data_refused(error):
+                raise
+            if len(replies) == 1:
+                [one] = replies
+                _log.error("a reply can't be stored", request=one.request_id, source=one.source, error=brief(error))
+                return frozenset()
+        return frozenset().union(*[await self._store([one]) for one in replies])
 
     async def _await(self, request: StoredRequest, future: asyncio.Future[StoredRequest]) -> StoredRequest:
         seconds = max(request.deadline - self._now(), GRACE)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -13,6 +14,7 @@ from botctl.bot.database import Database
 from botctl.bot.exchange.group_work import share
 from botctl.bot.exchange.publishing import event_of
 from botctl.bot.exchange.reactions import collect
+from botctl.bot.exchange.steady import Steady, Work
 from botctl.bot.receiving.intake import Intake
 from botctl.bot.tasks import end
 from botctl.bot.vitals.health import Health, Trouble
@@ -84,20 +86,21 @@ class BusLink:
             url, username=user, passwords=passwords, blocking=True, max_connections=2 * (1 + len(groups))
         )
         self._mailbox = Mailbox(self._blocking, topology, bot_id)
-        self._groups = [Mailbox(self._blocking, topology, bot_id, group) for group in groups]
+        self._groups = {group: Mailbox(self._blocking, topology, bot_id, group) for group in groups}
         self._database = database
         self._hears = hears
-        self._read: Callable[[], Awaitable[None]] | None = None
+        self._steady = Steady(health)
+        self._read: Work | None = None
         """Reads the own mailbox, once it has begun."""
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, intake: Intake, take_replies: Callable[[Sequence[Event]], Awaitable[None]]) -> None:
         """Begin to relay and to collect; `take_replies` is given replies to requests of its own."""
-        self._read = lambda: collect(self._mailbox, intake, self._health, take_replies)
+        self._read = partial(collect, self._mailbox, intake, self._health, take_replies)
         self._tasks = [asyncio.create_task(self._relay.run(), name="relay")]
-        for mailbox in self._groups:
-            work = share(mailbox, self._database, intake, self._health)
-            self._tasks.append(asyncio.create_task(work, name="group mailbox"))
+        for name, mailbox in self._groups.items():
+            work = partial(share, mailbox, self._database, intake, self._health)
+            self._keep(f"the mailbox of group {name}", work, mailbox)
         if self._hears:
             self._hears = False
             self.listen()
@@ -108,7 +111,10 @@ class BusLink:
             self._hears = True  # as soon as it starts
         elif not self._hears:
             self._hears = True
-            self._tasks.append(asyncio.create_task(_run(self._read), name="mailbox"))
+            self._keep("its mailbox", self._read, self._mailbox)
+
+    def _keep(self, what: str, work: Work, mailbox: Mailbox) -> None:
+        self._tasks.append(asyncio.create_task(self._steady.keep(what, work, mailbox.leave), name=what))
 
     def wake(self) -> None:
         """Events have been committed."""
@@ -116,7 +122,7 @@ class BusLink:
 
     def check(self) -> None:
         """Tell the bot's health how the link is."""
-        parts: list[Relay | Mailbox] = [self._relay, self._mailbox, *self._groups]
+        parts: list[Relay | Mailbox] = [self._relay, self._mailbox, *self._groups.values()]
         reasons = [part.reason for part in parts if not part.healthy and part.reason.startswith("redis")]
         if reasons:
             self._health.trouble(Trouble.REDIS, f"{reasons[0]}; events wait in the database")
@@ -136,7 +142,3 @@ class BusLink:
         for client in (self._redis, self._blocking):
             with suppress(Exception):
                 await client.aclose()
-
-
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()

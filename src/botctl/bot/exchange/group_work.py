@@ -9,6 +9,7 @@ and its acknowledgement and isn't back within a minute; then two members handle 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import structlog
 
@@ -27,8 +28,8 @@ _AT_ONCE = 20
 _log = structlog.get_logger("botctl.bot.groups")
 
 
-async def share(mailbox: Mailbox, database: Database, intake: Intake, health: Health) -> None:
-    """Move entries of the group's mailbox into the inbox until cancelled."""
+async def share(mailbox: Mailbox, database: Database, intake: Intake, health: Health, well: Callable[[], None]) -> None:
+    """Move entries of the group's mailbox into the inbox until cancelled. `well` and what it raises: as `collect`."""
     loop = asyncio.get_running_loop()
     while True:
         if mailbox.again:  # Each time an entry comes again counts; not while nothing can be stored.
@@ -36,6 +37,7 @@ async def share(mailbox: Mailbox, database: Database, intake: Intake, health: He
         began = loop.time()
         entries = await mailbox.read(_AT_ONCE)
         if not entries:
+            well()
             continue
         read = loop.time() if loop.time() - began < STORE_WITHIN / 2 else began
         for entry in entries:
@@ -51,3 +53,4 @@ async def share(mailbox: Mailbox, database: Database, intake: Intake, health: He
             continue
         health.count("updates", len(stored))
         await mailbox.ack([entry.id for entry in entries])
+        well()

@@ -65,12 +65,21 @@ class Reactions:
 
 
 async def collect(
-    mailbox: Mailbox, intake: Intake, health: Health, take_replies: Callable[[Sequence[Event]], Awaitable[None]]
+    mailbox: Mailbox,
+    intake: Intake,
+    health: Health,
+    take_replies: Callable[[Sequence[Event]], Awaitable[None]],
+    well: Callable[[], None],
 ) -> None:
-    """Move the mailbox's entries into the inbox until cancelled; replies to requests go past it."""
+    """Move the mailbox's entries into the inbox until cancelled; replies to requests go past it.
+
+    `well` is called whenever all that was read is where it belongs. Raises what storing raises, but for what is waited
+    out; what was read then is to be left, and comes again.
+    """
     while True:
         entries = await mailbox.read()
         if not entries:
+            well()
             continue
         for entry in entries:
             if entry.event is None:
@@ -81,6 +90,7 @@ async def collect(
         rows = [row_of(event) for event in events if not event.reply_to]
         health.count("updates", len(await intake.store(rows)))
         await mailbox.ack([entry.id for entry in entries])
+        well()
 
 
 def row_of(event: Event) -> NewRow:
@@ -92,5 +102,5 @@ def row_of(event: Event) -> NewRow:
         kind="event",
         lane=f"request:{event.id}" if event.is_request else f"event:{event.type}",
         payload=encode_event(cleaned).decode(),
-        trace_id=event.correlation_id or event.id[:16],
+        trace_id=event.correlation_id or event.id[-16:],
     )

@@ -17,6 +17,7 @@ class Trouble(StrEnum):
     STUCK = "stuck"
     CONGESTION = "congestion"
     REDIS = "redis"
+    BUS = "bus"
     COMPLETION = "completion"
     TELEGRAM = "telegram"
     CONFLICT = "conflict"
