@@ -49,9 +49,10 @@ _Replay = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened. `occurred_at` is in seconds since the epoch.
 
-    `id` is the same however often the event is delivered; consumers keep it to work each event off once. `source` is
-    `bot:<bot_id>` or `fleet`, stamped by the router from the stream the event came from: what a publisher writes there
-    is ignored. `correlation_id` is the trace of the update that began it all, `causation_id` the cause right before.
+    `id` is the same however often the event is delivered; consumers keep it to work each event off once. No other
+    bot can use it. `source` is `bot:<bot_id>` or `fleet`, stamped by the router from the stream the event came from:
+    what a publisher writes there is ignored. `correlation_id` is the trace of the update that began it all,
+    `causation_id` the cause right before.
 
     The last six keys are there only where they mean something. `to` with a `deadline` (seconds since the epoch) is a
     request: the router delivers it to that bot alone, named by name or id, and stamps its `bot:<id>` and, as
@@ -141,6 +142,13 @@ def _depth(data: Any) -> int:
 def event_id(bot_id: int, cause: str, n: int) -> str:
     """The id of the n-th event that `cause` (an update, a job, another event) leads to in this bot.
 
-    Deterministic: when a crash makes a bot handle the cause again, the same events have the same ids.
+    Deterministic: when a crash makes a bot handle the cause again, the same events have the same ids. Whoever knows how
+    can compute another's; so it begins with the bot's own, and the router lets no other bot use it (`batch.py`).
     """
-    return str(uuid.uuid5(_NAMESPACE, f"{bot_id}|{cause}|{n}"))
+    return f"{bot_id}:{uuid.uuid5(_NAMESPACE, f'{bot_id}|{cause}|{n}')}"
+
+
+def may_use(bot_id: int, id_: str) -> bool:
+    """Whether this bot may publish an event of this id. One without an owner was made before ids had one."""
+    owner, colon, _ = id_.partition(":")
+    return not colon or owner == str(bot_id)

@@ -7,8 +7,9 @@ import secrets
 import time
 from typing import Any
 
-from attack.redis.ground import A, B, Ground, body, declare, probe
-from botctl.bus.events import Event, Log, decode_event
+from attack.redis.ground import MARK, A, B, Ground, body, declare, probe
+from botctl.bot.exchange.reactions import row_of
+from botctl.bus.events import Event, Log, decode_event, event_id
 from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.reading.reader import read_log
 
@@ -43,7 +44,7 @@ def _event(**changes: Any) -> bytes:
 @declare("publish in B's name (forged source)", "stamped with its own name")
 async def forged_source(ground: Ground) -> str:
     for source in ("bot:10", "fleet", "", "bot:1"):
-        ground.me.call("XADD", ground.names["a_out"], "*", "e", body(source or "none", source=source))
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", body(source.replace(":", "") or "none", source=source))
     await ground.until(lambda: ground.router.stats.routed == 4)
     return "stamped with its own name" if {source for source, _ in await _logged(ground)} == {"bot:1"} else "forged"
 
@@ -62,6 +63,31 @@ async def forged_id(ground: Ground) -> str:
     await ground.until(lambda: ground.router.stats.duplicates == 1)
     found = sorted(await _logged(ground))
     return "logs keep both, each with its source" if found == [("bot:1", "same"), ("bot:10", "same")] else str(found)
+
+
+@declare(
+    "publish under the ids of B's next events, so that subscribers take B's own for repeats",
+    "refused, a dead letter each; logs, mailboxes and inboxes have B's own only",
+)
+async def coming_ids(ground: Ground) -> str:
+    coming = [event_id(B, f"update:{number}", 0) for number in range(6)]
+    for one in coming[:3]:
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", body(one, "custom.probe"))
+    for one in coming[3:]:
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", _direct(id=one, to="b", deadline=time.time() + 60))
+    await ground.until(lambda: ground.router.stats.rejected + ground.router.stats.delivered == 6)
+    _, outbox = ground.relay(B)
+    for one in coming:
+        outbox.put(probe(one))
+    await ground.until(lambda: not outbox.rows)
+    await ground.until(lambda: ground.router.stats.routed >= 6)
+    entries = await ground.redis.xrange(ground.names["b_in"])
+    events = [decode_event(fields[b"e"]) for _, fields in entries if fields[b"e"] != MARK]
+    first = {row_of(event).cause: event.source for event in reversed(events)}
+    logged = sorted(await _logged(ground))
+    if first == {f"event:{one}": "bot:10" for one in coming} and logged == sorted(("bot:10", one) for one in coming):
+        return _DEAD
+    return f"inboxes have {first}, logs {logged}"
 
 
 @declare("publish what only the fleet may, or types that are none", _DEAD)

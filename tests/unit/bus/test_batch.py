@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from botctl.bus.backoff import Backoff
-from botctl.bus.events import Event, decode_event, encode_event
+from botctl.bus.events import Event, decode_event, encode_event, event_id
 from botctl.bus.reading.dead_letters import MAX_BODY
 from botctl.bus.routing.batch import Batch, Batcher
 from botctl.bus.routing.fanout import Fanout
@@ -59,6 +59,7 @@ def test_the_source_is_the_stream_and_never_what_the_publisher_says() -> None:
         ([b"e", b"nonsense"], "no event"),
         ([b"x", b"y"], "not one event"),
         ([b"e", b"{}", b"f", b"g"], "not one event"),
+        (fields(event_id(10, "update:7", 0)), "another bot's"),
         (fields(event_type="bot.ready"), "may not publish"),
         (fields(event_type="bot.nonsense"), "not in the catalogue"),
         (fields(event_type="message.sent"), "not as in the catalogue"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bus.events import MAX_EVENT_BYTES, Event, decode_event, encode_event, event_id
+from botctl.bus.events import MAX_EVENT_BYTES, Event, decode_event, encode_event, event_id, may_use
 from botctl.errors import ProtocolError
 
 names = st.text(string.ascii_lowercase, min_size=1, max_size=8)
@@ -109,3 +109,13 @@ def test_a_replay_makes_the_same_event_ids_and_anything_else_makes_others() -> N
         for n in (0, 1)
     }
     assert len(ids) == 18
+
+
+def test_an_id_says_whose_it_is_and_only_that_bot_may_use_it() -> None:
+    for bot in (0, 1, 11):
+        assert may_use(bot, event_id(bot, "update:7", 0))
+        assert not any(may_use(other, event_id(bot, "update:7", 0)) for other in (0, 1, 11, 111) if other != bot)
+
+
+def test_an_id_from_before_ids_had_owners_goes_through() -> None:
+    assert may_use(11, "11111111-0b8d-5b0c-9c35-0b8d2d1b7a11")

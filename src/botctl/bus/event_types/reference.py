@@ -22,7 +22,7 @@ An event is JSON of at most {size} KiB:
 
 | key | meaning |
 |---|---|
-| `id` | the same however often the event is delivered: work each id off once |
+| `id` | the same however often the event is delivered: work each id off once; no other bot can use it |
 | `type`, `version` | which of the types below, and which version of its data |
 | `source` | `bot:<bot_id>` or `fleet`, stamped by the router from the stream the event came from |
 | `occurred_at` | seconds since the epoch |

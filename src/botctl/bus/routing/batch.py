@@ -15,7 +15,7 @@ import msgspec
 from msgspec import UNSET
 
 from botctl.bus.event_types.catalogue import log_of, validate
-from botctl.bus.events import FLEET, Event, Log, decode_event, encode_event, event_id
+from botctl.bus.events import FLEET, Event, Log, decode_event, encode_event, event_id, may_use
 from botctl.bus.reading.dead_letters import MAX_BODY, dead_letter_command
 from botctl.bus.routing.fanout import Fanout
 from botctl.bus.routing.requests import Refusal, Refused, Switchboard
@@ -115,6 +115,8 @@ class Batcher:
             if body is None:
                 raise ProtocolError("the entry is not one event")
             event = decode_event(body)
+            if not may_use(bot_id, event.id):  # Receivers keep ids: theirs would be taken for what they have already.
+                raise ProtocolError(f"the id {event.id} is another bot's")
             direct = event.to or event.reply_to
             if not direct:
                 event = _stamped(validate(event, source_of(bot_id)), bot_id)
@@ -179,7 +181,7 @@ class Batcher:
             return
         batch.refused += 1
         reply = Event(
-            id=event_id(bot_id, f"refused:{event.id}", 0),
+            id=event_id(0, f"refused:{bot_id}:{event.id}", 0),
             type=event.type,
             source=FLEET,
             occurred_at=now,
