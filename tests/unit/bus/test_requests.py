@@ -82,7 +82,9 @@ def test_a_reply_comes_from_who_was_asked_once_and_in_time() -> None:
 
 
 def test_a_new_router_lets_replies_through_that_its_predecessor_may_have_announced() -> None:
-    assert switchboard(began=NOW - 1).expects(answer(), 3, NOW) == 1
+    assert switchboard(began=NOW - 1).expects(answer(), 2, NOW) == 1
+    assert switchboard(began=NOW - 1).expects(answer(), 3, NOW) is None, "it answers nobody"
+    assert switchboard(began=NOW - 1).expects(answer(type="order.place"), 2, NOW) is None, "nor such requests"
     assert switchboard(began=NOW - LONGEST_TIMEOUT - 61).expects(answer(), 2, NOW) is None
     assert switchboard(began=NOW).expects(answer(to="bot:77"), 2, NOW) is None
 

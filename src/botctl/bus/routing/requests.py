@@ -49,7 +49,8 @@ class Refused:
 
 
 class Switchboard:
-    """`began` is when the router did: replies to what its predecessor has delivered are let through for a while."""
+    """`began` is when the router did: for a while replies to what its predecessor may have delivered are let through,
+    from bots that answer such requests; what nobody has asked, the asker itself drops."""
 
     def __init__(self, began: float) -> None:
         self._began = began
@@ -117,7 +118,8 @@ class Switchboard:
         found = self._open.get(asker, {}).get(event.reply_to)
         if found is None:
             young = now - self._began < LONGEST_TIMEOUT + _LATE
-            return asker if young and asker in self._roster.bots else None
+            could = any(matches(pattern, event.type) for pattern, _ in self._answers.get(replier, ()))
+            return asker if young and could and asker in self._roster.bots else None
         target, deadline = found
         return asker if target == replier and now <= deadline and asker in self._roster.bots else None
 
