@@ -39,13 +39,16 @@ class Pruner:
     """`options`: `outbox_keep` in hours and `done_keep` in days, as the operator has set them."""
 
     def __init__(self, engine: AsyncEngine, options: Mapping[str, Any], *, at_once: int = AT_ONCE) -> None:
-        self.forgotten: dict[str, int] = {"outbox": 0, "inbox": 0}
+        self.forgotten: dict[str, int] = {"outbox": 0, "inbox": 0, "sends": 0, "jobs": 0}
         """Rows that are gone since the process began."""
         self._engine = engine
         self._at_once = at_once
+        done = float(options.get("done_keep", DONE_DAYS)) * 86_400
         self._rules: tuple[tuple[str, Step, float], ...] = (
             ("outbox", pruning.prune_outbox, float(options.get("outbox_keep", OUTBOX_HOURS)) * 3600),
-            ("inbox", pruning.prune_inbox, float(options.get("done_keep", DONE_DAYS)) * 86_400),
+            ("inbox", pruning.prune_inbox, done),
+            ("sends", pruning.prune_outside, done),
+            ("jobs", pruning.prune_jobs, done),
         )
 
     async def run(self) -> None:

@@ -16,9 +16,6 @@ from botctl.storage.tracing import TracedRow, read_rows
 KINDS = ("update", "event", "job", "op")
 """What a cause begins with."""
 
-_RETRIED = "SELECT bot_id, count(*) FROM attempts WHERE outcome = 'retried' GROUP BY bot_id"
-_DROPPED = "SELECT bot_id, count(*) FROM inbox WHERE state = 'dropped' GROUP BY bot_id"
-
 
 async def listed(
     connection: AsyncConnection,
@@ -75,16 +72,6 @@ async def drop(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[int
     """Set these aside for good; which of them were dead letters. They are kept from now on as long as what is done."""
     changes = "state = 'dropped', done_at = now()"
     return await _change(connection, bot_id, inbox_ids, "dropped", by, "state = 'dead'", changes)
-
-
-async def given_up_before(connection: AsyncConnection) -> dict[int, int]:
-    """How many dead letters were retried or dropped, by bot_id: with those that wait, all there have been."""
-    counts: dict[int, int] = {}
-    for query in (_RETRIED, _DROPPED):
-        result: Any = await connection.exec_driver_sql(query)
-        for bot_id, count in result.all():
-            counts[int(bot_id)] = counts.get(int(bot_id), 0) + int(count)
-    return counts
 
 
 async def _change(

@@ -1,6 +1,7 @@
-"""Forgets what is done: relayed events, worked-off inbox rows with their sends and completions. For `control` only.
+"""Forgets what is done: relayed events, worked-off inbox rows with all of theirs, ended jobs. For `control` only.
 
-The rules of what may go are in the database (migration 0013); here only bots and pages are counted off.
+The rules of what may go, and what of it still counts, are in the database (migrations 0013, 0014); here only bots and
+pages are counted off.
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ async def prune_outbox(connection: AsyncConnection, bot_id: int, keep: float, af
 async def prune_inbox(connection: AsyncConnection, bot_id: int, keep: float, after: int, at_once: int) -> Page:
     """Rows of a bot that were done more than `keep` seconds ago, with what they led to; see `prune_outbox`."""
     return await _page(connection, "prune_inbox", bot_id, keep, after, at_once)
+
+
+async def prune_outside(connection: AsyncConnection, bot_id: int, keep: float, after: int, at_once: int) -> Page:
+    """Up to `at_once` sends that were planned more than `keep` seconds ago outside of any row of the inbox."""
+    return await _page(connection, "prune_outside", bot_id, keep, after, at_once)
+
+
+async def prune_jobs(connection: AsyncConnection, bot_id: int, keep: float, after: int, at_once: int) -> Page:
+    """Up to `at_once` jobs that were done or called off, set and due more than `keep` seconds ago."""
+    return await _page(connection, "prune_jobs", bot_id, keep, after, at_once)
 
 
 async def _page(connection: AsyncConnection, function: str, *arguments: float) -> Page:

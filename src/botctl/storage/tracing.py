@@ -139,11 +139,13 @@ async def rows_of_trace(
 
 
 async def rows_of_chat(connection: AsyncConnection, bot_id: int, chat_id: int, limit: int) -> list[TracedRow]:
-    """The latest inbox rows of a chat, the newest first."""
+    """The latest inbox rows of a chat, the newest first: of those that wait and of all others, each by its index."""
     lane = (f"chat:{int(chat_id)}",)
-    return await read_rows(
-        connection, f"bot_id = {int(bot_id)} AND lane = $1 ORDER BY inbox_id DESC LIMIT {int(limit)}", lane
-    )
+    found: list[TracedRow] = []
+    for which in ("state = 'new'", "state <> 'new'"):
+        where = f"bot_id = {int(bot_id)} AND lane = $1 AND {which} ORDER BY inbox_id DESC LIMIT {int(limit)}"
+        found += await read_rows(connection, where, lane)
+    return sorted(found, key=lambda row: row.inbox_id, reverse=True)[:limit]
 
 
 async def waiting_before(connection: AsyncConnection, row: TracedRow) -> tuple[str, int] | None:

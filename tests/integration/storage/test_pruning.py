@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.pruner import Pruner
-from botctl.storage import pruning
+from botctl.storage import deliveries, pruning
 from botctl.storage.engine import connect
 
 Connection = asyncpg.Connection
@@ -106,16 +106,70 @@ async def test_relayed_events_go_after_their_hours_and_waiting_ones_never(
     await admin.execute("DELETE FROM outbox WHERE bot_id = 0")
 
 
+async def test_counters_do_not_fall_when_what_they_counted_is_forgotten(
+    admin: Connection[Any], engine: AsyncEngine, bot: int
+) -> None:
+    for number, state in enumerate(("done", "done", "dropped", "dead")):
+        await handled(admin, bot, number, days=40, state=state)
+    await handled(admin, bot, 4, days=1)
+    await admin.execute("UPDATE sends SET uncertain = 2 WHERE bot_id = $1 AND cause <> 'update:3'", bot)
+    await admin.execute(
+        "UPDATE attempts SET outcome = 'retried' WHERE bot_id = $1 AND inbox_id ="
+        " (SELECT inbox_id FROM inbox WHERE bot_id = $1 AND cause = 'update:0')", bot,
+    )  # fmt: skip
+    pruner = Pruner(engine, {}, at_once=2)
+    for _ in range(3):
+        async with engine.connect() as connection:
+            assert (await deliveries.uncertain_sends(connection))[bot] == 8
+            assert (await deliveries.dead_letters_ever(connection))[bot] == 3
+            assert (await deliveries.dead_letters(connection))[bot] == 1
+        await pruner.round(rest=0)
+    assert (await left(admin, bot))["inbox"] == {"update:3", "update:4"}
+
+
+async def test_sends_outside_of_the_inbox_and_ended_jobs_go_too(
+    admin: Connection[Any], engine: AsyncEngine, bot: int
+) -> None:
+    sends = {"op:a": (40, "sent"), "op:b": (40, "failed"), "op:c": (40, "planned"), "op:d": (3, "sent"),
+             "op:e": (40, "sent"), "event:x": (40, "sent")}  # fmt: skip
+    for cause, (days, state) in sends.items():
+        await admin.execute(
+            "INSERT INTO sends (bot_id, cause, n, mode, method, payload, state, uncertain, planned_at)"
+            " VALUES ($1, $2, 0, 'inline', 'x', '{}', $3, 1, now() - make_interval(days => $4))",
+            bot, cause, state, days,
+        )  # fmt: skip
+    await handled(admin, bot, 1, days=1)
+    await admin.execute("UPDATE inbox SET cause = 'op:e' WHERE bot_id = $1", bot)  # an operator's, dealt with lately
+    jobs = {"done": ("done", 40, 39), "late": ("done", 40, 3), "off": ("cancelled", 40, -90),
+            "waits": ("waiting", 40, 35), "new": ("cancelled", 3, 3)}  # fmt: skip
+    for name, (state, days, due) in jobs.items():
+        await admin.execute(
+            "INSERT INTO jobs (bot_id, name, state, due_at, set_at)"
+            " VALUES ($1, $2, $3, now() - make_interval(days => $5), now() - make_interval(days => $4))",
+            bot, name, state, days, due,
+        )  # fmt: skip
+    pruner = Pruner(engine, {}, at_once=1)
+    await pruner.round(rest=0)
+    causes = {row[0] for row in await admin.fetch("SELECT cause FROM sends WHERE bot_id = $1", bot)}
+    assert causes == {"op:c", "op:d", "op:e", "event:x", "update:1"}
+    names = {row[0] for row in await admin.fetch("SELECT name FROM jobs WHERE bot_id = $1", bot)}
+    assert names == {"late", "waits", "new"}
+    assert (pruner.forgotten["sends"], pruner.forgotten["jobs"]) == (2, 2)
+    async with engine.connect() as connection:
+        assert (await deliveries.uncertain_sends(connection))[bot] == 6
+
+
 async def test_too_short_a_time_is_refused_and_bots_may_not_forget(
     database: Any, engine: AsyncEngine, bot: int
 ) -> None:
-    for step, keep in ((pruning.prune_outbox, 3599.0), (pruning.prune_inbox, DAY * 1.9)):
+    steps = (pruning.prune_inbox, pruning.prune_outside, pruning.prune_jobs)
+    for step, keep in ((pruning.prune_outbox, 3599.0), *((step, DAY * 1.9) for step in steps)):
         async with engine.connect() as connection:
             with pytest.raises(DBAPIError, match="at least"):
                 await step(connection, bot, keep, 0, 10)
     own = await connect(await database.add_bot(bot))
     try:
-        for function in ("prune_outbox", "prune_inbox"):
+        for function in ("prune_outbox", "prune_inbox", "prune_outside", "prune_jobs"):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await own.fetch(f"SELECT * FROM botctl_internal.{function}($1, 1e9, 0, 10)", bot)
     finally:

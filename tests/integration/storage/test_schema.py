@@ -29,6 +29,7 @@ TABLES = {
         "jobs",
         "kept_data",
         "conversations",
+        "forgotten",
     ),
     *("inbox", "messages", "once_keys", "outbox", "requests", "sends", "users"),
 }
@@ -127,7 +128,7 @@ async def test_the_columns_a_bot_may_change(admin: Connection[Any]) -> None:
     }
 
 
-@pytest.mark.parametrize("table", ["bot_credentials", "bot_keys", "bot_secrets"])
+@pytest.mark.parametrize("table", ["bot_credentials", "bot_keys", "bot_secrets", "forgotten"])
 async def test_what_only_control_may_know_is_closed_to_bots(admin: Connection[Any], table: str) -> None:
     for role in ("bots", "bots_ro"):
         held = await admin.fetchval(

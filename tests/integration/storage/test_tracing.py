@@ -111,12 +111,25 @@ async def test_what_has_no_index_reads_one_bots_partition(engine: AsyncEngine, f
         assert len(explained.tables) == 1
 
 
-async def test_the_latest_of_a_chat_are_found_from_the_end(engine: AsyncEngine, filled: None) -> None:
+async def test_the_latest_of_a_chat_are_read_and_nothing_else(engine: AsyncEngine, database: Any, filled: None) -> None:
+    """Also of a chat that has long been silent, and with what waits among what is done."""
+    admin = await connect(database.admin)
+    for cause, state in (("late", "new"), ("later", "dead")):
+        await admin.execute(
+            "INSERT INTO inbox (bot_id, cause, kind, lane, payload, state)"
+            " VALUES ($1, $2, 'message', 'chat:50', '{}', $3)",
+            BOT, cause, state,
+        )  # fmt: skip
+    await admin.execute("UPDATE inbox SET lane = 'chat:777' WHERE bot_id = $1 AND cause = 'update:3'", BOT)
+    await admin.close()
     async with engine.connect() as connection:
         explained = _Explained(connection)
         rows = await tracing.rows_of_chat(explained, BOT, 50, 5)  # type: ignore[arg-type]
-        assert [row.cause for row in rows] == [f"update:{n}" for n in (19950, 19850, 19750, 19650, 19550)]
-        assert explained.looked_at <= 600
+        assert [row.cause for row in rows] == ["later", "late", *(f"update:{n}" for n in (19950, 19850, 19750))]
+        assert explained.looked_at <= 7
+        explained = _Explained(connection)
+        assert len(await tracing.rows_of_chat(explained, BOT, 777, 5)) == 1  # type: ignore[arg-type]
+        assert explained.looked_at == 1
 
 
 async def test_who_waits_knows_for_whom(engine: AsyncEngine, database: Any) -> None:

@@ -9,12 +9,12 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
-from botctl.storage import dead_letters, deliveries
+from botctl.storage import deliveries
 
 _log = structlog.get_logger("botctl.control.dead_letters")
 
 EVERY = 15.0
-"""Seconds. Both counts read partial indexes that hold the dead ones only."""
+"""Seconds. The counts read partial indexes that hold the dead ones only."""
 
 
 class LetterCount:
@@ -48,6 +48,5 @@ class LetterCount:
         """Count once. Raises what the database raises."""
         async with self._engine.connect() as connection:
             waiting = await deliveries.dead_letters(connection)
-            before = await dead_letters.given_up_before(connection)
-        self.waiting = waiting
-        self.ever = {bot: waiting.get(bot, 0) + before.get(bot, 0) for bot in waiting.keys() | before.keys()}
+            ever = await deliveries.dead_letters_ever(connection)
+        self.waiting, self.ever = waiting, ever
