@@ -46,7 +46,7 @@ async def test_an_event_is_published_and_another_bot_reacts_once(
 
 
 async def test_events_that_wait_in_the_database_are_counted(bot: Any, redis: Any) -> None:
-    """They are of one type, hence of one lane: most of them are not in memory."""
+    """They are of one publisher, hence of one lane: most of them are not in memory."""
     bot.start(handlers="handlers_for_tests:never_done", subscribe=["order.*"])
     await bot.ready()
     mailbox = Topology("test").mailbox(bot.bot_id)

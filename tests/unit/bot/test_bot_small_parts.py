@@ -177,6 +177,9 @@ async def test_reactions_are_called_by_pattern_in_order() -> None:
 
 
 def test_the_row_of_an_event_has_the_trace_of_where_it_began() -> None:
-    row = row_of(Event(id="e1", type="order.placed", occurred_at=1.0, correlation_id="trace", data={"a": "\x00"}))
-    assert (row.cause, row.lane, row.kind, row.trace_id) == ("event:e1", "event:order.placed", "event", "trace")
+    event = Event(
+        id="e1", type="order.placed", source="bot:1", occurred_at=1.0, correlation_id="trace", data={"a": "\x00"}
+    )
+    row = row_of(event)
+    assert (row.cause, row.lane, row.kind, row.trace_id) == ("event:e1", "event:bot:1", "event", "trace")
     assert "\\u0000" not in row.payload

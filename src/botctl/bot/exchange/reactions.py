@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from botctl.bot.receiving.intake import Intake
+from botctl.bot.receiving.turns import PARTY
 from botctl.bot.sending.journal import NotRepeatedError
 from botctl.bot.vitals.health import Health
 from botctl.bus.event_types.subscriptions import Subscription, is_pattern, matches, pattern_of
@@ -94,13 +95,16 @@ async def collect(
 
 
 def row_of(event: Event) -> NewRow:
-    """The inbox row of an event. Each request has a lane of its own, so that bots that ask each other never block."""
+    """The inbox row of an event. Those of one publisher are in one lane, so in order, whatever their types.
+
+    Each request has a lane of its own, so that bots that ask each other never block; those of one asker share turns.
+    """
     cleaned = msgspec.structs.replace(event, data=clean(event.data))
     return NewRow(
         cause=event.cause,
         update_id=None,
         kind="event",
-        lane=f"request:{event.id}" if event.is_request else f"event:{event.type}",
+        lane=f"request:{event.source}{PARTY}{event.id}" if event.is_request else f"event:{event.source}",
         payload=encode_event(cleaned).decode(),
         trace_id=event.correlation_id or event.id[-16:],
     )

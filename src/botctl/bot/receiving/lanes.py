@@ -10,33 +10,13 @@ from __future__ import annotations
 import heapq
 from bisect import insort
 from collections import deque
-from dataclasses import dataclass, field
-from enum import Enum
 
+from botctl.bot.receiving.lane import Lane, LaneState
+from botctl.bot.receiving.turns import Turns
 from botctl.storage.inbox import InboxRow
 
 MOST_OVERFLOWED = 5000
 """Chats with more waiting than is in memory whose names are kept; beyond them the backlog isn't read on for a while."""
-
-
-class _State(Enum):
-    IDLE = "idle"
-    READY = "ready"
-    BUSY = "busy"
-    SLEEPING = "sleeping"
-
-
-@dataclass(slots=True)
-class _Lane:
-    rows: deque[InboxRow] = field(default_factory=deque)
-    state: _State = _State.IDLE
-    wake_at: float = 0.0
-    overflowed: bool = False
-    """Rows behind those in memory wait in the database."""
-    fresh: bool = False
-    """Its rows count for the reserve."""
-    prompt: bool = False
-    """Nothing waited of it when its first row came: it need not queue behind all who have a backlog."""
 
 
 def _inbox_id(row: InboxRow) -> int:
@@ -46,17 +26,15 @@ def _inbox_id(row: InboxRow) -> int:
 class Lanes:
     """Rows enter with `add`, `arrive` and `refill`, leave with `take` and `release`; a lane gives one row at a time.
 
-    Lanes take turns. Those that had nothing waiting take every other turn, so that they needn't queue behind a backlog.
+    Lanes take turns (`turns.py`).
     """
 
     def __init__(self, capacity: int = 1000, per_lane: int = 50, reserve: int = 1000) -> None:
         self.capacity = capacity
         self.per_lane = per_lane
         self.reserve = reserve
-        self._lanes: dict[str, _Lane] = {}
-        self._ready: deque[str] = deque()
-        self._prompt: deque[str] = deque()
-        self._last_was_prompt = False
+        self._lanes: dict[str, Lane] = {}
+        self._turns = Turns()
         self._sleeping: list[tuple[float, str]] = []
         self._ids: set[int] = set()
         self._fresh = 0
@@ -81,7 +59,7 @@ class Lanes:
     @property
     def busy(self) -> int:
         """How many lanes have a row under way."""
-        return sum(lane.state is _State.BUSY for lane in self._lanes.values())
+        return sum(lane.state is LaneState.BUSY for lane in self._lanes.values())
 
     @property
     def overflowed(self) -> bool:
@@ -100,7 +78,7 @@ class Lanes:
 
     def overflowing(self) -> dict[str, int]:
         """Lanes of which not all is in memory, with the inbox_id behind which it waits in the database."""
-        return {name: _last(self._lanes[name]) for name in self._overflowed}
+        return {name: self._lanes[name].last for name in self._overflowed}
 
     def add(self, row: InboxRow, now: float) -> bool:
         """A row of the backlog, into its place in its lane; a row that is there already is ignored.
@@ -108,10 +86,10 @@ class Lanes:
         It may come late, behind others that were stored after it: then it comes before those of them that have not
         been begun. Whether it says anything new.
         """
-        lane = self._lanes.setdefault(row.lane, _Lane())
+        lane = self._lanes.setdefault(row.lane, Lane())
         if row.inbox_id in self._ids or row.inbox_id in self._left:
             return False
-        if lane.overflowed and row.inbox_id > _last(lane):
+        if lane.overflowed and row.inbox_id > lane.last:
             return False
         self._insert(lane, row, now)
         if len(lane.rows) > self.per_lane:
@@ -131,12 +109,12 @@ class Lanes:
             if previous is None:
                 if self.room <= 0 and (old or self._fresh >= self.reserve):
                     return False
-                lane = self._lanes[row.lane] = _Lane(fresh=self.room <= 0, prompt=not old)
+                lane = self._lanes[row.lane] = Lane(fresh=self.room <= 0, prompt=not old)
                 self._insert(lane, row, now)
                 return True
             if not self.may_grow:
                 return False
-            lane = self._lanes[row.lane] = _Lane()
+            lane = self._lanes[row.lane] = Lane()
             self._overflow(row.lane, lane)
             self._emptied(row.lane, lane)
             return True
@@ -145,7 +123,7 @@ class Lanes:
         full = self._fresh >= self.reserve if lane.fresh else self.room <= 0
         if full or len(lane.rows) >= self.per_lane or not (previous is None or previous in self._ids):
             self._overflow(row.lane, lane)
-            if not lane.rows and lane.state is _State.IDLE:
+            if not lane.rows and lane.state is LaneState.IDLE:
                 self._emptied(row.lane, lane)
         else:
             self._insert(lane, row, now)
@@ -153,7 +131,7 @@ class Lanes:
 
     def refill(self, name: str, rows: list[InboxRow], now: float, *, complete: bool) -> None:
         """The first rows of a hungry lane, read from the database; `complete`: no more of this lane wait there."""
-        lane = self._lanes.setdefault(name, _Lane())
+        lane = self._lanes.setdefault(name, Lane())
         self._hungry.pop(name, None)
         lane.fresh = lane.fresh and bool(lane.rows)  # what is read now counts for the backlog
         if complete:
@@ -162,7 +140,7 @@ class Lanes:
         for row in rows:
             if row.inbox_id not in self._ids and row.inbox_id not in self._left:
                 self._insert(lane, row, now)
-        if not lane.rows and lane.state is _State.IDLE:
+        if not lane.rows and lane.state is LaneState.IDLE:
             self._emptied(name, lane)
 
     def hungry(self) -> str | None:
@@ -175,8 +153,8 @@ class Lanes:
 
     def hold(self, name: str) -> None:
         """Keep a lane back until it is released, for work of its chat that comes first."""
-        lane = self._lanes.setdefault(name, _Lane())
-        lane.state = _State.BUSY
+        lane = self._lanes.setdefault(name, Lane())
+        lane.state = LaneState.BUSY
         self._hungry.pop(name, None)
 
     def take(self, now: float) -> InboxRow | None:
@@ -184,14 +162,12 @@ class Lanes:
         while self._sleeping and self._sleeping[0][0] <= now:
             _, name = heapq.heappop(self._sleeping)
             lane = self._lanes.get(name)
-            if lane is not None and lane.state is _State.SLEEPING and lane.wake_at <= now:
+            if lane is not None and lane.state is LaneState.SLEEPING and lane.wake_at <= now:
                 self._make_ready(name, lane, now)
-        while self._ready or self._prompt:
-            self._last_was_prompt = bool(self._prompt) and not (self._last_was_prompt and self._ready)
-            name = (self._prompt if self._last_was_prompt else self._ready).popleft()
-            lane = self._lanes.get(name)
-            if lane is not None and lane.state is _State.READY and lane.rows:
-                lane.state = _State.BUSY
+        while (ready := self._turns.next()) is not None:
+            lane = self._lanes.get(ready)
+            if lane is not None and lane.state is LaneState.READY and lane.rows:
+                lane.state = LaneState.BUSY
                 return lane.rows[0]
         return None
 
@@ -210,7 +186,7 @@ class Lanes:
             self._forget(lane, row)
             if left:
                 self._left.add(row.inbox_id)
-        lane.state = _State.IDLE
+        lane.state = LaneState.IDLE
         if lane.rows:
             self._make_ready(name, lane, now)
         else:
@@ -220,52 +196,40 @@ class Lanes:
         """When `take` may have more to give, though nothing is added or released."""
         return self._sleeping[0][0] if self._sleeping else None
 
-    def _insert(self, lane: _Lane, row: InboxRow, now: float) -> None:
+    def _insert(self, lane: Lane, row: InboxRow, now: float) -> None:
         self._ids.add(row.inbox_id)
         self._fresh += lane.fresh
         if not lane.rows or row.inbox_id > lane.rows[-1].inbox_id:
             lane.rows.append(row)
         else:
             # What has been begun, or waits for its next attempt, keeps its place.
-            head = [lane.rows.popleft()] if _begun(lane) else []
+            head = [lane.rows.popleft()] if lane.begun else []
             rest = list(lane.rows)
             insort(rest, row, key=_inbox_id)
             lane.rows = deque([*head, *rest])
         self._hungry.pop(row.lane, None)
-        if lane.state is _State.IDLE:
+        if lane.state is LaneState.IDLE:
             self._make_ready(row.lane, lane, now)
 
-    def _forget(self, lane: _Lane, row: InboxRow) -> None:
+    def _forget(self, lane: Lane, row: InboxRow) -> None:
         self._ids.discard(row.inbox_id)
         self._fresh -= lane.fresh
 
-    def _overflow(self, name: str, lane: _Lane) -> None:
+    def _overflow(self, name: str, lane: Lane) -> None:
         lane.overflowed, lane.prompt = True, False
         self._overflowed[name] = None
 
-    def _emptied(self, name: str, lane: _Lane) -> None:
+    def _emptied(self, name: str, lane: Lane) -> None:
         if lane.overflowed:
             self._hungry[name] = None
         else:
             del self._lanes[name]
 
-    def _make_ready(self, name: str, lane: _Lane, now: float) -> None:
+    def _make_ready(self, name: str, lane: Lane, now: float) -> None:
         due = lane.rows[0].next_attempt_at
         if due > now:
-            lane.state, lane.wake_at = _State.SLEEPING, due
+            lane.state, lane.wake_at = LaneState.SLEEPING, due
             heapq.heappush(self._sleeping, (due, name))
         else:
-            lane.state = _State.READY
-            (self._prompt if lane.prompt else self._ready).append(name)
-
-
-def _begun(lane: _Lane) -> bool:
-    return bool(lane.rows) and (lane.state is _State.BUSY or lane.rows[0].attempts > 0)
-
-
-def _last(lane: _Lane) -> int:
-    """The inbox_id behind which the lane's rows are not in memory; 0 for none.
-
-    The first row, when it was begun, may stand before lower ones: it says nothing of those.
-    """
-    return 0 if not lane.rows or (len(lane.rows) == 1 and _begun(lane)) else lane.rows[-1].inbox_id
+            lane.state = LaneState.READY
+            self._turns.add(name, prompt=lane.prompt)
