@@ -59,6 +59,7 @@ from botctl.storage.completions import Completions
 from botctl.storage.conversations import Conversations
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, InboxRow
+from botctl.storage.interruptions import Interruptions
 from botctl.storage.jobs import Jobs
 from botctl.storage.once import OnceKeys
 from botctl.storage.outbox import Outbox
@@ -176,7 +177,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     starter = Starter(database, inbox, sends, conversations, open_conversations, publisher, health, now=now)
     limits = LiveLimits(spec.limits.concurrent_chats, spec.limits.attempts)
     ignored = Ignored(config.ignored)
-    suspects, shortage = Suspects(database, inbox, limits=limits), Shortage()
+    suspects, shortage = Suspects(database, Interruptions(bot_id), limits=limits, clock=clock), Shortage()
     jobs = JobDesk(database, Jobs(bot_id, sealing), inbox, intake, now)
     handling = Handling(
         application,

@@ -9,29 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
 from botctl.storage.cleaning import clean_text
+from botctl.storage.interruptions import MARK
 from botctl.storage.sealing import UNSEALED, Sealing
-
-_SUSPECTED = "suspected: "
-_TOGETHER = f"{_SUSPECTED}together with others"
-_ALONE = f"{_SUSPECTED}alone"
-_GUILTY = f"{_SUSPECTED}guilty"
-_KILLED = "killed: "
-
-
-class Mark(StrEnum):
-    """What `last_error` says of a row that may have ended the process."""
-
-    TOGETHER = _TOGETHER
-    ALONE = _ALONE
-    GUILTY = _GUILTY
-
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
@@ -185,38 +170,6 @@ class Inbox:
         self._interrupt = f"""{kept % ("$3::int, 'interrupted'", "$4::text, NULL", "begun_at IS NOT NULL")}
             UPDATE inbox SET attempts = $2, next_attempt_at = now(), begun_at = NULL
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
-        self._note_interrupted = f"""
-            WITH under_way AS MATERIALIZED (
-                SELECT inbox_id, attempts + (next_attempt_at IS NOT NULL)::int AS attempt, begun_at FROM inbox
-                WHERE bot_id = {bot} AND state = 'new' AND begun_at IS NOT NULL
-            ), kept AS (
-                INSERT INTO attempts (bot_id, inbox_id, attempt, outcome, begun_at, error)
-                SELECT {bot}, inbox_id, attempt, 'interrupted', begun_at, $1::text FROM under_way)
-            UPDATE inbox SET begun_at = NULL FROM under_way
-            WHERE inbox.bot_id = {bot} AND inbox.inbox_id = under_way.inbox_id"""
-        self._interrupted = f"""
-            SELECT inbox_id, attempts FROM inbox
-            WHERE bot_id = {bot} AND state = 'new' AND attempts > 0 AND next_attempt_at IS NULL"""
-        self._excuse = f"""
-            UPDATE inbox SET attempts = attempts - 1, next_attempt_at = now()
-            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
-        # The mark stands in last_error until the row's attempt ends in whatever way of its own.
-        self._suspect = f"""
-            UPDATE inbox SET last_error = CASE WHEN $2::bool THEN '{_TOGETHER}' ELSE '{_ALONE}' END
-            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
-              AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE"""
-        self._suspected = f"""
-            SELECT inbox_id, last_error FROM inbox
-            WHERE bot_id = {bot} AND state = 'new' AND starts_with(last_error, '{_SUSPECTED}')"""
-        self._guilty = f"""
-            UPDATE inbox SET last_error = '{_GUILTY}', next_attempt_at = now()
-            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])"""
-        self._killed = f"""
-            UPDATE inbox SET last_error = '{_KILLED}' ||
-                             (1 + coalesce(substring(last_error FROM '^{_KILLED}([0-9]{{1,6}})$')::int, 0))
-            WHERE bot_id = {bot} AND state = 'new' AND inbox_id = ANY($1::bigint[])
-              AND starts_with(last_error, '{_SUSPECTED}') IS NOT TRUE
-            RETURNING inbox_id, substring(last_error FROM '[0-9]+$')::int"""
         counted = "$5::int, CASE WHEN $6::bool THEN 'failed' ELSE 'waited' END"
         self._postpone = f"""{kept % (counted, "$7::text, $8::text", "begun_at IS NOT NULL")}
             UPDATE inbox SET last_error = $2, next_attempt_at = now() + make_interval(secs => $3::float8),
@@ -224,8 +177,7 @@ class Inbox:
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._done = f"""
             UPDATE inbox SET state = 'done', done_at = now(), next_attempt_at = NULL,
-                             last_error = CASE WHEN NOT starts_with(last_error, '{_SUSPECTED}')
-                                                AND NOT starts_with(last_error, '{_KILLED}') THEN last_error END
+                             last_error = CASE WHEN NOT starts_with(last_error, '{MARK}') THEN last_error END
             WHERE bot_id = {bot} AND inbox_id = $1 AND state = 'new'"""
         self._dead = f"""{kept % ("$3::int, 'given up'", "$4::text, $5::text", "true")}
             UPDATE inbox SET state = 'dead', done_at = now(), last_error = $2, next_attempt_at = NULL, begun_at = NULL
@@ -298,45 +250,6 @@ class Inbox:
     async def interrupt(self, connection: AsyncConnection, inbox_id: int, attempt: int, reason: str) -> None:
         """This attempt ends unfinished because the process is asked to end; it doesn't count."""
         await connection.exec_driver_sql(self._interrupt, (inbox_id, attempt - 1, attempt, reason))
-
-    async def note_interrupted(self, connection: AsyncConnection, reason: str) -> None:
-        """Keep that the attempts an earlier process was making have not ended. Judges and counts nothing."""
-        await connection.exec_driver_sql(self._note_interrupted, (reason,))
-
-    async def interrupted(self, connection: AsyncConnection) -> dict[int, int]:
-        """Rows that an earlier process was working on when it ended: inbox_id -> attempts, that one included."""
-        result: Any = await connection.exec_driver_sql(self._interrupted)
-        return dict(result.all())
-
-    async def excuse(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> None:
-        """Take back the interrupted attempt of these rows."""
-        if inbox_ids:
-            await connection.exec_driver_sql(self._excuse, (list(inbox_ids),))
-
-    async def suspect(self, connection: AsyncConnection, inbox_ids: Sequence[int], *, together: bool) -> None:
-        """Mark these rows, which are not marked yet: they may have ended the process, alone or `together` with others.
-
-        The mark goes when they are finished or have failed.
-        """
-        if inbox_ids:
-            await connection.exec_driver_sql(self._suspect, (list(inbox_ids), together))
-
-    async def suspected(self, connection: AsyncConnection) -> dict[int, Mark]:
-        """Rows with such a mark, by inbox_id."""
-        result: Any = await connection.exec_driver_sql(self._suspected)
-        return {inbox_id: Mark(mark) for inbox_id, mark in result.all()}
-
-    async def condemn(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> None:
-        """Mark these rows as what ended the process: whatever happens next, they are given up and not tried again."""
-        if inbox_ids:
-            await connection.exec_driver_sql(self._guilty, (list(inbox_ids),))
-
-    async def killed(self, connection: AsyncConnection, inbox_ids: Sequence[int]) -> dict[int, int]:
-        """Count a kill from outside for rows that are not suspected: inbox_id -> kills in a row so far."""
-        if not inbox_ids:
-            return {}
-        result: Any = await connection.exec_driver_sql(self._killed, (list(inbox_ids),))
-        return dict(result.all())
 
     async def postpone(
         self,

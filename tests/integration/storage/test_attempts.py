@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from botctl.storage import dead_letters
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, NewRow
+from botctl.storage.interruptions import Interruptions, Mark, Settled
 
 BOT, OTHER = 4301, 4302
 
@@ -104,8 +105,8 @@ async def test_what_a_process_left_under_way_is_kept_also_while_it_waited_for_a_
             await inbox.begin_attempt(connection, waiting, 1)
             if model:
                 await inbox.step_back(connection, waiting, 0)
-            await inbox.note_interrupted(connection, "the process ended: crash")
-            await inbox.note_interrupted(connection, "the process ended: crash")
+            await Interruptions(BOT).note(connection, "the process ended: crash")
+            await Interruptions(BOT).note(connection, "the process ended: crash")
     async with bots.begin() as connection:
         await inbox.begin_attempt(connection, waiting, 1)
         await inbox.interrupt(connection, waiting, 1, "the bot was asked to end")
@@ -115,6 +116,29 @@ async def test_what_a_process_left_under_way_is_kept_also_while_it_waited_for_a_
         (1, "interrupted", "the bot was asked to end"),
     ]
     assert await _value(bots, "attempts") == 0
+
+
+async def test_what_is_held_against_a_row_stays_until_its_attempt_ends(bots: AsyncEngine, waiting: int) -> None:
+    inbox, interruptions = Inbox(BOT), Interruptions(BOT)
+    mark = Mark(deaths=1, kills=6, rest=4.5)
+    async with bots.begin() as connection:
+        await inbox.begin_attempt(connection, waiting, 1)
+        assert (await interruptions.under_way(connection))[waiting].attempts == 1
+        await interruptions.note(connection, "the process ended: signal")
+        await interruptions.settle(connection, [Settled(waiting, True, mark)])
+        assert await interruptions.under_way(connection) == {}
+        assert await interruptions.marks(connection) == {waiting: mark}
+    assert await _value(bots, "attempts") == 0
+    async with bots.begin() as connection:
+        await inbox.begin_attempt(connection, waiting, 1)
+        await inbox.postpone(connection, waiting, "ValueError: x", 1.0, 1)
+        assert await interruptions.marks(connection) == {}
+        await interruptions.settle(connection, [Settled(waiting, False, None)])
+    assert await _value(bots, "last_error") == "ValueError: x"
+    async with bots.begin() as connection:
+        await interruptions.settle(connection, [Settled(waiting, False, mark)])
+        await inbox.done(connection, waiting)
+    assert await _value(bots, "last_error") is None
 
 
 async def test_a_retried_dead_letter_waits_at_its_place_and_a_dropped_one_is_kept(

@@ -116,6 +116,8 @@ class Handling:
 
     async def handle(self, row: InboxRow) -> Handled:
         """One attempt at a row. Raises only CancelledError, when the task itself is cancelled: the process ends."""
+        if (rests_until := self._suspects.rests_until(row.inbox_id)) > self._clock():
+            return Handled(again=_again(row, row.attempts, rests_until))
         scope = Scope(cause=row.cause, trace_id=row.trace_id, inbox_id=row.inbox_id, attempt=row.attempts + 1)
         try:
             return await self._attempt(row, scope)

@@ -1,124 +1,91 @@
-"""Which updates may have ended the process, and how to find out without punishing the others.
+"""Lets attempts run together, a suspect alone, and who rests not yet.
 
-An update that was being worked on when the process ended may be its cause, or a bystander. When the process was killed
-from outside, all were bystanders. When it broke and only one was being worked on, that one is to blame. When there were
-several, nobody can know: they are all taken back, and then tried one at a time with nothing beside them, so that the
-next death has one name to it. So a poisonous update becomes a dead letter, and takes nobody else's with it. Suspicion
-outlives the process, so that a second poison doesn't go back into company while the first is being found out. The
-kernel kills a process that takes all memory just as an operator does, with KILL: an update that was there at several
-such deaths is suspected too.
+An update that was being worked on when the process ended may be its cause, or a bystander; `suspicion` says which. A
+suspect is tried with nothing beside it, so that the next death has one name to it: a poisonous update becomes a dead
+letter, and takes nobody else's with it. Suspicion outlives the process, so that a second poison doesn't go back into
+company while the first is being found out.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
 from botctl.bot.handling.scope import Scope
+from botctl.bot.handling.suspicion import Judgement, judge
 from botctl.bot.live_limits import LiveLimits
-from botctl.storage.inbox import Inbox, Mark
+from botctl.storage.interruptions import Interruptions, Mark, Settled, UnderWay
 
 _log = structlog.get_logger("botctl.bot.handling.suspects")
-
-TELLING = frozenset({"crash", "hang", "memory", "exit", "protocol"})
-"""Failures (`runtime.messages.Failure`) that an update can be the cause of."""
-
-DEATHS = 3
-"""Deaths after which an update is given up, one of them perhaps in company, if its bot allows as many attempts. Two
-poisonous updates that begin together make five: as many as the default restart intensity, at which a bot still is
-restarted. With the update its deaths are pardoned (`messages.GaveUp`): it is to be shut away, not the bot."""
-
-KILLS = 5
-"""Kills from outside in a row, all during the same update, after which it is suspected."""
 
 ALONE_TIMEOUT = 30.0
 """Seconds a suspect waits for the others to end; then it runs in their company."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """By inbox_id: whose interrupted attempt is taken back, who is tried alone, who is given up."""
-
-    excused: frozenset[int] = frozenset()
-    suspected: frozenset[int] = frozenset()
-    guilty: frozenset[int] = frozenset()
-
-
-def judge(
-    previous_failure: str,
-    interrupted: Mapping[int, int],
-    limit: int,
-    seen_together: frozenset[int] = frozenset(),
-    suspected: frozenset[int] = frozenset(),
-) -> Verdict:
-    """`interrupted` maps the rows that were being worked on to their attempts, the interrupted one included. Pure.
-
-    `seen_together` are rows that were there at an earlier death, with others; that one counts too. `suspected` are all
-    rows suspected before: during one of these, a kill tells as much as a crash.
-    """
-    rows = frozenset(interrupted)
-    if previous_failure not in TELLING and not (previous_failure == "signal" and rows and rows <= suspected):
-        return Verdict(excused=rows)
-    if len(rows) != 1:
-        return Verdict(excused=rows, suspected=rows)
-    guilty = frozenset(
-        row for row, attempts in interrupted.items() if attempts >= min(limit, DEATHS - (row in seen_together))
-    )
-    return Verdict(suspected=rows - guilty, guilty=guilty)
-
-
 class Suspects:
-    """Judges at the start; then lets attempts run together, and a suspect alone."""
+    """Judges at the start; then lets attempts run. `clock` is monotonic, in seconds."""
 
-    def __init__(self, database: Database, inbox: Inbox, *, limits: LiveLimits) -> None:
+    def __init__(
+        self,
+        database: Database,
+        interruptions: Interruptions,
+        *,
+        limits: LiveLimits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
-        self._inbox = inbox
+        self._interruptions = interruptions
         self._limits = limits
+        self._clock = clock
         self._suspected: set[int] = set()
         self._guilty: frozenset[int] = frozenset()
+        self._rest_until: dict[int, float] = {}
+        self._entered: set[int] = set()
+        """Suspects that have been tried."""
         self._inside = 0
         self._alone = asyncio.Lock()
         self._changed = asyncio.Condition()
 
     async def find(self, previous_failure: str) -> int:
         """Judge what an earlier process was working on when it ended; how many updates are newly given up."""
+        first: list[tuple[Judgement, dict[int, UnderWay], int]] = []
 
-        async def work(connection: AsyncConnection) -> tuple[Verdict, frozenset[int], int]:
-            await self._inbox.note_interrupted(
-                connection, f"the process ended: {previous_failure or 'nobody knows how'}"
-            )
-            interrupted, marked = await self._inbox.interrupted(connection), await self._inbox.suspected(connection)
-            seen_together = frozenset(row for row, mark in marked.items() if mark is Mark.TOGETHER)
-            condemned = frozenset(row for row, mark in marked.items() if mark is Mark.GUILTY)
-            verdict = judge(previous_failure, interrupted, self._limits.attempts, seen_together, frozenset(marked))
-            new = verdict.guilty - condemned
-            verdict = replace(verdict, guilty=verdict.guilty | condemned)
-            await self._inbox.excuse(connection, sorted(verdict.excused))
-            if previous_failure == "signal":
-                kills = await self._inbox.killed(connection, sorted(verdict.excused))
-                often = frozenset(row for row, number in kills.items() if number >= KILLS)
-                verdict = replace(verdict, suspected=verdict.suspected | often)
-            await self._inbox.suspect(connection, sorted(verdict.suspected), together=len(interrupted) > 1)
-            await self._inbox.condemn(connection, sorted(verdict.guilty))
-            return verdict, (verdict.suspected | frozenset(marked)) - verdict.guilty, len(new)
+        async def work(connection: AsyncConnection) -> tuple[Judgement, dict[int, UnderWay], int]:
+            under_way = await self._interruptions.under_way(connection)
+            if first and not under_way:
+                return first[0]  # it has been committed, though its answer was lost
+            await self._interruptions.note(connection, f"the process ended: {previous_failure or 'nobody knows how'}")
+            before = await self._interruptions.marks(connection)
+            judged = judge(previous_failure, under_way, before, self._limits.attempts)
+            await self._interruptions.settle(connection, _settled(under_way, before, judged))
+            new = judged.guilty - frozenset(row for row, mark in before.items() if mark.guilty)
+            first[:] = [(judged, under_way, len(new))]
+            return first[0]
 
-        verdict, suspected, new = await self._database.transaction(work)
-        self._suspected |= suspected
-        self._guilty = verdict.guilty
-        if verdict.excused or verdict.suspected or verdict.guilty:
+        judged, under_way, new = await self._database.transaction(work)
+        now = self._clock()
+        self._suspected |= judged.alone
+        self._guilty = judged.guilty
+        self._rest_until = {row: now + rest for row, rest in judged.rests.items()}
+        if under_way or judged.guilty:
             _log.warning(
                 "updates were interrupted by the end of the process",
                 failure=previous_failure or "unknown",
-                excused=len(verdict.excused),
-                tried_alone=len(suspected),
-                given_up=len(verdict.guilty),
+                excused=len(judged.excused),
+                tried_alone=len(judged.alone),
+                resting=len(judged.rests),
+                given_up=len(judged.guilty),
             )
         return new
+
+    def rests_until(self, inbox_id: int) -> float:
+        """When an update may be tried, by the clock; it is to be asked for anew then."""
+        return self._rest_until.get(inbox_id, 0.0)
 
     def is_guilty(self, inbox_id: int) -> bool:
         """Whether the process has ended with this update alone too often."""
@@ -134,6 +101,7 @@ class Suspects:
             scope.inside = True
             return
         await self._alone.acquire()
+        self._entered.add(scope.inbox_id)
         try:
             async with asyncio.timeout(ALONE_TIMEOUT), self._changed:
                 await self._changed.wait_for(lambda: self._inside == 0)
@@ -148,8 +116,9 @@ class Suspects:
     async def leave(self, scope: Scope, *, finished: bool = False) -> None:
         """The update is not worked on: it waits for something outside, or is `finished`. Harmless when not inside."""
         if finished:
-            self._suspected.discard(scope.inbox_id)
-            self._guilty -= {scope.inbox_id}  # an operator may revive it
+            if scope.inbox_id in self._entered or scope.inbox_id in self._guilty:
+                self._entered.discard(scope.inbox_id)
+                self._suspected.discard(scope.inbox_id)
             self._guilty -= {scope.inbox_id}  # given up by now; an operator may have it tried once more
         if not scope.inside:
             return
@@ -161,3 +130,11 @@ class Suspects:
         if self._suspected or self._alone.locked() or finished:
             async with self._changed:
                 self._changed.notify_all()
+
+
+def _settled(under_way: dict[int, UnderWay], before: dict[int, Mark], judged: Judgement) -> list[Settled]:
+    """What is to be stored of it: rows that were being worked on, and those whose mark is another one now."""
+    rows = under_way.keys() | {
+        row for row in before.keys() | judged.marks.keys() if before.get(row) != judged.marks.get(row)
+    }
+    return [Settled(row, row in judged.excused, judged.marks.get(row)) for row in sorted(rows)]
