@@ -10,8 +10,9 @@ from botctl.errors import BotctlError
 DATABASE_TROUBLE = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 """What any use of the database may raise."""
 
-_DATA_CLASSES = ("22", "23")
-"""SQLSTATE classes of statements that fail however often they are repeated: bad data, broken constraint."""
+_DATA_CLASSES = ("22", "23", "54")
+"""SQLSTATE classes of statements that fail however often they are repeated: bad data, broken constraint, more than the
+server can take in."""
 
 
 class DatabaseAwayError(BotctlError):

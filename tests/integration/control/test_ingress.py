@@ -21,7 +21,6 @@ from cryptography.x509.oid import NameOID
 
 from botctl.control.ingress import certificate
 from botctl.errors import BotctlError
-from botctl.handover import DatabaseLogin, DatabaseTarget
 from botctl.storage.engine import connect
 from botctl.storage.sealing import Sealing
 from support.ingress_stage import ALICE, BOB, HEADER, SEALED, IngressStage, ingress, message
@@ -120,60 +119,6 @@ async def test_what_has_no_id_is_dropped_and_does_not_come_again(
     before = len(await stage.rows(ALICE))
     assert (await stage.send(client, ALICE, body)).status_code == 200
     assert len(await stage.rows(ALICE)) == before
-
-
-async def test_what_the_database_does_not_take_keeps_nobody_else_out(
-    stage: IngressStage, database: Any, client: httpx.AsyncClient
-) -> None:
-    """A check that stands for whatever PostgreSQL may refuse."""
-    odd, *fine = (next(_ids) for _ in range(6))
-    admin = await connect(database.admin)
-    try:
-        await admin.execute("ALTER TABLE inbox ADD CONSTRAINT picky CHECK (payload ->> 'picky' IS NULL) NOT VALID")
-        async with admin.transaction():
-            await admin.execute("LOCK TABLE inbox IN SHARE MODE")
-            sent = [asyncio.create_task(stage.send(client, ALICE, message(next(_ids))))]
-            await eventually(lambda: stage.house.room.requests == 1, "one is being stored")
-            sent.append(asyncio.create_task(stage.send(client, ALICE, {**message(odd), "picky": 1})))
-            sent += [asyncio.create_task(stage.send(client, BOB, message(one))) for one in fine]
-            await eventually(lambda: stage.house.room.requests == 7, "all are there")
-        assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200}
-    finally:
-        await admin.execute("ALTER TABLE inbox DROP CONSTRAINT IF EXISTS picky")
-        await admin.close()
-    (row,) = [row for row in await stage.rows(ALICE) if row["update_id"] == odd]
-    assert (row["state"], "picky" in row["payload"], "picky" in row["last_error"]) == ("dead", True, True)
-    assert [row["update_id"] for row in await stage.rows(BOB)][-5:] == fine
-
-
-async def test_a_database_that_does_not_answer_costs_a_503_and_nothing_is_lost(
-    stage: IngressStage, database: Any, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert stage.house._writer is not None
-    monkeypatch.setattr(stage.house._writer, "_patience", 0.3)
-    number = next(_ids)
-    admin = await connect(database.admin)
-    try:
-        async with admin.transaction():
-            await admin.execute("LOCK TABLE inbox IN ACCESS EXCLUSIVE MODE")
-            answer = await stage.send(client, ALICE, message(number))
-            assert (answer.status_code, "retry-after" in answer.headers) == (503, False)
-            assert stage.house.problem is not None
-    finally:
-        await admin.close()
-    assert (await stage.send(client, ALICE, message(number))).status_code == 200
-    assert stage.house.problem is None
-    assert [row["update_id"] for row in await stage.rows(ALICE)].count(number) == 1
-
-
-async def test_a_database_that_is_away_costs_a_503_at_once(client: httpx.AsyncClient) -> None:
-    nowhere = DatabaseLogin(target=DatabaseTarget(host="127.0.0.1", port=1), user="nobody", password="none")
-    with ingress(nowhere) as away:
-        began = time.monotonic()
-        answers = await asyncio.gather(*(away.send(client, ALICE, message(one)) for one in range(20)))
-        assert {answer.status_code for answer in answers} == {503}
-        assert time.monotonic() - began < 5
-        assert "can't be stored" in (away.house.problem or "")
 
 
 async def test_as_long_as_nobody_knows_who_may_come_in_everybody_is_asked_to_come_again(
@@ -316,23 +261,3 @@ async def test_the_probe_is_answered_to_who_knows_its_word(stage: IngressStage, 
     assert (await client.get(stage.url + stage.house.probe_path)).status_code == 204
     assert (await client.get(stage.url + "/probe/guessed")).status_code == 404
     assert (await client.post(stage.url + stage.house.probe_path)).status_code == 404
-
-
-async def test_a_full_disk_costs_a_503_and_nothing_becomes_a_dead_letter(
-    stage: IngressStage, database: Any, client: httpx.AsyncClient
-) -> None:
-    number = next(_ids)
-    admin = await connect(database.admin)
-    try:
-        await admin.execute("""
-            CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN RAISE EXCEPTION 'No space left on device' USING ERRCODE = 'disk_full'; END $$""")
-        await admin.execute("CREATE TRIGGER full_disk BEFORE INSERT ON inbox EXECUTE FUNCTION full_disk()")
-        assert (await stage.send(client, ALICE, message(number))).status_code == 503
-        assert "disk is full" in (stage.house.problem or "")
-    finally:
-        await admin.execute("DROP FUNCTION IF EXISTS full_disk() CASCADE")
-        await admin.close()
-    assert (await stage.send(client, ALICE, message(number))).status_code == 200
-    (row,) = [row for row in await stage.rows(ALICE) if row["update_id"] == number]
-    assert row["state"] == "new"

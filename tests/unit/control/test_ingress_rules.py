@@ -13,6 +13,7 @@ from botctl.control.ingress.door import Door, Resident
 from botctl.control.ingress.figures import BOUNDS, Figures
 from botctl.control.ingress.room import Room
 from botctl.control.ingress.secrets import LENGTH, MOST_EARLIER, WebhookSecret, match
+from botctl.control.ingress.telling import Telling
 from botctl.errors import VaultError
 
 ALICE, BOB = 1001, 1002
@@ -208,6 +209,13 @@ def test_latencies_are_counted_below_their_bounds() -> None:
         figures.took(seconds)
     assert (figures.latencies[0], figures.latencies[6], figures.latencies[-1]) == (2, 1, 1)
     assert figures.latency_sum == pytest.approx(99.306)
+
+
+def test_what_happens_again_and_again_is_told_once_a_minute_and_how_often() -> None:
+    telling = Telling(60.0)
+    told = [telling.times(ALICE, "odd", float(at)) for at in range(0, 130, 10)]
+    assert told == [1, 0, 0, 0, 0, 0, 6, 0, 0, 0, 0, 0, 6]
+    assert telling.times(BOB, "odd", 125.0) == telling.times(ALICE, "other", 125.0) == 1
 
 
 def test_a_crowd_leaves_descriptors_for_others() -> None:

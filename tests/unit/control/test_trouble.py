@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from botctl.control.advice import advice_in_trouble
-from botctl.control.trouble import database_reason
+from botctl.control.trouble import database_reason, is_hopeless
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,21 @@ def test_reason_of_a_database_error(error: Exception, words: str) -> None:
     wrapped.__cause__ = error
     assert database_reason(error) == words
     assert database_reason(OperationalError("INSERT", {}, wrapped)) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "hopeless"),
+    [
+        (asyncpg.DataError("bad"), True),
+        (asyncpg.CheckViolationError("broken"), True),
+        (asyncpg.ProgramLimitExceededError("too large"), True),
+        (asyncpg.DiskFullError("full"), False),
+        (asyncpg.InsufficientPrivilegeError("not yours"), False),
+        (TimeoutError(), False),
+    ],
+)
+def test_only_data_that_is_refused_is_hopeless(error: Exception, hopeless: bool) -> None:
+    assert is_hopeless(error) is hopeless
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from botctl.control.ingress.crowd import Crowd
 from botctl.control.ingress.door import SECRET_HEADER, Admitted, Door
 from botctl.control.ingress.figures import Figures
 from botctl.control.ingress.room import LARGEST, Room
+from botctl.control.ingress.telling import Telling
 from botctl.control.ingress.visitor import Visitor
 from botctl.control.ingress.writer import Outcome, Writer
 from botctl.storage.updates import read_update
@@ -73,11 +74,14 @@ class _Body:
 class IngressApp:
     """`door` is None as long as it isn't known who may come in. `nonce` is asked for by whoever tries the way to us."""
 
-    def __init__(self, door: Callable[[], Door | None], writer: Writer, room: Room, figures: Figures) -> None:
+    def __init__(
+        self, door: Callable[[], Door | None], writer: Writer, room: Room, figures: Figures, telling: Telling
+    ) -> None:
         self._door = door
         self._writer = writer
         self._room = room
         self._figures = figures
+        self._telling = telling
         self.crowd: Crowd[Visitor] | None = None
         self.nonce = secrets.token_urlsafe(32)
 
@@ -131,7 +135,9 @@ class IngressApp:
         except (ValueError, RecursionError) as error:
             # Refused, it would come again for a day, and hold up what comes after it.
             self._figures.refused["odd"] += 1
-            _log.error("an update can't be used and is dropped", bot_id=resident.bot_id, reason=str(error)[:200])
+            if times := self._telling.times(resident.bot_id, "odd", time.monotonic()):
+                what = "an update can't be used and is dropped"
+                _log.error(what, bot_id=resident.bot_id, reason=str(error)[:200], times=times)
             await _answer(send, 200)
             return
         outcome = await self._writer.put(resident.bot_id, row, resident.sealing)

@@ -23,6 +23,7 @@ from botctl.control.ingress.door import Door
 from botctl.control.ingress.figures import Figures
 from botctl.control.ingress.gate import Gate, listen_on
 from botctl.control.ingress.room import Room
+from botctl.control.ingress.telling import Telling
 from botctl.control.ingress.writer import Writer
 from botctl.security.threat.talkers import Talkers
 from botctl.settings.webhook import WebhookSettings
@@ -46,6 +47,7 @@ class House:
         self.settings = settings
         self.figures = Figures()
         self.room = Room()
+        self._telling = Telling()
         self.certificate: Certificate | None = None
         if settings.certificate is not None and settings.key is not None:
             self.certificate = Certificate(settings.certificate, settings.key)
@@ -113,8 +115,8 @@ class House:
     async def _serve(self) -> None:
         self._loop, self._main = asyncio.get_running_loop(), asyncio.current_task()
         engine = self._engine()
-        writer = self._writer = Writer(engine, self._stored)
-        app = self._app = IngressApp(lambda: self.door, writer, self.room, self.figures)
+        writer = self._writer = Writer(engine, self._stored, self._telling)
+        app = self._app = IngressApp(lambda: self.door, writer, self.room, self.figures, self._telling)
         gate = Gate(
             app,
             self._listener,
@@ -142,7 +144,10 @@ class House:
             self.figures.last_stored[bot_id] = now
             for row in rows:
                 if row.dead is not None:
-                    _log.error("an unreadable update became a dead letter", bot_id=bot_id, cause=row.cause)
+                    if times := self._telling.times(bot_id, "unreadable", now):
+                        _log.error(
+                            "an unreadable update became a dead letter", bot_id=bot_id, cause=row.cause, times=times
+                        )
                 elif row.sender is not None:
                     with self._talking:
                         self._talkers.setdefault(bot_id, Talkers()).saw(row.sender, now)

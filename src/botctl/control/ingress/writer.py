@@ -1,7 +1,7 @@
 """Stores updates: what has come meanwhile, of all bots, in one commit after another.
 
 One transaction at a time, so that what is committed later has higher numbers; within one, the updates of a bot in the
-order of their ids. Never says that something is stored before it is committed, and never keeps what it can't store.
+order of their ids. Never says that something is stored before it is committed, and keeps nothing that it can't store.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from botctl.control.ingress.telling import Telling
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason, is_hopeless
 from botctl.storage.inbox import NewRow, columns_of, harmless, insert_of
 from botctl.storage.sealing import Sealing
@@ -26,7 +27,8 @@ MOST_AT_ONCE = 200
 """Rows of one commit."""
 
 PATIENCE = 10.0
-"""Seconds for one commit; a database that needs longer is as good as away, and Telegram comes again."""
+"""Seconds for what is taken at a time, in however many commits; a database that needs longer is as good as away, and
+Telegram comes again."""
 
 
 class Outcome(Enum):
@@ -52,12 +54,24 @@ class Waiting:
 Stored = Callable[[Mapping[int, Sequence[NewRow]]], None]
 
 
+@dataclass(slots=True)
+class _Share:
+    """Of one commit, what is one bot's; `columns` are its rows as they are stored."""
+
+    bot_id: int
+    waiting: list[Waiting]
+    columns: tuple[list[Any], ...]
+
+
 class Writer:
     """`stored` is called after each commit, with the rows that were not there yet, by bot_id."""
 
-    def __init__(self, engine: AsyncEngine, stored: Stored, *, patience: float = PATIENCE) -> None:
+    def __init__(
+        self, engine: AsyncEngine, stored: Stored, telling: Telling | None = None, *, patience: float = PATIENCE
+    ) -> None:
         self._engine = engine
         self._stored = stored
+        self._telling = telling or Telling()
         self._patience = patience
         self._waiting: deque[Waiting] = deque()
         self._bell = asyncio.Event()
@@ -81,56 +95,78 @@ class Writer:
             try:
                 await self._store(batch)
             except Exception as error:
-                # A data key that is gone, or a mistake of ours: whoever waits is told, and the next ones are taken.
+                # A mistake of ours: whoever waits is told, and the next ones are taken.
                 self._away(error)
                 _log.exception("updates can't be stored")
             finally:
                 _settle(batch, {}, Outcome.AWAY)
 
     async def _store(self, batch: list[Waiting]) -> None:
-        batch.sort(key=lambda one: (one.bot_id, one.row.update_id or 0))
-        if (error := await self._try(batch)) is None:
-            return
-        if is_hopeless(error):
-            # One row that the database doesn't take must not keep the others out.
-            for one in batch:
-                await self._store_alone(one)
-            return
-        self._away(error)
-        _settle(batch, {}, Outcome.AWAY)
+        """All of it within `patience`; whoever has no outcome then is told to come again."""
+        until = asyncio.get_running_loop().time() + self._patience
+        shares = self._shares(batch)
+        refused: list[_Share] = []
+        while shares and (failed := await self._try(shares, until)) is not None:
+            share, error = failed
+            if share is None or not is_hopeless(error):
+                self._away(error)
+                return
+            # One bot's row that the database doesn't take must not keep the others out.
+            shares.remove(share)
+            refused.append(share)
+        for share in refused:
+            for one in share.waiting:
+                if not await self._store_alone(one, until):
+                    return
 
-    async def _store_alone(self, one: Waiting) -> None:
-        error = await self._try([one])
+    def _shares(self, batch: list[Waiting]) -> list[_Share]:
+        """By bot, in the order of ids. Those of a bot whose rows can't be sealed are told to come again."""
+        by_bot: dict[int, list[Waiting]] = {}
+        for one in sorted(batch, key=lambda one: (one.bot_id, one.row.update_id or 0)):
+            by_bot.setdefault(one.bot_id, []).append(one)
+        shares: list[_Share] = []
+        for bot_id, theirs in by_bot.items():
+            try:
+                shares.append(_Share(bot_id, theirs, columns_of([one.row for one in theirs], theirs[0].sealing)))
+            except Exception as error:
+                _settle(theirs, {}, Outcome.AWAY)
+                self._tell(bot_id, "a bot's updates can't be sealed; Telegram keeps them", error=str(error)[:200])
+        return shares
+
+    async def _store_alone(self, one: Waiting, until: float) -> bool:
+        """Store one row, or a dead letter in its place; whether the database is there for others."""
+        error = await self._try_one(one, until)
         if error is not None and is_hopeless(error):
             reason = database_reason(error)
-            _log.error("an update became a dead letter", bot_id=one.bot_id, cause=one.row.cause, error=reason)
+            self._tell(one.bot_id, "an update became a dead letter", cause=one.row.cause, error=reason)
             one.row = harmless(one.row, reason)
-            error = await self._try([one])
-            if error is not None and is_hopeless(error):
-                _log.error("an update can't be stored at all and is dropped", bot_id=one.bot_id, cause=one.row.cause)
-                _settle([one], {}, Outcome.KNOWN)
-                return
-        if error is not None:
-            self._away(error)
-            _settle([one], {}, Outcome.AWAY)
+            error = await self._try_one(one, until)
+        if error is None:
+            return True
+        self._away(error)
+        _settle([one], {}, Outcome.AWAY)
+        return is_hopeless(error)
 
-    async def _try(self, batch: Sequence[Waiting]) -> BaseException | None:
-        """Commit all or nothing; what the database said if nothing."""
-        by_bot: dict[int, list[Waiting]] = {}
-        for one in batch:
-            by_bot.setdefault(one.bot_id, []).append(one)
+    async def _try_one(self, one: Waiting, until: float) -> BaseException | None:
+        failed = await self._try([_Share(one.bot_id, [one], columns_of([one.row], one.sealing))], until)
+        return failed[1] if failed is not None else None
+
+    async def _try(self, shares: Sequence[_Share], until: float) -> tuple[_Share | None, BaseException] | None:
+        """Commit all or nothing; what the database said if nothing, and of whose rows it said it."""
         fresh: dict[int, set[str]] = {}
+        at: _Share | None = None
         try:
-            async with asyncio.timeout(self._patience), self._engine.begin() as connection:
-                for bot_id, theirs in by_bot.items():
-                    columns = columns_of([one.row for one in theirs], theirs[0].sealing)
-                    added: Any = (await connection.exec_driver_sql(insert_of(bot_id), columns)).all()
-                    fresh[bot_id] = {cause for _, cause, _ in added}
+            async with asyncio.timeout_at(until), self._engine.begin() as connection:
+                for at in shares:
+                    added: Any = (await connection.exec_driver_sql(insert_of(at.bot_id), at.columns)).all()
+                    fresh[at.bot_id] = {cause for _, cause, _ in added}
+                at = None
         except DATABASE_TROUBLE as error:
-            return error
+            return at, error
         self.problem = None
-        self._stored(_rows(by_bot, fresh))
-        _settle(batch, fresh, Outcome.KNOWN)
+        for share in shares:
+            _settle(share.waiting, fresh, Outcome.KNOWN)
+        self._stored(_rows(shares, fresh))
         return None
 
     def _away(self, error: BaseException) -> None:
@@ -139,12 +175,16 @@ class Writer:
             _log.warning("updates can't be stored; Telegram keeps them and comes again", reason=reason)
         self.problem = reason
 
+    def _tell(self, bot_id: int, what: str, **more: Any) -> None:
+        if times := self._telling.times(bot_id, what, asyncio.get_running_loop().time()):
+            _log.error(what, bot_id=bot_id, times=times, **more)
 
-def _rows(by_bot: Mapping[int, Sequence[Waiting]], fresh: Mapping[int, set[str]]) -> dict[int, list[NewRow]]:
+
+def _rows(shares: Sequence[_Share], fresh: Mapping[int, set[str]]) -> dict[int, list[NewRow]]:
     return {
-        bot_id: rows
-        for bot_id, theirs in by_bot.items()
-        if (rows := [one.row for one in theirs if one.row.cause in fresh[bot_id]])
+        share.bot_id: rows
+        for share in shares
+        if (rows := [one.row for one in share.waiting if one.row.cause in fresh[share.bot_id]])
     }
 
 
