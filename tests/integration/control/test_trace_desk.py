@@ -159,7 +159,7 @@ async def test_sealed_texts_are_shown_to_who_asks_for_them_which_is_audited(grou
     assert body.roots[0].written_at == 1_800_000_000
     assert body.roots[0].history[0].error == "ValueError: a secret cake"
     assert [one.content.text for one in (*body.roots[0].completions, *body.roots[0].sends)] == ["sure", "sure"]
-    assert ground.told.entries == [("ann", "read.text", "trace 5", "nora", {"texts": 3})]
+    assert ground.told.entries == [("ann", "read.text", "trace 5", "nora", {"texts": 4})]
 
 
 async def test_a_chat_is_listed(ground: Ground, database: Any) -> None:
@@ -206,11 +206,12 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(ground: Ground,
     assert "secret" not in closed.model_dump_json()
     shown = await ground.letters.show(f"gus/{other}", text=False, operator="ann")
     assert "<13 characters>" in shown.payload
-    assert "secret cake" not in shown.payload
+    assert "secret" not in shown.model_dump_json()
+    assert (shown.letter.error, shown.history[0].error) == ("ValueError: <4 characters>",) * 2
     full = await ground.letters.show(str(number), text=True, operator="ann")
     assert "a secret cake" in full.payload
     assert full.history[0].traceback == "File a secret cake"
-    assert ground.told.entries == [("ann", "read.text", f"dead letter {number}", "nora", {"texts": 1})]
+    assert ground.told.entries == [("ann", "read.text", f"dead letter {number}", "nora", {"texts": 4})]
 
     ground.told.entries.clear()
     done = await ground.letters.retry([f"nora/{number}", "gus/999999", "nonsense"], None, operator="ann")

@@ -8,19 +8,9 @@ from typing import Any
 
 import pytest
 
-from botctl.control.tracing.words import (
-    Address,
-    Opener,
-    Standing,
-    address,
-    chat_of,
-    event_note,
-    masked,
-    own_error,
-    send_content,
-    update_content,
-    why_it_waits,
-)
+from botctl.control.tracing.contents import Opener, event_note, send_content, update_content
+from botctl.control.tracing.masking import masked
+from botctl.control.tracing.words import Address, Standing, address, chat_of, own_error, why_it_waits
 from botctl.errors import UsageError
 from botctl.security.vault import Cipher, DataKey
 from botctl.storage.sealing import UNSEALED, Sealing

@@ -14,10 +14,12 @@ import structlog
 
 from botctl.bus.client import AWAY, reason
 from botctl.bus.reading.dead_letters import DeadLetter, DeadLetters
+from botctl.control.tracing.contents import Opener, update_content
+from botctl.control.tracing.masking import masked
 from botctl.control.tracing.room import DeskRoom
 from botctl.control.tracing.tree import attempt_view, send_view
 from botctl.control.tracing.views import DeadLetterBody, DeadLettersBody, DeadLettersDone, DeadLetterView
-from botctl.control.tracing.words import Opener, chat_of, masked, own_error, update_content
+from botctl.control.tracing.words import chat_of, own_error
 from botctl.errors import BotctlError, UsageError
 from botctl.storage import dead_letters, deliveries, tracing
 from botctl.storage.tracing import TracedRow
@@ -93,7 +95,7 @@ class DeadLetterDesk:
             body.payload = json.dumps(value if text else masked(value), ensure_ascii=False, indent=2)
         for one in attempts:
             view = attempt_view(one, opener)
-            view.traceback = opener.error("attempts", "traceback", one.traceback) or None
+            view.traceback = opener.traceback(one.traceback)
             body.history.append(view)
         body.sends = [send_view(one, opener) for one in sends]
         if text:

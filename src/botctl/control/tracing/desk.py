@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.control.prices import Prices
+from botctl.control.tracing.contents import update_content
 from botctl.control.tracing.room import DeskRoom
 from botctl.control.tracing.tree import Found, Place, Teller, deliveries, gather
 from botctl.control.tracing.views import ChatBody, ChatLineView, TraceBody
-from botctl.control.tracing.words import address, own_error, update_content
+from botctl.control.tracing.words import address, own_error
 from botctl.errors import BotctlError
 from botctl.storage import tracing
 from botctl.storage.tracing import TracedEvent

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.control.ports import FleetSight
 from botctl.control.secrets.vault import Vault
-from botctl.control.tracing.words import Opener
+from botctl.control.tracing.contents import Opener
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.errors import BotctlError, NoSuchBotError
 from botctl.security.vault import Cipher

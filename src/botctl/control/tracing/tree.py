@@ -13,18 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.control.ports import FleetSight
 from botctl.control.prices import Prices
+from botctl.control.tracing.contents import Opener, answer_content, event_note, send_content, update_content
 from botctl.control.tracing.views import AttemptView, CompletionView, EventView, HandlingView, SendView, TraceBody
-from botctl.control.tracing.words import (
-    Opener,
-    Standing,
-    answer_content,
-    chat_of,
-    event_note,
-    own_error,
-    send_content,
-    update_content,
-    why_it_waits,
-)
+from botctl.control.tracing.words import Standing, chat_of, own_error, why_it_waits
 from botctl.storage import tracing
 from botctl.storage.tracing import TracedAttempt, TracedCompletion, TracedEvent, TracedRow, TracedSend
 
