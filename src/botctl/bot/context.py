@@ -96,8 +96,8 @@ class BotContext(Scheduling):
 
         The other bot must let the request in (`answers:` in the fleet file) and have an `on_request` for it. `timeout`:
         seconds, at most 600. The request is published at once, whatever becomes of the handling it is made in. When the
-        process dies and the update is handled again, the same request gives the same answer and the other bot is not
-        asked twice; only after a handling that has failed (raised) is one without an answer made anew.
+        process dies and the update is handled again, the same request (of the same data) gives the same answer and the
+        other bot is not asked twice; only after a handling that has failed (raised) is one without an answer made anew.
 
         Raises botctl.errors.RequestTimeoutError when no answer came in time, RequestRefusedError when there will be
         none, ProtocolError as `publish` does, ValueError for what is no bot's name and for an unfit timeout.

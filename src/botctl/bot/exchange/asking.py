@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
-from botctl.bot.exchange.publishing import Publisher
+from botctl.bot.exchange.publishing import Publisher, digest_of
 from botctl.bot.faults import brief, data_refused
 from botctl.bot.handling.scope import Scope, active
 from botctl.bot.handling.suspects import Suspects
@@ -80,11 +80,14 @@ class Asking:
         scope = active()
         within = scope is not None
         scope = scope or Scope.operation()
-        number = scope.asked[target, type_]
-        scope.asked[target, type_] += 1
+        # By what is asked, not by when: a replay may come to several requests in another order.
+        digest = digest_of(type_, data)
+        number = scope.asked[target, type_, digest]
+        scope.asked[target, type_, digest] += 1
         self._listen()
         for turn in range(1000):
-            event = self._publisher.request(scope, target, type_, data, self._now() + timeout, number, turn)
+            which = f"{turn}:{number}:{digest}"
+            event = self._publisher.request(scope, target, type_, data, self._now() + timeout, which)
             future = asyncio.get_running_loop().create_future()
             self._waiting[event.event_id] = future
             try:

@@ -6,9 +6,11 @@ Message text stands in an event only where the bot's `share:` names its type.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Callable, Collection
 from typing import Any
 
+import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.handling.scope import Scope
@@ -59,15 +61,15 @@ class Publisher:
         return stored
 
     def request(
-        self, scope: Scope, target: str, type_: str, data: dict[str, Any], deadline: float, n: int, turn: int
+        self, scope: Scope, target: str, type_: str, data: dict[str, Any], deadline: float, which: str
     ) -> StoredEvent:
-        """The n-th request of this type to this bot that the cause leads to, in the given turn of asking anew.
+        """A request; `which` tells it from the others of this type to this bot that the cause leads to.
 
         Raises ProtocolError for a type of botctl's own, and when the size limit refuses it.
         """
         if lookup(type_) is not None:
             raise ProtocolError(f"{type_} is an event of botctl's own and can't be a request")
-        key = f"request:{turn}:{n}:{target}:{type_}"
+        key = f"request:{which}:{target}:{type_}"
         stored = self._make(scope.cause, scope.trace_id, key, type_, data, own=True)
         stored = dataclasses.replace(stored, envelope={"to": target, "deadline": deadline})
         encode_event(event_of(stored))
@@ -178,6 +180,14 @@ class Publisher:
             causation_id=cause,
             data=clean(data if own else {name: value for name, value in data.items() if value is not None}),
         )
+
+
+def digest_of(type_: str, data: dict[str, Any]) -> str:
+    """The same for the same data, whatever the order of their keys. Raises ProtocolError for what is no JSON."""
+    try:
+        return hashlib.sha256(msgspec.json.encode(clean(data), order="deterministic")).hexdigest()[:32]
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"event {type_} can't be encoded: {error}") from error
 
 
 def event_of(stored: StoredEvent) -> Event:

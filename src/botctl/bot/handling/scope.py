@@ -64,8 +64,8 @@ class Scope:
     tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     errors: list[Exception] = field(default_factory=list)
     published: int = 0
-    asked: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Requests so far, by whom they went to and their type."""
+    asked: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """Requests so far, by whom they went to, their type and a digest of their data."""
     asking: int = 0
     """Requests whose replies are awaited now."""
     kept: list[Also] = field(default_factory=list)
