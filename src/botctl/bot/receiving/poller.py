@@ -71,7 +71,7 @@ class Poller:
         self._offset: int | None = None
         self._ready = False
         self._conflict = Backoff(first=0.1, limit=5.0)
-        self._network = Backoff(first=0.1, limit=10.0)
+        self._network = Backoff(first=0.1, limit=5.0)
         self._barren = Backoff(first=0.5, limit=30.0)
         self._conflict_since: float | None = None
         # Who says what keeps it is not ended as one that never got ready.

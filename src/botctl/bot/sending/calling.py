@@ -6,7 +6,6 @@ Before a call its row says `sending`; while a call waits for anything, it says `
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, assert_never
@@ -19,10 +18,10 @@ from botctl.bot.sending.flood import Place
 from botctl.bot.sending.flood_gate import FloodGate
 from botctl.bot.sending.journal_rules import describe_error
 from botctl.bot.sending.methods import is_spending
+from botctl.bot.sending.outage import LONGEST, SOON, Outage
 from botctl.bot.sending.send_states import Entry
 from botctl.bot.sending.verdicts import Verdict, verdict_of, why_unreachable
 from botctl.bot.sending.whereabouts import Whereabouts
-from botctl.bus.backoff import Backoff
 
 _log = structlog.get_logger("botctl.bot.sending.calling")
 
@@ -103,6 +102,7 @@ class Caller:
         self.resend = resend
         """The bot's `on_uncertain`."""
         self._clock = clock
+        self._outage = Outage(clock)
 
     def repeats(self, method: str) -> bool:
         """Whether a call that may have been carried out is made again."""
@@ -130,7 +130,7 @@ class Caller:
         never. `mend` may change what `perform` sends so that a refused call is worth another try.
         """
         deadline = None if patience is None else self._clock() + patience
-        backoff = Backoff(first=0.1, limit=30.0 if patience is None else 5.0)
+        waits = self._outage.patience(LONGEST if patience is None else SOON)
         while True:
             place = self._whereabouts.now(call.place)
             if not begun:
@@ -140,7 +140,9 @@ class Caller:
                     return GivenUp(error)
                 await entry.begin()
             try:
-                return Answered(await perform(place if place != call.place and isinstance(place, int) else None))
+                result = await perform(place if place != call.place and isinstance(place, int) else None)
+                self._outage.answered()
+                return Answered(result)
             except TelegramError as error:
                 outcome, pause = await self._judge(call, place, entry, error, again=again, mend=mend)
                 if isinstance(outcome, Verdict):
@@ -149,7 +151,7 @@ class Caller:
                     if late or (outcome is Verdict.WAIT and self._is_too_long(place, deadline)):
                         return GivenUp(error)
                     if pause:
-                        await asyncio.sleep(backoff.next())
+                        await waits.pause()
                     begun = False
                     continue
                 return outcome
@@ -165,7 +167,10 @@ class Caller:
         mend: Callable[[TelegramError], bool] | None,
     ) -> tuple[Outcome | Verdict, bool]:
         """The outcome; or the verdict after which it is called again, and whether to pause before."""
-        match verdict := verdict_of(error, call.method, again=again):
+        verdict = verdict_of(error, call.method, again=again)
+        if verdict in (Verdict.WAIT, Verdict.MOVED, Verdict.DONE):
+            self._outage.answered()
+        match verdict:
             case Verdict.DONE:
                 return Answered(True), False
             case Verdict.WAIT:

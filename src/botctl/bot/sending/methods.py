@@ -117,9 +117,18 @@ METHODS: Mapping[str, Kind] = {
 }
 """Every method there is."""
 
+_TEXT_ALONE = frozenset(
+    {
+        *("copyMessage", "deleteMessage", "deleteMessages", "editMessageCaption", "editMessageReplyMarkup"),
+        *("editMessageText", "forwardMessage", "pinChatMessage", "sendChatAction", "sendContact", "sendDice"),
+        *("sendLocation", "sendMessage", "sendMessageDraft", "sendPoll", "sendVenue", "setMessageReaction"),
+    }
+)
+
 _KINDS = {name.lower(): kind for name, kind in METHODS.items()}
 _MAKING = frozenset(name.lower() for name in _MESSAGES)
 _COUNTED = frozenset(name.lower() for name in _MESSAGES | _EDITS)
+_PROMPT = frozenset(name.lower() for name in _TEXT_ALONE | _ANSWERS)
 _EXPIRING = frozenset(name.lower() for name in _DONE_WHEN_EXPIRED)
 
 
@@ -148,6 +157,11 @@ def is_spending(method: str) -> bool:
 def makes_messages(method: str) -> bool:
     """Whether the answer of Telegram is a message, or are messages, in a chat."""
     return method.lower() in _MAKING
+
+
+def is_prompt(method: str) -> bool:
+    """Whether Telegram answers from what it has, with no file to fetch or to move: what takes long there hangs."""
+    return method.lower() in _PROMPT
 
 
 def items_of(method: str, parameters: Mapping[str, Any]) -> int:

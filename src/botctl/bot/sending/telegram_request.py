@@ -10,9 +10,14 @@ from telegram._utils.defaultvalue import DefaultValue
 from telegram.request import BaseRequest, RequestData
 
 from botctl.bot.sending.leak_guard import LeakGuard
+from botctl.bot.sending.methods import is_prompt
 from botctl.bot.sending.transport import NotSentError, OutcomeUnknownError, ServerFaultError, Transport
 
 _READ_TIMEOUT = 20.0
+"""Seconds; Telegram may have to fetch a file by its URL."""
+_PROMPT_TIMEOUT = 10.0
+"""Twice python-telegram-bot's own default. A call that hangs for longer may have been carried out and is counted as
+uncertain: a shorter time means more repeated messages, a longer one later answers after Telegram was away."""
 _UPLOAD_TIMEOUT = 120.0
 
 
@@ -48,11 +53,12 @@ class TransportRequest(BaseRequest):
     ) -> tuple[int, bytes]:
         """One request. Raises NotSentError, OutcomeUnknownError or ServerFaultError; Forbidden when it is held back."""
         data: Any = None
-        timeout = _READ_TIMEOUT
+        name = url.rpartition("/")[2]
+        timeout = _PROMPT_TIMEOUT if is_prompt(name) else _READ_TIMEOUT
         if request_data is not None:
             parameters = request_data.json_parameters
             files = request_data.multipart_data if request_data.contains_files else None
-            self._guard.check(url.rpartition("/")[2], parameters, files)
+            self._guard.check(name, parameters, files)
             if files is not None:
                 data = _form(parameters, files)
                 timeout = _UPLOAD_TIMEOUT

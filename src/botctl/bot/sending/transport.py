@@ -49,11 +49,17 @@ class Transport:
             self._session = None
 
     async def request(self, method: str, url: str, *, data: Any = None, timeout: float = 30.0) -> tuple[int, bytes]:
-        """Status and body. Raises NotSentError or OutcomeUnknownError."""
+        """Status and body. Raises NotSentError or OutcomeUnknownError.
+
+        `timeout`: seconds without a byte of the answer, from the end of the request on. To connect, to send the request
+        and to read the whole answer there are `connect_timeout` seconds more.
+        """
         session = self._session
         if session is None or session.closed:
             raise NotSentError("the connection to Telegram has been closed")
-        limits = aiohttp.ClientTimeout(total=timeout + self._connect_timeout, sock_connect=self._connect_timeout)
+        limits = aiohttp.ClientTimeout(
+            total=timeout + self._connect_timeout, sock_connect=self._connect_timeout, sock_read=timeout
+        )
         try:
             async with session.request(
                 method, url, data=data, proxy=self._proxy, timeout=limits, allow_redirects=False
