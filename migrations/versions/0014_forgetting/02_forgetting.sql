@@ -113,4 +113,7 @@ REVOKE ALL ON FUNCTION botctl_internal.note_forgotten, botctl_internal.prune_out
     FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION botctl_internal.prune_outside, botctl_internal.prune_jobs TO botctl_control;
 
+-- A retried dead letter makes the call anew that it died of.
+GRANT UPDATE (state) ON sends TO botctl_control;
+
 RESET ROLE;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from botctl.cli.trace_view import BAD, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
+from botctl.cli.trace_view import BAD, FAILED, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
 from botctl.cli.words import cut, local_time, printable, when
 
 if TYPE_CHECKING:
@@ -102,7 +102,8 @@ def _attempt(one: AttemptView, width: int) -> list[Line]:
 def _send(one: SendView, width: int) -> list[Line]:
     error = f": {one.error}" if one.error else ""
     where = f" to chat {one.chat_id}" if one.chat_id is not None else ""
-    told = _flat(f"{one.method}{where}: {one.state}{error}")
+    state = FAILED[one.refused] if one.state == "failed" else one.state
+    told = _flat(f"{one.method}{where}: {state}{error}")
     return [[("  ", PLAIN), (line, PLAIN)] for line in _wrapped(told, width - 2)]
 
 

@@ -31,6 +31,9 @@ HEAD, GOOD, BAD, WAITS, FAINT, PLAIN, SAID = "bold", "green", "red", "yellow", "
 Line = list[tuple[str, str]]
 """Parts of a line: text and style."""
 
+FAILED = {True: "refused by Telegram", False: "given up, and never sent", None: "refused by Telegram, or given up"}
+"""How a failed send is told, by whether it was refused."""
+
 _TIME, _AFTER = 12, 9
 """Columns of a time and of what follows it."""
 
@@ -220,7 +223,7 @@ def _send(one: SendView, now: float) -> Iterator[_Point]:
             WAITS,
         ),
         "sending": ("the call is under way, or its outcome is unknown", WAITS),
-        "failed": ("refused by Telegram", BAD),
+        "failed": (FAILED[one.refused], BAD),
         "skipped": ("may have arrived, and is not sent again", WAITS),
     }.get(one.state, (one.state, PLAIN))
     yield _Point(

@@ -2,6 +2,7 @@
 
 Nothing is deleted here: what is dropped keeps its row, in the state `dropped`, and may be tried again as well. What an
 operator did stands in the table `attempts`, and what the row has sent in the journal: a retry doesn't send it twice.
+The call that it died of, the last one and refused, is made again; from earlier refusals its handler has gone on.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ async def all_of(connection: AsyncConnection, bot_id: int) -> list[int]:
 
 async def retry(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[int], by: str) -> list[int]:
     """Have these handled again, at their places of arrival; which of them were dead letters, or dropped ones."""
-    return await _change(
+    changed = await _change(
         connection,
         bot_id,
         inbox_ids,
@@ -66,6 +67,14 @@ async def retry(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[in
         "state IN ('dead', 'dropped')",
         "state = 'new', attempts = 0, next_attempt_at = NULL, done_at = NULL, last_error = NULL, begun_at = NULL",
     )
+    bot = int(bot_id)
+    await connection.exec_driver_sql(
+        f"UPDATE sends SET state = 'planned' WHERE bot_id = {bot} AND mode = 'inline' AND state = 'failed' AND cause IN"
+        f" (SELECT cause FROM inbox WHERE bot_id = {bot} AND inbox_id = ANY($1::bigint[])) AND NOT EXISTS (SELECT FROM"
+        f" sends AS later WHERE later.bot_id = {bot} AND later.cause = sends.cause AND later.n > sends.n)",
+        (changed,),
+    )
+    return changed
 
 
 async def drop(connection: AsyncConnection, bot_id: int, inbox_ids: Sequence[int], by: str) -> list[int]:

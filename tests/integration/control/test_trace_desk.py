@@ -59,7 +59,11 @@ class Ground:
                   BotSight(name="gus", bot_id=GUS, state="stopped")),
         )  # fmt: skip
 
+        self.is_silent = False
+
         async def sight() -> FleetSight:
+            if self.is_silent:
+                raise TimeoutError
             return self.sight
 
         room = DeskRoom(engine, vault, lambda: {NORA: "nora", GUS: "gus"}, sight, self.told.note)
@@ -136,6 +140,9 @@ async def test_a_message_is_followed_through_both_bots(ground: Ground, database:
     (reaction,) = event.deliveries
     assert (reaction.bot, reaction.cause, reaction.state) == ("gus", f"event:{ORDERED}", "new")
     assert reaction.waits == "the bot is stopped"
+    ground.is_silent = True
+    (root,) = (await ground.traces.trace(asked, "nora" if asked == "5" else None, text=False, operator="ann")).roots
+    assert "supervisor doesn't answer" in root.events[0].deliveries[0].waits
     points = [root.received_at, completion.ended_at, root.begun_at, root.ended_at, send.sent_at]
     assert points == sorted(point for point in points if point is not None)
     assert ground.told.entries == []
@@ -159,7 +166,7 @@ async def test_sealed_texts_are_shown_to_who_asks_for_them_which_is_audited(grou
     assert body.roots[0].written_at == 1_800_000_000
     assert body.roots[0].history[0].error == "ValueError: a secret cake"
     assert [one.content.text for one in (*body.roots[0].completions, *body.roots[0].sends)] == ["sure", "sure"]
-    assert ground.told.entries == [("ann", "read.text", "trace 5", "nora", {"texts": 4})]
+    assert ground.told.entries == [("ann", "read.text", "trace 5", "nora", {"texts": 5})]
 
 
 async def test_a_chat_is_listed(ground: Ground, database: Any) -> None:
@@ -230,6 +237,28 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(ground: Ground,
     assert (await ground.letters.retry([f"gus/{other}"], None, operator="ann")).done == [f"gus/{other}"]
     with pytest.raises(BotctlError):
         await ground.letters.show(f"nora/{number}", text=False, operator="ann")
+
+
+async def test_a_call_that_a_letter_died_of_is_made_again_by_a_retry(ground: Ground, database: Any) -> None:
+    """What was refused before it stays so: its handler has gone on from there."""
+    number = await _die(database, ground, NORA, "update:5")
+    rows = {0: "sent", 1: "failed", 2: "sent", 3: "failed"}
+    admin = await connect(database.admin)
+    try:
+        for cause in ("update:5", "update:6"):
+            for n, state in rows.items():
+                await admin.execute(
+                    "INSERT INTO sends (bot_id, cause, n, mode, method, payload, state)"
+                    " VALUES ($1, $2, $3, 'inline', 'sendMessage', '{}', $4)",
+                    NORA, cause, n, state,
+                )  # fmt: skip
+        assert (await ground.letters.retry([str(number)], None, operator="ann")).done
+        found = await admin.fetch("SELECT cause, n, state FROM sends WHERE bot_id = $1", NORA)
+    finally:
+        await admin.close()
+    states = {(cause, n): state for cause, n, state in found}
+    assert {n: states["update:5", n] for n in rows} == {**rows, 3: "planned"}
+    assert {n: states["update:6", n] for n in rows} == rows
 
 
 async def test_those_of_the_bus_are_among_them(ground: Ground, valkey_admin_url: str) -> None:

@@ -37,7 +37,7 @@ def _reaction() -> HandlingView:
     return HandlingView(
         bot="gus", bot_id=8, cause="event:e1", kind="event", lane="event:cake.ordered", trace_id=TRACE, state="done",
         attempts=1, received_at=T + 2.5, begun_at=T + 2.51, ended_at=T + 2.6,
-        sends=[SendView(n=0, mode="inline", method="sendMessage", chat_id=99, state="failed", attempts=1,
+        sends=[SendView(n=0, mode="inline", method="sendMessage", chat_id=99, state="failed", refused=True, attempts=1,
                         planned_at=T + 2.55, error="Forbidden: bot was blocked by the user")],
     )  # fmt: skip
 
@@ -102,6 +102,21 @@ def test_the_whole_way_is_told_in_order() -> None:
 def test_a_send_that_waits_says_until_when(until: float, words: str) -> None:
     send = SendView(
         n=0, mode="deferred", method="sendMessage", chat_id=42, state="planned", planned_at=T + 2, waits_until=until
+    )
+    assert any(words in line for line in _plain(trace_lines(_body(_root(sends=[send])), 100)))
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        (True, "refused by Telegram: e"),
+        (False, "given up, and never sent: e"),
+        (None, "refused by Telegram, or given up"),
+    ],
+)
+def test_what_was_never_sent_is_not_called_refused(refused: bool | None, words: str) -> None:
+    send = SendView(
+        n=0, mode="inline", method="sendMessage", state="failed", planned_at=T + 2, refused=refused, error="e"
     )
     assert any(words in line for line in _plain(trace_lines(_body(_root(sends=[send])), 100)))
 

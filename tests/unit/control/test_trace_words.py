@@ -57,6 +57,10 @@ def test_what_can_not_is_refused_with_what_can(words: str) -> None:
         ({"before": ("update:5", 1)}, "waits for its chat's earlier update 5"),
         ({"before": ("update:5", 3), "next_attempt_at": 104.0}, "waits for its chat's earlier update 5, and 2 more"),
         ({"bot_state": None}, "the bot is not in the fleet"),
+        (
+            {"bot_state": "unknown", "next_attempt_at": 104.0},
+            "next attempt in 4 s; whether the bot runs nobody knows: the supervisor doesn't answer",
+        ),
         ({"bot_state": "stopped", "before": ("update:5", 1)}, "the bot is stopped"),
         ({"bot_state": "paused", "bot_reason": "PostgreSQL is away"}, "the bot is paused: PostgreSQL is away"),
         (

@@ -13,9 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.control.ports import FleetSight
 from botctl.control.prices import Prices
-from botctl.control.tracing.contents import Opener, answer_content, event_note, send_content, update_content
+from botctl.control.tracing.contents import SEALED, Opener, answer_content, event_note, send_content, update_content
+from botctl.control.tracing.masking import is_refusal
 from botctl.control.tracing.views import AttemptView, CompletionView, EventView, HandlingView, SendView, TraceBody
-from botctl.control.tracing.words import Standing, chat_of, own_error, why_it_waits
+from botctl.control.tracing.words import UNKNOWN, Standing, chat_of, own_error, why_it_waits
 from botctl.storage import tracing
 from botctl.storage.tracing import TracedAttempt, TracedCompletion, TracedEvent, TracedRow, TracedSend
 
@@ -197,7 +198,7 @@ class Teller:
         return told
 
     def _standing(self, row: TracedRow, error: str) -> Standing:
-        state: str | None = "running"
+        state: str | None = UNKNOWN
         reason = ""
         if self._sight is not None:
             bot = self._sight.bot(row.bot_id)
@@ -254,6 +255,10 @@ def attempt_view(one: TracedAttempt, opener: Opener) -> AttemptView:
 def send_view(one: TracedSend, opener: Opener) -> SendView:
     """A row of the journal."""
     content, message_id = send_content(opener, one.payload, one.result)
+    error = opener.error("sends", "error", one.error)
+    refused: bool | None = None
+    if one.state == "failed":
+        refused = False if one.attempts == 0 else None if error == SEALED else is_refusal(error)
     return SendView(
         n=one.n,
         mode=one.mode,
@@ -265,7 +270,8 @@ def send_view(one: TracedSend, opener: Opener) -> SendView:
         planned_at=one.planned_at,
         sent_at=one.sent_at,
         waits_until=one.waits_until,
-        error=opener.error("sends", "error", one.error),
+        refused=refused,
+        error=error,
         telegram_message_id=message_id,
         content=content,
     )

@@ -55,7 +55,8 @@ class CompletionView(View):
 
 class SendView(View):
     """A call of Telegram's that shows. `state`: planned, sending, sent, failed, skipped; `uncertain`: how often nobody
-    knew whether Telegram had it; `waits_until`: when Telegram lets it be sent, after a 429."""
+    knew whether Telegram had it; `waits_until`: when Telegram lets it be sent, after a 429; `refused`: of a failed one,
+    whether Telegram refused it or it was never made, null where that is sealed."""
 
     n: int
     mode: str
@@ -67,6 +68,7 @@ class SendView(View):
     planned_at: float
     sent_at: float | None = None
     waits_until: float | None = None
+    refused: bool | None = None
     error: str = ""
     telegram_message_id: int | None = None
     content: ContentView = Field(default_factory=ContentView)

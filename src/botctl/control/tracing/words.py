@@ -12,7 +12,10 @@ from botctl.storage.interruptions import MARK
 _TRACE = re.compile(r"[0-9a-f]{16}")
 _CAUSE = re.compile(r"(update:\d{1,20}|event:\S{1,150}|job:\S{1,200}|op:\S{1,100})")
 
-_UP = frozenset({"running", "degraded"})
+UNKNOWN = "unknown"
+"""State of a bot while the supervisor doesn't answer."""
+
+_UP = frozenset({"running", "degraded", UNKNOWN})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ def why_it_waits(row: Standing, now: float) -> str:
 def _of_bot(row: Standing) -> str:
     if row.bot_state is None:
         return "the bot is not in the fleet"
+    if row.bot_state == UNKNOWN:
+        return "whether the bot runs nobody knows: the supervisor doesn't answer"
     if row.bot_state == "running" and not row.bot_reason:
         return ""
     return f"the bot is {row.bot_state}" + (f": {row.bot_reason}" if row.bot_reason else "")
