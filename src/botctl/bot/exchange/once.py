@@ -7,6 +7,7 @@ if the handling fails, it is free again. Who asks for a key that is held waits u
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 
 from botctl.bot.database import Database
 from botctl.bot.handling.scope import Scope, active
@@ -15,7 +16,7 @@ from botctl.storage.once import OnceKeys
 LONGEST_KEY = 200
 
 PATIENCE = 60.0
-"""Seconds to wait for a handling that is not under way, as after a crash or before its next attempt."""
+"""Seconds to wait for a handling that holds the key, whether it is under way or, as after a crash, not yet again."""
 
 _LOOK_EVERY = 0.25
 
@@ -32,8 +33,8 @@ class Once:
         self._keys = keys
         self._holding: dict[str, Scope] = {}
         """Handlings under way that hold keys, by cause."""
-        self._waits: dict[str, str] = {}
-        """By cause: for whose end it waits."""
+        self._waits: dict[str, list[str]] = {}
+        """By cause: for whose ends it waits; it may ask for several keys side by side."""
 
     async def take(self, key: str) -> bool:
         """Raises ValueError for an empty or too long key, OnceBusyError."""
@@ -63,20 +64,32 @@ class Once:
             if loop.time() > give_up:
                 raise OnceBusyError(f"the key {key!r} is held by {holder}, which does not end")
             if state == "held":
-                await self._wait(scope.cause, holder)
+                await self._wait(scope.cause, holder, give_up)
 
-    async def _wait(self, cause: str, holder: str) -> None:
-        seen: str | None = holder
-        while seen is not None:
-            if seen == cause:
-                raise OnceBusyError("two handlings wait for keys of bot.once() that the other one holds")
-            seen = self._waits.get(seen)
+    async def _wait(self, cause: str, holder: str, until: float) -> None:
+        if self._leads(holder, cause):
+            raise OnceBusyError("two handlings wait for keys of bot.once() that the other one holds")
         under_way = self._holding.get(holder)
-        self._waits[cause] = holder
+        self._waits.setdefault(cause, []).append(holder)
         try:
             if under_way is None or under_way.over.is_set():
                 await asyncio.sleep(_LOOK_EVERY)
             else:
-                await under_way.over.wait()
+                with suppress(TimeoutError):  # whoever called looks once more, and gives up
+                    async with asyncio.timeout_at(until):
+                        await under_way.over.wait()
         finally:
-            self._waits.pop(cause, None)
+            self._waits[cause].remove(holder)
+            if not self._waits[cause]:
+                del self._waits[cause]
+
+    def _leads(self, start: str, goal: str) -> bool:
+        """Whether one waits for the other, perhaps through others."""
+        seen, ahead = set[str](), [start]
+        while ahead:
+            if (one := ahead.pop()) == goal:
+                return True
+            if one not in seen:
+                seen.add(one)
+                ahead += self._waits.get(one, ())
+        return False
