@@ -78,6 +78,10 @@ class NoSuchBotError(BotctlError):
     exit_code = ExitCode.NO_SUCH_BOT
 
 
+class ConflictError(BotctlError):
+    """What is asked for contradicts what was asked for before, under the same id."""
+
+
 class RefusedError(BotctlError):
     """The caller has not the right to do this, or the environment forbids it."""
 

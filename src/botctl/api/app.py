@@ -41,7 +41,7 @@ from botctl.control.views import (
     StatusBody,
     View,
 )
-from botctl.errors import BotctlError, ExitCode
+from botctl.errors import BotctlError, ConflictError, ExitCode
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -237,7 +237,8 @@ def _answer(status: int, error: str, code: ExitCode, hint: str | None = None) ->
 
 async def _botctl_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, BotctlError)
-    return _answer(_STATUS.get(error.exit_code, 500), error.message, error.exit_code, error.hint)
+    status = 409 if isinstance(error, ConflictError) else _STATUS.get(error.exit_code, 500)
+    return _answer(status, error.message, error.exit_code, error.hint)
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:

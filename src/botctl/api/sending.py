@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from botctl.api.audit import about
 from botctl.control.ingress.desk import WebhookBody
-from botctl.control.tracing.send_desk import SendBody
+from botctl.control.tracing.send_desk import MOST_CHATS, SendBody
 from botctl.control.views import CommandBody
 
 ChatId = Annotated[int, Field(ge=-(2**63), lt=2**63)] | Annotated[str, Field(pattern=r"^@[A-Za-z]\w{3,31}$")]
@@ -22,7 +22,7 @@ class SendRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    chats: list[ChatId] = Field(min_length=1, max_length=100)
+    chats: list[ChatId] = Field(min_length=1, max_length=MOST_CHATS)
     text: str = Field(max_length=100_000, repr=False)
     parse_mode: Literal["HTML", "MarkdownV2"] | None = None
     silent: bool = False

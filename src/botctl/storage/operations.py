@@ -47,6 +47,23 @@ async def store(connection: AsyncConnection, bot_id: int, rows: Sequence[NewRow]
     return len(result.all())
 
 
+async def stored(
+    connection: AsyncConnection, bot_id: int, causes: Sequence[str], sealing: Sealing
+) -> dict[str, str | None]:
+    """Payloads of those of these that are in the bot's inbox, by cause; None for one that can't be opened."""
+    result: Any = await connection.exec_driver_sql(
+        f"SELECT cause, payload::text FROM inbox WHERE bot_id = {int(bot_id)} AND cause = ANY($1::text[])",
+        (list(causes),),
+    )
+    found: dict[str, str | None] = {}
+    for cause, payload in result.all():
+        try:
+            found[cause] = sealing.read_json("inbox", "payload", payload)
+        except VaultError:
+            found[cause] = None
+    return found
+
+
 async def outcomes(
     connection: AsyncConnection, bot_id: int, causes: Sequence[str], sealing: Sealing
 ) -> dict[str, Outcome]:

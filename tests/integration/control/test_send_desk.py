@@ -14,7 +14,7 @@ from botctl.control.ingress.keeper import sealing_of
 from botctl.control.secrets.vault import Vault
 from botctl.control.tracing.room import DeskRoom
 from botctl.control.tracing.send_desk import LONGEST, SendDesk
-from botctl.errors import NoSuchBotError, UsageError
+from botctl.errors import ConflictError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet
 from botctl.security import master_keys
 from botctl.storage.engine import bot_engine
@@ -89,6 +89,16 @@ async def test_several_chats_are_several_sends_each_once(desk: Desk) -> None:
     assert [(one.id, one.chat) for one in body.sends] == [("my-own-id", 5), ("my-own-id.1", "@channel")]
     again = await desk.desk.send("one", [5, "@channel"], "hello", "my-own-id", {})
     assert [one.id for one in again.sends] == ["my-own-id", "my-own-id.1"]
+    for chats, text, more in (
+        ([5, "@channel"], "goodbye", {}),
+        ([5, "@channel"], "hello", {"parse_mode": "HTML"}),
+        ([5], "hello", {}),
+        ([5, "@channel", 6], "hello", {}),
+        (["@channel", 5], "hello", {}),
+    ):
+        with pytest.raises(ConflictError, match="my-own-id was used before"):
+            await desk.desk.send("one", chats, text, "my-own-id", more)
+    assert len(desk.woken) == 2
     lanes = await desk.stage.rows(f"SELECT lane FROM inbox WHERE bot_id = {spec.bot_id} ORDER BY inbox_id")
     assert [row[0] for row in lanes] == ["chat:5", "other"]
 
@@ -98,6 +108,9 @@ async def test_a_bot_that_encrypts_has_it_sealed_and_the_answer_is_read(desk: De
     await desk.fleet(spec)
     (view,) = (await desk.desk.send("one", [5], "between us", None, {})).sends
     assert "between us" not in (await desk.row(spec.bot_id))[3]
+    assert (await desk.desk.send("one", [5], "between us", view.id, {})).sends == [view]
+    with pytest.raises(ConflictError):
+        await desk.desk.send("one", [5], "between them", view.id, {})
     await desk.journal(spec, view.id, "sent", result={"message_id": 77})
     (told,) = (await desk.desk.sent("one", [view.id])).sends
     assert (told.state, told.message_id, told.error) == ("sent", 77, None)
@@ -110,8 +123,24 @@ async def test_a_refusal_of_telegram_is_told(desk: Desk) -> None:
     await desk.journal(spec, view.id, "failed", error="Forbidden: bot was blocked by the user")
     (told,) = (await desk.desk.sent("one", [view.id])).sends
     assert (told.state, told.error) == ("refused", "Forbidden: bot was blocked by the user")
+    (view,) = (await desk.desk.send("one", [6], "hello", None, {})).sends
+    await desk.journal(spec, view.id, "failed", error="Forbidden: the chat is unreachable: blocked")
+    assert (await desk.desk.sent("one", [view.id])).sends[0].state == "unsent"  # nobody has asked Telegram
     (gone,) = (await desk.desk.sent("one", ["nobody-knows"])).sends
     assert gone.state == "gone"
+
+
+async def test_one_that_was_given_up_or_dropped_waits_no_more(desk: Desk) -> None:
+    spec = bot("one")
+    await desk.fleet(spec)
+    (view,) = (await desk.desk.send("one", [5], "hello", None, {})).sends
+    for state in ("dead", "dropped"):
+        async with desk.stage.engine.begin() as connection:
+            await connection.exec_driver_sql(
+                f"UPDATE inbox SET state = '{state}', last_error = 'ValueError: why' WHERE bot_id = {spec.bot_id}"
+            )
+        (told,) = (await desk.desk.sent("one", [view.id])).sends
+        assert (told.state, told.error) == ("unsent", "ValueError: why")
 
 
 async def test_what_makes_no_sense_is_refused_and_nothing_is_kept(desk: Desk) -> None:

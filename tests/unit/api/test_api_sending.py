@@ -11,6 +11,7 @@ from botctl.api.app import create_app
 from botctl.control.ingress.desk import WebhookBody
 from botctl.control.tracing.send_desk import SendBody, SendView
 from botctl.control.views import CommandBody
+from botctl.errors import ConflictError
 
 
 class Desks:
@@ -66,6 +67,16 @@ async def test_a_send_reaches_the_desk_and_the_audit_log_without_its_text(desks:
     ((_, action, entity, name, after),) = desks.noted
     assert (action, entity, name) == ("command.send", "bot nora", "nora")
     assert "between us" not in str(after)
+
+
+async def test_an_id_that_was_used_for_something_else_is_a_conflict(desks: Desks) -> None:
+    async def refuse(*_: Any) -> SendBody:
+        raise ConflictError("the id my-own-id was used before", hint="Give it another.")
+
+    desks.send = refuse  # type: ignore[method-assign]
+    async with client(desks) as http:
+        answer = await http.post("/v1/bots/nora/send", json={"chats": [5], "text": "x", "id": "my-own-id"})
+    assert (answer.status_code, answer.json()["error"]) == (409, "the id my-own-id was used before")
 
 
 @pytest.mark.parametrize(

@@ -5,18 +5,22 @@ Nothing is sent from here: the bot does it, when it runs, through its journal an
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
+from botctl.control.tracing.masking import is_refusal
 from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.words import UNKNOWN
 from botctl.control.views import View
 from botctl.control.watching.deafness import LISTENING
-from botctl.errors import NoSuchBotError, RefusedError, UsageError
+from botctl.errors import ConflictError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet
 from botctl.storage import operations
+from botctl.storage.inbox import NewRow
 from botctl.storage.operations import Outcome
 from botctl.storage.sealing import Sealing
 
@@ -24,8 +28,12 @@ LONGEST = 4096
 """Characters of one message (core.telegram.org/bots/api#sendmessage)."""
 
 
+MOST_CHATS = 100
+"""Of one operation."""
+
+
 class SendView(View):
-    """One message. `state`: `waiting`, `sending`, `sent`, `refused` (by Telegram), `unsent` (given up), `gone`."""
+    """One message. `state`: `waiting`, `sending`, `sent`, `refused` by Telegram, `unsent` (given up), `gone`."""
 
     id: str
     chat: int | str | None = None
@@ -35,7 +43,7 @@ class SendView(View):
 
 
 class SendBody(View):
-    """What was asked for. `bot_state` is the bot's now; `runs`: it sends them at once."""
+    """What was asked for. `bot_state` is the bot's now, or `unknown`; `runs`: it sends them at once."""
 
     sends: list[SendView] = Field(default_factory=list)
     bot_state: str = ""
@@ -65,7 +73,8 @@ class SendDesk:
     ) -> SendBody:
         """Have a bot send a text to these chats. Raises NoSuchBotError, UsageError, VaultError, DatabaseAwayError.
 
-        With the id of an earlier operation nothing is sent anew.
+        With the id of an earlier operation nothing is sent anew, as long as its rows are kept. Raises ConflictError
+        when that one had other chats, another text or other options.
         """
         spec = self._bot(bot)
         if not text.strip() or len(text) > LONGEST:
@@ -73,15 +82,16 @@ class SendDesk:
         token = operation_id or secrets.token_hex(8)
         rows, sends = [], []
         for number, chat in enumerate(dict.fromkeys(chats)):
-            one = token if number == 0 else f"{token}.{number}"
+            one = _numbered(token, number)
             parameters = {"chat_id": chat, "text": text, **more}
             rows.append(operations.operation(one, "sendMessage", parameters, secrets.token_hex(8)))
             sends.append(SendView(id=one, chat=chat))
         sealing = self._sealing_of(spec)
         async with self._room.change() as connection:
-            stored = await operations.store(connection, spec.bot_id, rows, sealing)
-        if stored < len(rows) and operation_id is None:
-            raise RefusedError("these messages have been asked for before")  # by chance, with 64 random bits
+            new = await operations.store(connection, spec.bot_id, rows, sealing)
+            if new < len(rows) or operation_id is not None:
+                causes = [f"op:{_numbered(token, number)}" for number in range(MOST_CHATS)]
+                _check_same(token, rows, new, await operations.stored(connection, spec.bot_id, causes, sealing))
         self._wake(spec.bot_id)
         return await self._with_state(SendBody(sends=sends), spec.bot_id)
 
@@ -97,7 +107,7 @@ class SendDesk:
     async def _with_state(self, body: SendBody, bot_id: int) -> SendBody:
         sight = await self._room.sight()
         bot = sight.bot(bot_id) if sight is not None else None
-        body.bot_state = bot.state if bot is not None else "configured"
+        body.bot_state = UNKNOWN if sight is None else bot.state if bot is not None else "configured"
         body.runs = body.bot_state in LISTENING
         return body
 
@@ -110,6 +120,24 @@ class SendDesk:
         return found
 
 
+def _numbered(operation_id: str, number: int) -> str:
+    """The id of one chat's row; the first one has the operation's own."""
+    return operation_id if number == 0 else f"{operation_id}.{number}"
+
+
+def _check_same(operation_id: str, rows: Sequence[NewRow], new: int, found: Mapping[str, str | None]) -> None:
+    """`found` is what stands in the inbox now, `new` of these rows among it. Raises ConflictError."""
+    wanted = {row.cause: json.loads(row.payload) for row in rows}
+    same = new in (0, len(rows)) and wanted == {
+        cause: json.loads(payload) if payload is not None else None for cause, payload in found.items()
+    }
+    if not same:
+        raise ConflictError(
+            f"the id {operation_id} was used before, for another text, other chats or other options; nothing is sent",
+            hint="Repeat a request as it was, or give this one an id of its own.",
+        )
+
+
 def _view(operation_id: str, outcome: Outcome) -> SendView:
     match outcome:
         case Outcome(row=None, send=None):
@@ -117,8 +145,8 @@ def _view(operation_id: str, outcome: Outcome) -> SendView:
         case Outcome(send="sent"):
             state = "sent"
         case Outcome(send="failed"):
-            state = "refused"
-        case Outcome(send="skipped") | Outcome(row="dead"):
+            state = "refused" if is_refusal(outcome.error or "") else "unsent"
+        case Outcome(send="skipped") | Outcome(row="dead" | "dropped"):
             state = "unsent"
         case Outcome(send="planned" | "sending"):
             state = "sending"
