@@ -170,6 +170,24 @@ async def test_what_belongs_to_no_grant_is_swept_away_and_nothing_of_others(bus:
     await bus.redis.acl_deluser(foreign, grant_user(bus.topology, "kept"))
 
 
+async def test_who_is_kept_off_stays_off_though_grants_are_looked_after(bus: Bus) -> None:
+    await bus.admin.ensure_logs()
+    admin, (grant, password) = GrantAdmin(bus.admin), new_grant("crm")
+    await admin.ensure([grant])
+    user = grant_user(bus.topology, "crm")
+    await bus.redis.acl_setuser(user, enabled=False)
+    await admin.ensure([grant])
+    assert "off" in (await bus.redis.acl_getuser(user))["flags"]
+    await admin.ensure([grant], anew=True)
+    assert "on" in (await bus.redis.acl_getuser(user))["flags"], "as on a server that may have lost it"
+    await bus.redis.acl_deluser(user)
+    await admin.ensure([grant])
+    await outside(bus, grant, password).ping()
+    other, secret = new_grant("crm")
+    await admin.ensure([other])
+    await outside(bus, other, secret).ping()
+
+
 async def test_consumers_without_end_are_taken_away_and_their_program_is_kept_off(
     bus: Bus, eventually: Callable[..., Any]
 ) -> None:

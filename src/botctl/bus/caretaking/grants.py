@@ -85,16 +85,28 @@ class GrantAdmin:
         self._admin = admin
         self._redis = admin.redis
         self._topology = admin.topology
+        self._rules: dict[str, list[str]] = {}
+        """What users were made with, by grant."""
 
-    async def ensure(self, grants: Collection[Grant], at_end: Collection[str] = ()) -> list[tuple[Grant, Log]]:
+    async def ensure(
+        self, grants: Collection[Grant], at_end: Collection[str] = (), *, anew: bool = False
+    ) -> list[tuple[Grant, Log]]:
         """Make what is missing; which groups had to be made. Those that exist stay where they are.
 
-        Groups of grants that are named in `at_end` begin with the next entry, others where their grant says.
+        Groups of grants that are named in `at_end` begin with the next entry, others where their grant says. A user
+        that is there as it was made is left alone, for the guard may keep it off; `anew`: the server may have it
+        differently.
         """
         version = await self._admin.check_version()
+        wanted = {grant.name: grant_rules(self._topology, grant, version) for grant in grants}
+        there = set() if anew else {_text(name) for name in await self._redis.acl_users()}
+        changed = {
+            name: rules
+            for name, rules in wanted.items()
+            if rules != self._rules.get(name) or grant_user(self._topology, name) not in there
+        }
         users: list[Command] = [
-            ("ACL", "SETUSER", grant_user(self._topology, grant.name), *grant_rules(self._topology, grant, version))
-            for grant in grants
+            ("ACL", "SETUSER", grant_user(self._topology, name), *rules) for name, rules in changed.items()
         ]
         # Groups first: a grantee that reads at once finds its own.
         made = [
@@ -103,13 +115,15 @@ class GrantAdmin:
             for log in grant.logs
             if await self._make_group(grant, log, end=grant.name in at_end)
         ]
-        for reply in await self._admin.change_users(users):
+        for reply in await self._admin.change_users(users) if users else ():
             if isinstance(reply, BaseException):
                 raise reply
+        self._rules |= changed
         return made
 
     async def drop(self, name: str) -> None:
         """Delete the grant's user, which ends its connections at once."""
+        self._rules.pop(name, None)
         for reply in await self._admin.change_users([("ACL", "DELUSER", grant_user(self._topology, name))]):
             if isinstance(reply, BaseException):
                 raise reply

@@ -99,7 +99,7 @@ class GrantKeeper:
         try:
             grants = [grant_of(stored) for stored in self.grants.values()]
             fresh = set(self._fresh)
-            made = await self._admin.ensure(grants, at_end=fresh) if grants else []
+            made = await self._admin.ensure(grants, at_end=fresh, anew=anew) if grants else []
             if self.complete:
                 await self._admin.sweep(grants)
         except BaseException:
