@@ -12,6 +12,7 @@ from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.reading.mailbox import Mailbox
 from botctl.bus.routing import pressure as pressure_module
 from botctl.bus.routing import router as router_module
+from botctl.bus.routing.allowance import Allowance
 from support.bus_steps import logged, tick
 
 ALPHA, BETA, GAMMA, DEAD = 1, 2, 3, 4
@@ -110,3 +111,30 @@ async def test_a_bot_that_never_reads_holds_up_nobody_for_long(
     reasons = [letter.reason for letter in await DeadLetters(bus.redis, bus.topology).list()]
     assert any(one.startswith("overflow: ") and "of bot 1" in one for one in reasons), reasons
     assert not any("bot 2" in one for one in reasons)
+
+
+async def test_a_bot_with_many_receivers_fills_their_mailboxes_no_faster_than_it_may(
+    bus: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_module, "_SWEEP_WITH_DOORBELL", 0.05)
+    now = [100.0]
+    for bot_id in (ALPHA, GAMMA):
+        await bus.add_bot(bot_id)
+    for bot_id in range(10, 15):
+        await bus.add_bot(bot_id, "custom.*")
+    router = bus.router(allowance=Allowance(lambda: now[0], copies=100_000, copies_rate=20_000))
+    client, large = bus.bot_client(ALPHA), "x" * 8_000
+    for n in range(12):
+        await client.xadd(bus.topology.out(ALPHA), {"e": encode_event(tick(f"alpha-{n}", text=large))})
+    bus.start(router)
+    await publish(bus, GAMMA, "gamma", 3)
+    await eventually(lambda: router.stats.routed == 6)
+    assert sorted(await logged(bus)) == [*(f"alpha-{n}" for n in range(3)), *(f"gamma-{n}" for n in range(3))]
+
+    def later() -> bool:
+        now[0] += 0.1
+        return router.stats.routed == 15
+
+    await eventually(later)
+    assert [one for one in await logged(bus) if "alpha" in one] == [f"alpha-{n}" for n in range(12)]
+    assert router.stats.duplicates == router.stats.vanished == 0

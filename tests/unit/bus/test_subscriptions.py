@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from botctl.bus.event_types.subscriptions import Subscription, concerns, is_pattern, matches
 from botctl.bus.events import Event
 from botctl.bus.routing.fanout import Fanout
+from botctl.bus.routing.pattern_index import PatternIndex
 from botctl.bus.routing.roster import Member, Roster
 from botctl.bus.topology import Receiver
 
@@ -112,3 +115,28 @@ def test_a_source_is_known_by_name_by_id_and_as_the_fleet() -> None:
     assert receivers(fanout, "order.placed", 7) == {1, 2}
     assert receivers(fanout, "order.placed", 8) == {3}
     assert receivers(fanout, "bot.ready", 0) == {2, 3}
+
+
+_NAMES = st.lists(st.sampled_from(["a", "b", "c"]), min_size=2, max_size=4).map(".".join)
+_PATTERNS = st.lists(st.sampled_from(["a", "b", "c", "*"]), min_size=1, max_size=4).map(".".join).filter(is_pattern)
+
+
+@given(st.lists(_PATTERNS, max_size=12), _NAMES)
+def test_no_pattern_that_means_a_type_is_overlooked(patterns: list[str], event_type: str) -> None:
+    found = list(PatternIndex((pattern, pattern) for pattern in patterns).candidates(event_type))
+    assert sorted(filter(lambda one: matches(one, event_type), found)) == sorted(
+        filter(lambda one: matches(one, event_type), patterns)
+    )
+
+
+def test_a_type_that_nobody_wants_costs_little_in_a_large_fleet() -> None:
+    fanout = Fanout()
+    patterns = ("order.placed", "order.*", "shop.*.paid", "*.failed", "stock.*", "visit.*", "bill.sent", "user.*")
+    fanout.update(Roster.of(dict.fromkeys(range(1, 501), patterns)))
+    for n in range(100):
+        assert receivers(fanout, f"made.up{n}", 1) == set()
+    assert fanout.looked_at == 0
+    assert len(receivers(fanout, "order.placed", 501)) == 500
+    assert fanout.looked_at == 1000
+    assert len(receivers(fanout, "order.placed", 501)) == 500
+    assert fanout.looked_at == 1000, "remembered"

@@ -85,6 +85,7 @@ class Janitor:
     async def relieve(self, bots: Collection[int], roster: Roster) -> None:
         """Make room if the server is nearly full. Needs no memory itself."""
         if await self._room.scarce():
+            await self.measure([*(bot for bot in bots if bot), *roster.groups])  # what is read goes first
             await self._keep_room(bots, roster)
 
     async def tidy(self, bots: Collection[int], ring: Callable[[int], None], roster: Roster) -> None:

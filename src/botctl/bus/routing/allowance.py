@@ -1,4 +1,7 @@
-"""How much one bot may publish, so that it neither keeps the router busy nor drives others out of the logs. Pure."""
+"""How much one bot may publish, so that it neither keeps the router busy nor drives others out of logs and mailboxes.
+
+Pure. What the router has read and may not route yet stays in the bot's out stream.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,19 @@ EVENTS = 10_000
 EVENTS_RATE = 1_000
 """Events a second that it may publish on and on; Telegram lets no bot answer more than some 30 users a second."""
 
+COPIES = 16 * 1024 * 1024
+"""Bytes that a bot's events may take in others' mailboxes at once: each receiver has its copy. An event of the greatest
+size for 500 receivers is twice that, and waited for afterwards; mailboxes have 51 MB together where Redis has 256."""
+
+COPIES_RATE = 2 * 1024 * 1024
+"""Bytes of them a second on and on: 20 events of 1 kB for 100 receivers. What was read goes within 10 s."""
+
+LOOKS = 50
+"""Subscriptions that are looked at in the time that one event takes, about."""
+
 
 class Allowance:
-    """A bucket of bytes and one of events for each bot. `clock` in seconds."""
+    """A bucket of bytes, one of events and one of copies for each bot. `clock` in seconds."""
 
     def __init__(
         self,
@@ -31,10 +44,13 @@ class Allowance:
         rate: float = RATE,
         events: float = EVENTS,
         events_rate: float = EVENTS_RATE,
+        copies: float = COPIES,
+        copies_rate: float = COPIES_RATE,
     ) -> None:
         self._clock = clock
         self._bytes = _Buckets(burst, rate)
         self._events = _Buckets(events, events_rate)
+        self._copies = _Buckets(copies, copies_rate)
 
     def spend(self, bot_id: int, entries: int, size: int) -> None:
         """The bot has published these."""
@@ -42,10 +58,22 @@ class Allowance:
         self._bytes.spend(bot_id, entries * OVERHEAD + size, now)
         self._events.spend(bot_id, entries, now)
 
+    def routed(self, bot_id: int, copies: int, looks: int) -> bool:
+        """One event of it has put so many bytes into mailboxes, after a look at so many subscriptions.
+
+        Whether the next one has to wait.
+        """
+        now = self._clock()
+        if copies:
+            self._copies.spend(bot_id, copies, now)
+        if looks >= LOOKS:
+            self._events.spend(bot_id, looks // LOOKS, now)
+        return bool(copies and self._copies.over(bot_id, now)) or bool(looks and self._events.over(bot_id, now))
+
     def exhausted(self, bot_id: int) -> bool:
         """Whether its next events have to wait."""
         now = self._clock()
-        over = [buckets.over(bot_id, now) for buckets in (self._bytes, self._events)]
+        over = [buckets.over(bot_id, now) for buckets in (self._bytes, self._events, self._copies)]
         return any(over)
 
 

@@ -58,6 +58,8 @@ class Batch:
     vanished: dict[int, int] = field(default_factory=dict)
     """Entries that were read once and are gone before they were routed, by bot."""
     size: int = 0
+    copies: int = 0
+    """Bytes of these that go into mailboxes."""
     delivered: int = 0
     deliveries: dict[tuple[Receiver, int], int] = field(default_factory=dict)
     """Of these, how many by receiver and publisher."""
@@ -103,8 +105,16 @@ class Batcher:
         self._now = now
         self._logs = {log: topology.log(log) for log in Log}
 
-    def add(self, batch: Batch, bot_id: int, entry_id: bytes, fields: Any) -> None:
-        """Put one entry of this bot's out stream into the batch. `fields` is None if the entry is gone already."""
+    def add(self, batch: Batch, bot_id: int, entry_id: bytes, fields: Any) -> int:
+        """Put one entry of this bot's out stream into the batch. `fields` is None if the entry is gone already.
+
+        How many bytes it puts into mailboxes.
+        """
+        copies = batch.copies
+        self._add(batch, bot_id, entry_id, fields)
+        return batch.copies - copies
+
+    def _add(self, batch: Batch, bot_id: int, entry_id: bytes, fields: Any) -> None:
         batch.finished.setdefault(bot_id, []).append(entry_id)
         if not fields:
             batch.vanished[bot_id] = batch.vanished.get(bot_id, 0) + 1
@@ -224,6 +234,7 @@ class Batcher:
     def _deliver(self, batch: Batch, receiver: Receiver, bot_id: int, entry_id: bytes, body: bytes) -> None:
         self._write(batch, self._topology.inlet(receiver), bot_id, entry_id, body)
         batch.delivered += 1
+        batch.copies += len(body)
         batch.deliveries[receiver, bot_id] = batch.deliveries.get((receiver, bot_id), 0) + 1
 
     def _write(self, batch: Batch, stream: str, bot_id: int, entry_id: bytes, body: bytes) -> None:

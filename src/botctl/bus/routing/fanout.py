@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from botctl.bus.event_types.conditions import Condition, Path, compile_condition, key_at, narrowest
 from botctl.bus.event_types.subscriptions import Subscription, concerns
 from botctl.bus.events import Event
+from botctl.bus.routing.pattern_index import PatternIndex
 from botctl.bus.routing.roster import Roster
 from botctl.bus.topology import Receiver
 
@@ -27,11 +28,10 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class _Inlet:
-    """A mailbox: what its receiver subscribes to, and whose events are its own."""
+    """A mailbox, and whose events are its own."""
 
     receiver: Receiver
     members: frozenset[int]
-    subscribe: tuple[_Entry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,12 @@ class Fanout:
     """Receivers by event type and publisher, remembered until the fleet changes."""
 
     def __init__(self) -> None:
+        self.looked_at = 0
+        """Subscriptions looked at so far: for types that were not remembered, and for conditions asked each time."""
         self._roster = Roster()
-        self._inlets: tuple[_Inlet, ...] = ()
+        self._inlets: list[_Inlet] = []
+        self._subscriptions = PatternIndex[tuple[int, _Entry]]()
+        """Each with the place of its inlet."""
         self._routes: dict[str | tuple[str, int], _Route] = {}
 
     def update(self, roster: Roster) -> None:
@@ -62,16 +66,18 @@ class Fanout:
             return
         self._roster = roster
         self._routes.clear()
-        ids = roster.ids()
-
-        def inlet(receiver: Receiver, members: frozenset[int], entries: tuple[Subscription, ...]) -> _Inlet:
-            made = [_Entry(entry, compile_condition(entry, ids), narrowest(entry, ids)) for entry in entries]
-            return _Inlet(receiver, members, tuple(made))
-
-        self._inlets = (
-            *(inlet(bot, frozenset((bot,)), one.subscribe) for bot, one in roster.bots.items() if one.subscribe),
-            *(inlet(name, roster.members(name), entries) for name, entries in roster.groups.items() if entries),
-        )
+        self._inlets = []
+        ids, found = roster.ids(), list[tuple[str, tuple[int, _Entry]]]()
+        wanted = [
+            *((_Inlet(bot, frozenset((bot,))), one.subscribe) for bot, one in roster.bots.items()),
+            *((_Inlet(name, roster.members(name)), entries) for name, entries in roster.groups.items()),
+        ]
+        for place, (inlet, entries) in enumerate(wanted):
+            self._inlets.append(inlet)
+            for entry in entries:
+                made = _Entry(entry, compile_condition(entry, ids), narrowest(entry, ids))
+                found.append((entry.type, (place, made)))
+        self._subscriptions = PatternIndex(found)
 
     def receivers(self, event: Event, publisher: int) -> tuple[Receiver, ...]:
         """Bots and groups whose mailboxes get the event. `publisher` is the bot it came from, 0 the fleet."""
@@ -80,6 +86,7 @@ class Fanout:
             route = self._routes.get((event.type, publisher)) or self._remember(event.type, publisher)
         if not route.index and not route.others:
             return route.always
+        self.looked_at += len(route.others)
         data = event.data
         found = dict.fromkeys(route.always)
         for path, entries in route.index:
@@ -98,11 +105,8 @@ class Fanout:
         index: dict[Path | None, dict[Any, list[Perhaps]]] = {}
         others: list[Perhaps] = []
         involved: set[int] = set()
-        for inlet in self._inlets:
-            own = publisher in inlet.members
-            entries = [one for one in inlet.subscribe if concerns(one.subscription, event_type, own=own)]
-            if entries:
-                involved |= inlet.members
+        for inlet, entries in self._concerned(event_type, publisher):
+            involved |= inlet.members
             if any(entry.condition is None for entry in entries):
                 always.append(inlet.receiver)
                 continue
@@ -122,3 +126,13 @@ class Fanout:
         )
         self._routes[event_type if publisher is None else (event_type, publisher)] = route
         return route
+
+    def _concerned(self, event_type: str, publisher: int | None) -> Iterator[tuple[_Inlet, list[_Entry]]]:
+        """Who wants some events of this type, and the subscriptions that say so."""
+        found: dict[int, list[_Entry]] = {}
+        for place, entry in self._subscriptions.candidates(event_type):
+            self.looked_at += 1
+            if concerns(entry.subscription, event_type, own=publisher in self._inlets[place].members):
+                found.setdefault(place, []).append(entry)
+        for place in sorted(found):
+            yield self._inlets[place], found[place]

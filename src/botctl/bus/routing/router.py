@@ -303,11 +303,17 @@ class Router:
             self._allowance.spend(bot_id, len(entries), size)
             self._portions.took(bot_id, len(entries), size)
             self._doorbell.added[bot_id] -= len(entries)
-            for entry_id, fields in entries:
-                self._batcher.add(batch, bot_id, entry_id, fields)
+            for place, (entry_id, fields) in enumerate(entries):
+                looked_at = self._fanout.looked_at
+                copies = self._batcher.add(batch, bot_id, entry_id, fields)
+                enough = self._allowance.routed(bot_id, copies, self._fanout.looked_at - looked_at)
                 if batch.full:
                     await self._commit(batch)
                     batch = Batch()
+                if enough and bot_id and place + 1 < len(entries):
+                    self._caught_up.discard(bot_id)  # the others stay read and not acknowledged, until it may go on
+                    self._doorbell.ring(bot_id)
+                    break
         await self._commit(batch)
 
     async def _commit(self, batch: Batch) -> None:
