@@ -21,6 +21,9 @@ MAX_DEPTH = 64
 MAX_EVENT_BYTES = 64 * 1024
 """Size limit of one encoded event. Events tell that something happened; they don't carry files."""
 
+MAX_VERSION = 1_000_000
+"""Of an event type."""
+
 FLEET = "fleet"
 """Source of events that the fleet's own control process publishes."""
 
@@ -40,7 +43,7 @@ class Log(StrEnum):
 
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
 _Type = Annotated[str, msgspec.Meta(pattern=TYPE_FORMAT, max_length=100)]
-_Version = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+_Version = Annotated[int, msgspec.Meta(ge=1, le=MAX_VERSION)]
 _Label = Annotated[str, msgspec.Meta(max_length=200)]
 _Moment = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 _Replay = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,40}\Z")]
@@ -102,6 +105,7 @@ def encode_event(event: Event) -> bytes:
         raise ProtocolError(f"event {event.type} can't be encoded: {error}") from error
     if len(body) > MAX_EVENT_BYTES:
         raise ProtocolError(f"event {event.type} has {len(body)} bytes; {MAX_EVENT_BYTES} are allowed")
+    _check_depth(event, body)
     _check_labels(event, body)
     return body
 
@@ -114,8 +118,7 @@ def decode_event(body: bytes) -> Event:
         event = _decoder.decode(body)
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"no event: {error}") from error
-    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(event.data) > MAX_DEPTH:
-        raise ProtocolError(f"event is nested deeper than {MAX_DEPTH} levels")
+    _check_depth(event, body)
     _check_labels(event, body)
     return event
 
@@ -126,6 +129,11 @@ def _check_labels(event: Event, body: bytes) -> None:
         for name in _LABELS:
             if "\0" in (getattr(event, name) or ""):
                 raise ProtocolError(f"`{name}` of an event has a NUL character")
+
+
+def _check_depth(event: Event, body: bytes) -> None:
+    if body.count(b"{") + body.count(b"[") > MAX_DEPTH and _depth(event.data) > MAX_DEPTH:
+        raise ProtocolError(f"event is nested deeper than {MAX_DEPTH} levels")
 
 
 def _depth(data: Any) -> int:

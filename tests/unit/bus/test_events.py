@@ -93,6 +93,14 @@ def test_data_that_is_no_json_is_refused(data: dict[str, object]) -> None:
         encode_event(Event(id="x", type="a.b", occurred_at=1, data=data))
 
 
+def test_data_too_deep_for_a_reader_are_refused_when_written() -> None:
+    data: dict[str, object] = {}
+    for _ in range(64):
+        data = {"a": data}
+    with pytest.raises(ProtocolError, match="deeper than 64"):
+        encode_event(Event(id="x", type="a.b", occurred_at=1, data=data))
+
+
 def test_data_that_contains_itself_is_refused() -> None:
     data: dict[str, object] = {}
     data["self"] = data

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from botctl.bot.exchange.declared import DeclaredTypes
 from botctl.bus.event_types.upcasting import upcast
-from botctl.bus.events import Event
+from botctl.bus.events import Event, decode_event, encode_event
 from botctl.errors import ProtocolError, UsageError
 
 
@@ -75,6 +75,37 @@ def test_what_is_not_declared_is_free() -> None:
     assert types.incoming(event) is event
     with pytest.raises(ProtocolError, match="must be an object"):
         types.outgoing("a.b", [1], None)
+
+
+class Counts(msgspec.Struct):
+    at: dict[int, str]
+
+
+class CountsModel(BaseModel):
+    at: dict[int, str]
+
+
+@pytest.mark.parametrize("schema", [Counts, CountsModel])
+def test_what_can_be_published_can_be_read(schema: Any) -> None:
+    """In JSON each key is text."""
+    types = DeclaredTypes()
+    types.declare("a.b", 1, schema)
+    for data in ({"at": {1: "x"}}, schema(at={1: "x"})):
+        made, _ = types.outgoing("a.b", data, None)
+        event = decode_event(encode_event(Event(id="x", type="a.b", occurred_at=1, data=made)))
+        assert types.incoming(event).data == {"at": {"1": "x"}}
+    for wrong in ({"at": {"one": "x"}}, {"at": {1: object()}}):
+        with pytest.raises(ProtocolError, match=r"a\.b"):
+            types.outgoing("a.b", wrong, None)
+
+
+@pytest.mark.parametrize("version", [0, -1, 1_000_001])
+def test_a_version_that_no_reader_takes_is_refused_when_published(version: int) -> None:
+    types = DeclaredTypes()
+    with pytest.raises(ProtocolError, match="can't be published as version"):
+        types.outgoing("a.b", {}, version)
+    with pytest.raises(ValueError, match="versions are numbers"):
+        types.declare("a.b", version)
 
 
 def test_an_event_comes_in_the_declared_version_whatever_it_was_published_in() -> None:

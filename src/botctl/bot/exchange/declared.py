@@ -18,8 +18,9 @@ from pydantic import BaseModel, ValidationError
 from botctl.bus.event_types.catalogue import lookup
 from botctl.bus.event_types.subscriptions import is_exact, is_pattern
 from botctl.bus.event_types.upcasting import Upcaster, upcast
-from botctl.bus.events import Event
+from botctl.bus.events import MAX_VERSION, Event
 from botctl.errors import ProtocolError, UsageError
+from botctl.storage.cleaning import clean
 
 Schema = type[Any] | Mapping[str, Any] | None
 """A `msgspec.Struct`, a dataclass or a TypedDict; a pydantic model; a JSON schema; or none: anything goes."""
@@ -59,18 +60,24 @@ class DeclaredTypes:
             raise ValueError(f"{name} is an event of botctl's own")
         if name in self._types:
             raise ValueError(f"{name} is declared already")
-        if version < 1:
-            raise ValueError("versions begin with 1")
+        if not 1 <= version <= MAX_VERSION:
+            raise ValueError(f"versions are numbers from 1 to {MAX_VERSION}")
         if (upcast and sorted(upcast) != list(range(min(upcast), version))) or any(step < 1 for step in upcast):
             raise ValueError(f"upcast leads from each version to the next, without a gap, up to version {version}")
         self._types[name] = _Declared(version, _checker(name, schema), dict(upcast))
 
     def outgoing(self, name: str, data: Any, version: int | None) -> tuple[dict[str, Any], int]:
-        """Data and version to publish. `data` may be an instance of the schema. Raises ProtocolError."""
+        """Data and version to publish. `data` may be an instance of the schema. Raises ProtocolError.
+
+        What is declared is checked as whoever reads it will see it.
+        """
+        if version is not None and not 1 <= version <= MAX_VERSION:
+            raise ProtocolError(f"{name} can't be published as version {version}: they begin with 1")
         plain = _plain(name, data)
         declared = self._types.get(name)
         if declared is None:
             return plain, version if version is not None else 1
+        plain = _as_read(name, plain)
         if version is not None and version != declared.version:
             raise ProtocolError(f"{name} is declared as version {declared.version} and can't be published as {version}")
         declared.check(plain)
@@ -97,6 +104,15 @@ def _plain(name: str, data: Any) -> dict[str, Any]:
     return plain
 
 
+def _as_read(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """As JSON has it, where each key is text. Raises ProtocolError."""
+    try:
+        read: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(clean(data)))
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ProtocolError(f"event {name} can't be encoded: {error}") from error
+    return read
+
+
 def _checker(name: str, schema: Schema) -> _Check:
     if schema is None:
         return lambda data: None
@@ -109,7 +125,7 @@ def _checker(name: str, schema: Schema) -> _Check:
             if issubclass(model, BaseModel):
                 model.model_validate(data)
             else:
-                msgspec.convert(data, model)
+                msgspec.convert(data, model, str_keys=True)
         except ValidationError as error:
             faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()[:3]]
             raise ProtocolError(f"data of {name} is not as declared: {'; '.join(faults)}") from error
