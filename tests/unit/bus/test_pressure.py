@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from botctl.bus.routing.pressure import LOOK_EVERY, PATIENCE, READS, REGAINED, Pressure
+from botctl.bus.routing.pressure import LOOK_EVERY, PATIENCE, READS, REGAINED, WORN, Pressure
 
 ALPHA, BETA, GAMMA = 1, 2, 3
+WELL = round(READS) + 5
+"""Entries a second that are taken by one that reads well."""
 
 
 class Clock:
@@ -101,14 +103,37 @@ def test_one_that_reads_a_little_now_and_then_does_not_either() -> None:
     assert pressure.room(ALPHA) is None, "what was given back is used up"
 
 
-def test_one_that_reads_well_has_others_wait_as_long_as_it_takes() -> None:
+def read_well(clock: Clock, pressure: Pressure, seconds: int) -> int:
+    """Seconds of these in which alpha has to wait, though beta takes as much as is expected and alpha has more."""
+    waited = 0
+    for _ in range(seconds):
+        clock.now += 1.0
+        pressure.measured({BETA: 700 - WELL})
+        pressure.delivered({(BETA, ALPHA): WELL})
+        waited += pressure.room(ALPHA) == 0
+    return waited
+
+
+def test_one_that_reads_well_has_others_wait_for_long_but_not_for_good() -> None:
     clock = Clock()
     pressure = half_full(clock)
-    for _ in range(10 * round(PATIENCE)):
+    enough = round(PATIENCE / WORN)
+    assert read_well(clock, pressure, enough - 30) == enough - 30
+    assert read_well(clock, pressure, 1_000) <= 31
+    pressure.measured({BETA: 0})
+    clock.now += 10 / REGAINED
+    pressure.measured({BETA: 0})
+    assert read_well(clock, pressure, 100) == 100, "it has caught up meanwhile"
+
+
+def test_a_full_mailbox_for_which_nobody_waits_costs_no_patience() -> None:
+    clock = Clock()
+    pressure = half_full(clock)
+    for _ in range(1_000):
         clock.now += 1.0
-        pressure.measured({BETA: 700 - round(READS)})
-        pressure.delivered({(BETA, ALPHA): round(READS)})
-        assert pressure.room(ALPHA) == 0
+        pressure.measured({BETA: 700 - WELL})
+        pressure.delivered({(BETA, ALPHA): WELL})
+    assert pressure.room(ALPHA) == 0
 
 
 def test_time_in_which_the_server_was_away_is_nobodys() -> None:

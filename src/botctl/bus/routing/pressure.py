@@ -1,7 +1,8 @@
 """Whose events have to wait because a mailbox fills faster than its bot reads: the sources of most of it. Pure.
 
 What waits stays in its out stream, so that nobody loses another's events to a flood. A bot that does not read, or
-hardly does, can't hold others up for long: its mailbox is then left to overflow. Counts entries, never bytes.
+not as fast as others publish, can't hold them up for ever: its mailbox is then left to overflow. Counts entries, never
+bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ REGAINED = 0.05
 """Seconds of patience that a second brings back in which the bot has read, or had not much to read."""
 
 READS = 100.0
-"""Entries a second that a bot must take out of a mailbox that is a quarter full, or its patience goes."""
+"""Entries a second that a bot must take out of a mailbox that is a quarter full, or others' patience goes."""
+
+WORN = 0.05
+"""Seconds of patience that a second costs in which sources wait for a bot that reads: ten minutes in all. However well
+it reads, it doesn't decide for good how fast all others publish."""
 
 LOOK_EVERY = 0.1
 """Seconds between two measurements of a mailbox that fills; of one whose bot does not read they are rarer."""
@@ -41,6 +46,8 @@ class _Mailbox:
     total: float = 0.0
     drained: float = 0.0
     patience: float = PATIENCE
+    held: bool = False
+    """Whether somebody had to wait since it was last judged."""
     level: float | None = None
     """Entries of one source from which on it waits, once it was computed."""
 
@@ -87,6 +94,7 @@ class Pressure:
             if mailbox.patience <= 0 or source not in mailbox.sources:
                 continue
             left = self._level(mailbox) - mailbox.sources[source]
+            mailbox.held |= left < 1
             least = left if least is None else min(least, left)
         return None if least is None else max(0, int(least))
 
@@ -121,9 +129,11 @@ class Pressure:
         if (seconds := now - mailbox.judged_at) >= _JUDGE_EVERY:
             if mailbox.total > self._limit / 4 and mailbox.drained < READS * seconds:
                 mailbox.patience = max(0.0, mailbox.patience - min(seconds, _LONGEST))
-            else:
+            elif mailbox.held:
+                mailbox.patience = max(0.0, mailbox.patience - min(seconds, _LONGEST) * WORN)
+            elif not self._is_full(mailbox):
                 mailbox.patience = min(PATIENCE, mailbox.patience + seconds * REGAINED)
-            mailbox.judged_at, mailbox.drained = now, 0.0
+            mailbox.judged_at, mailbox.drained, mailbox.held = now, 0.0, False
         if depth > mailbox.total:
             mailbox.sources[_UNKNOWN] = mailbox.sources.get(_UNKNOWN, 0.0) + depth - mailbox.total
         elif depth:
@@ -136,11 +146,14 @@ class Pressure:
     def _changed(self, receiver: Receiver) -> None:
         mailbox = self._mailboxes[receiver]
         mailbox.level = None
-        unknown = mailbox.sources.get(_UNKNOWN, 0.0)
-        if mailbox.total - unknown > self._budget(unknown):
+        if self._is_full(mailbox):
             self._full.add(receiver)
         else:
             self._full.discard(receiver)
+
+    def _is_full(self, mailbox: _Mailbox) -> bool:
+        unknown = mailbox.sources.get(_UNKNOWN, 0.0)
+        return mailbox.total - unknown > self._budget(unknown)
 
     def _level(self, mailbox: _Mailbox) -> float:
         if mailbox.level is None:
