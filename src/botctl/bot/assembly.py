@@ -37,13 +37,14 @@ from botctl.bot.receiving.token_refusal import TokenRefusal
 from botctl.bot.secrets import Passwords
 from botctl.bot.sending.bot_api import JournaledBot, ScopedApplication, build_application
 from botctl.bot.sending.calling import Caller
+from botctl.bot.sending.delivery import Delivery
 from botctl.bot.sending.flood import Flood, rates_of
 from botctl.bot.sending.flood_gate import FloodGate
 from botctl.bot.sending.journal import SendJournal
 from botctl.bot.sending.leak_guard import LeakGuard
 from botctl.bot.sending.recovery import Recovery
 from botctl.bot.sending.send_states import SendStates
-from botctl.bot.sending.sender import Outgoing, Sender
+from botctl.bot.sending.sender import Sender
 from botctl.bot.sending.sent import SentRecorder
 from botctl.bot.sending.transport import Transport
 from botctl.bot.sending.whereabouts import Whereabouts
@@ -160,6 +161,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
     application.keep(memory)
     whereabouts.on_moved = application.take_along
     sender = Sender(bot, states, recorder, caller, whereabouts)
+    delivery = Delivery(database, sends, states, sender, repeats=caller.repeats)
     requests, once_keys = Requests(bot_id, sealing), OnceKeys(bot_id)
     committer = Committer(
         database,
@@ -208,10 +210,7 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
             shortage.met(error)
             raise
 
-    async def deliver(parts: list[Outgoing]) -> None:
-        await sender.deliver(parts)
-
-    dispatcher = Dispatcher(lanes, intake, handle, deliver, limits=limits)
+    dispatcher = Dispatcher(lanes, intake, handle, delivery.deliver, limits=limits)
     bus = BusLink(
         config.redis_url,
         config.namespace,
@@ -271,7 +270,17 @@ def assemble(config: BotConfig, spec: BotSpec, passwords: Passwords, health: Hea
         ),
         reactions=reactions,
         asking=asking,
-        recovery=Recovery(database, sends, conversations, sender, lanes, health, repeats=caller.repeats, now=clock),
+        recovery=Recovery(
+            database,
+            sends,
+            conversations,
+            sender,
+            lanes,
+            health,
+            deliver=delivery.deliver,
+            repeats=caller.repeats,
+            now=clock,
+        ),
         whereabouts=whereabouts,
         jobs=jobs,
         suspects=suspects,

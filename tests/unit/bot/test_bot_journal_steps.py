@@ -172,7 +172,7 @@ class Process:
         self._sender = Sender(anything, states, recorder, self._caller, elsewhere)
         self._recovery = Recovery(
             anything, anything, cast("Any", Nobody()), self._sender, Lanes(), self.health,
-            repeats=self._caller.repeats, now=lambda: 0.0,
+            deliver=self._sender.deliver, repeats=self._caller.repeats, now=lambda: 0.0,
         )  # fmt: skip
 
     async def run(self) -> None:

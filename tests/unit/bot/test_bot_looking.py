@@ -52,3 +52,23 @@ async def test_a_dear_look_is_not_repeated_at_once_and_a_wake_meanwhile_is_not_l
             await asyncio.sleep(0.001)
     await end([run])
     assert began[1] - began[0] >= 0.044
+
+
+async def test_a_look_that_fails_comes_again_soon_though_nobody_tells_it_to() -> None:
+    looks = 0
+    seen = asyncio.Event()
+
+    async def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            raise ValueError("unexpected")
+        seen.set()
+
+    looking = Looking(look, lambda: 0.0, every=60.0, after_fault=0.0)
+    looking.wake()
+    run = asyncio.create_task(looking.run())
+    async with asyncio.timeout(5):
+        await seen.wait()
+    await end([run])
+    assert looks == 2

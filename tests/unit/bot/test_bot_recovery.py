@@ -49,7 +49,7 @@ class FakeSender:
 async def test_an_unexpected_error_in_one_chat_leaves_the_others_alone() -> None:
     sender, lanes = FakeSender(), Lanes()
     fakes: Any = (FakeDatabase(), FakeSends(), FakeConversations(), sender)
-    recovery = Recovery(*fakes, lanes, Health(), repeats=lambda method: True, now=lambda: 1.0)
+    recovery = Recovery(*fakes, lanes, Health(), deliver=sender.deliver, repeats=lambda method: True, now=lambda: 1.0)
     await recovery.find()
     assert lanes.busy == 2
     await recovery.deliver(lambda: None)

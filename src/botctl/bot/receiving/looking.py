@@ -17,6 +17,9 @@ _log = structlog.get_logger("botctl.bot.receiving.looking")
 EVERY = 30.0
 """Seconds between two looks that nobody asked for."""
 
+AFTER_FAULT = 1.0
+"""Seconds to the next look when one has failed."""
+
 SHARE = 0.1
 """Of the time, at most, is spent looking, however often it is told to: behind a long backlog a look is dear."""
 
@@ -24,10 +27,17 @@ SHARE = 0.1
 class Looking:
     """`look` finds all that was committed before it was called. `clock` is monotonic, in seconds."""
 
-    def __init__(self, look: Callable[[], Awaitable[None]], clock: Callable[[], float], every: float = EVERY) -> None:
+    def __init__(
+        self,
+        look: Callable[[], Awaitable[None]],
+        clock: Callable[[], float],
+        every: float = EVERY,
+        after_fault: float = AFTER_FAULT,
+    ) -> None:
         self._look = look
         self._clock = clock
         self._every = every
+        self._after_fault = after_fault
         self._told = asyncio.Event()
 
     def wake(self) -> None:
@@ -43,10 +53,12 @@ class Looking:
             except TimeoutError:
                 pass
             self._told.clear()
-            began = self._clock()
+            began, rest = self._clock(), 0.0
             try:
                 await self._look()
             except Exception as error:
                 _log.error("the inbox could not be looked into; the next look comes soon", error=brief(error))
+                self._told.set()  # what it was told of is not found yet
+                rest = self._after_fault
             took = self._clock() - began
-            await asyncio.sleep(min(took / SHARE - took, self._every))
+            await asyncio.sleep(min(max(took / SHARE - took, rest), self._every))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -39,6 +39,7 @@ class Recovery:
         lanes: Lanes,
         health: Health,
         *,
+        deliver: Callable[[Sequence[Outgoing]], Awaitable[None]],
         repeats: Callable[[str], bool],
         now: Callable[[], float],
     ) -> None:
@@ -48,6 +49,7 @@ class Recovery:
         self._sender = sender
         self._lanes = lanes
         self._health = health
+        self._deliver = deliver
         self._repeats = repeats
         self._now = now
         self._chats: dict[int | None, list[Outgoing]] = {}
@@ -101,7 +103,7 @@ class Recovery:
         async def serve(chat_id: int | None, parts: list[Outgoing]) -> None:
             structlog.contextvars.bind_contextvars(trace_id=parts[0].row.trace_id, chat_id=chat_id)
             try:
-                await self._sender.deliver(parts)
+                await self._deliver(parts)
             except Exception as error:
                 # One chat's trouble; the next incarnation takes it up. The others' deliveries go on.
                 _log.critical("what was left for a chat can't be delivered", error=brief(error), exc_info=error)
