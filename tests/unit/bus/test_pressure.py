@@ -123,7 +123,7 @@ def test_one_that_reads_well_has_others_wait_for_long_but_not_for_good() -> None
     pressure.measured({BETA: 0})
     clock.now += 10 / REGAINED
     pressure.measured({BETA: 0})
-    assert read_well(clock, pressure, 100) == 100, "it has caught up meanwhile"
+    assert read_well(clock, pressure, 100) > 90, "it has caught up meanwhile"
 
 
 def test_a_full_mailbox_for_which_nobody_waits_costs_no_patience() -> None:
