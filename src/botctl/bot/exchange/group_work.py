@@ -2,8 +2,8 @@
 
 An entry that a member has read and not acknowledged within a minute goes to another (`bus/reading/groups.py`), which
 can't know what this one has stored. So what isn't stored within `STORE_WITHIN` seconds of the read is left, and read
-again as whatever is then still this member's. What remains: a member that dies, or loses Redis, between its commit
-and its acknowledgement and isn't back within a minute; then two members handle the event.
+again as whatever is then still this member's. When two members handle the same event all the
+same is said in docs/bus.md, "Groups".
 """
 
 from __future__ import annotations
