@@ -242,16 +242,17 @@ async def unwelcome_requests(ground: Ground) -> str:
     return "refused, B's mailbox stays as it was" if not grown and not stats.requests else f"{grown} entries"
 
 
-@declare("forge a reply to a request of B's", "B takes it from nobody but whom it has asked")
+@declare("forge a reply to a request of B's", "dropped on the way: it answers no such requests")
 async def forged_reply(ground: Ground) -> str:
-    """A new router can't know whom B has asked and lets it through, with its true source; B's own table decides."""
-    ground.me.call("XADD", ground.names["a_out"], "*", "e", _direct(
-        to="b", reply_to="r", source="bot:11", source_name="c", data={"price": 0}))  # fmt: skip
-    await ground.until(lambda: ground.router.stats.replies == 1)
-    [(_, last)] = await ground.redis.xrevrange(ground.names["b_in"], count=1)
-    reply = json.loads(last[b"e"])
-    told = (reply["source"], reply["source_name"])
-    return "B takes it from nobody but whom it has asked" if told == ("bot:1", "a") else f"as {told}"
+    """A new router can't know whom B has asked; but it knows who answers what. B's table decides on the rest."""
+    before = await ground.redis.xlen(ground.names["b_in"])
+    for name in ("c", "b", "a"):
+        ground.me.call("XADD", ground.names["a_out"], "*", "e", _direct(
+            to="b", reply_to="r", source="bot:11", source_name=name, data={"price": 0}))  # fmt: skip
+    stats = ground.router.stats
+    await ground.until(lambda: stats.expired + stats.replies == 3)
+    grown = await ground.redis.xlen(ground.names["b_in"]) - before
+    return f"{grown} entries" if grown or stats.replies else "dropped on the way: it answers no such requests"
 
 
 @declare(
