@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         ContentView,
         EventView,
         HandlingView,
+        RequestView,
         SendView,
         TraceBody,
     )
@@ -106,8 +107,8 @@ def _block(one: HandlingView, begun: float, width: int, now: float, depth: int) 
     points = sorted(_points(one, now), key=lambda point: (point.at, point.order))
     for point in points:
         lines += _at(point, begun, width, indent)
-    for event in one.events:
-        for delivery in event.deliveries:
+    for taken in (*(event.deliveries for event in one.events), *(request.deliveries for request in one.requests)):
+        for delivery in taken:
             lines += [[], *_block(delivery, begun, width, now, depth + 1)]
     return lines
 
@@ -142,6 +143,8 @@ def _points(one: HandlingView, now: float) -> Iterator[_Point]:
         yield from _send(send, now)
     for event in one.events:
         yield _event(event)
+    for request in one.requests:
+        yield _request(request)
 
 
 def _attempts(one: HandlingView, now: float) -> Iterator[_Point]:
@@ -242,6 +245,19 @@ def _event(one: EventView) -> _Point:
     note = f": {one.note}" if one.note else ""
     style = BAD if one.note else FAINT
     return _Point(one.occurred_at, printable(f"event {one.type}{note}{relayed}{to}"), style, order=4)
+
+
+def _request(one: RequestView) -> _Point:
+    took = f" after {_span(one.answered_at - one.asked_at)}" if one.answered_at is not None else ""
+    words, style = {
+        "waiting": (f"no answer yet, waits until {clock(one.deadline)[:8]}", WAITS),
+        "answered": (f"answered{took}", FAINT),
+        "refused": (f"refused{took}", BAD),
+        "expired": ("no answer in time", BAD),
+        "void": ("without an answer; the next attempt asks anew", WAITS),
+    }.get(one.state, (one.state, PLAIN))
+    error = f": {one.error}" if one.error else ""
+    return _Point(one.asked_at, printable(f"asks {one.target} for {one.type}: {words}{error}"), style, order=4)
 
 
 def _event_alone(one: EventView, begun: float, width: int) -> list[Line]:

@@ -85,6 +85,21 @@ class TracedSend:
 
 
 @dataclass(frozen=True, slots=True)
+class TracedRequest:
+    """What a bot has asked another one. `request_id` is the id of the event that is the request."""
+
+    cause: str
+    request_id: str
+    target: str
+    type: str
+    state: str
+    asked_at: float
+    deadline: float
+    answered_at: float | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
 class TracedEvent:
     """A row of an outbox."""
 
@@ -127,15 +142,20 @@ async def rows_of_causes(
 ) -> list[TracedRow]:
     """The inbox rows of these causes, of these bots."""
     return await read_rows(
-        connection, f"{_in(bot_ids)} AND cause = ANY($1::text[]) LIMIT {int(limit)}", (list(causes),)
+        connection, f"{in_bots(bot_ids)} AND cause = ANY($1::text[]) LIMIT {int(limit)}", (list(causes),)
     )
 
 
-async def rows_of_trace(
-    connection: AsyncConnection, bot_ids: Iterable[int], trace_id: str, limit: int = 200
-) -> list[TracedRow]:
-    """The inbox rows of one trace."""
-    return await read_rows(connection, f"{_in(bot_ids)} AND trace_id = $1 LIMIT {int(limit)}", (trace_id,))
+async def rows_of_replays(connection: AsyncConnection, bot_ids: Iterable[int], event_id: str) -> list[TracedRow]:
+    """The inbox rows of an event that was given once more to these bots: their causes have a mark behind its id.
+
+    Found by a range of the key, which is whole where texts are compared byte by byte, as on the embedded server.
+    """
+    return await read_rows(
+        connection,
+        f"{in_bots(bot_ids)} AND cause > $1 AND cause < $2 AND starts_with(cause, $1) LIMIT 100",
+        (f"event:{event_id}@", f"event:{event_id}@\uffff"),
+    )
 
 
 async def rows_of_chat(connection: AsyncConnection, bot_id: int, chat_id: int, limit: int) -> list[TracedRow]:
@@ -194,6 +214,17 @@ async def sends_of(connection: AsyncConnection, bot_id: int, causes: Sequence[st
     return [TracedSend(*values) for values in result]
 
 
+async def requests_of(connection: AsyncConnection, bot_id: int, causes: Sequence[str]) -> list[TracedRequest]:
+    """What a bot has asked others for these causes; kept for a week."""
+    result: Any = await connection.exec_driver_sql(
+        "SELECT cause, request_id, target, type, state, extract(epoch FROM asked_at)::float8,"
+        " extract(epoch FROM deadline)::float8, extract(epoch FROM answered_at)::float8, coalesce(error, '')"
+        f" FROM requests WHERE bot_id = {int(bot_id)} AND cause = ANY($1::text[]) ORDER BY cause, asked_at LIMIT 1000",
+        (list(causes),),
+    )
+    return [TracedRequest(*values) for values in result]
+
+
 async def events_caused(
     connection: AsyncConnection, bot_id: int, causes: Sequence[str], limit: int = 1000
 ) -> list[TracedEvent]:
@@ -209,7 +240,7 @@ async def events_of_ids(
     connection: AsyncConnection, bot_ids: Iterable[int], event_ids: Sequence[str]
 ) -> list[TracedEvent]:
     """Events by id, of whichever of these bots."""
-    return await _events(connection, f"{_in(bot_ids)} AND event_id = ANY($1::text[]) LIMIT 100", (list(event_ids),))
+    return await _events(connection, f"{in_bots(bot_ids)} AND event_id = ANY($1::text[]) LIMIT 100", (list(event_ids),))
 
 
 async def read_rows(connection: AsyncConnection, where: str, values: tuple[Any, ...]) -> list[TracedRow]:
@@ -223,6 +254,6 @@ async def _events(connection: AsyncConnection, where: str, values: tuple[Any, ..
     return [TracedEvent(*found) for found in result]
 
 
-def _in(bot_ids: Iterable[int]) -> str:
-    """Literals, so that only these bots' partitions are looked at."""
+def in_bots(bot_ids: Iterable[int]) -> str:
+    """A condition on bots. Literals, so that only these bots' partitions are looked at."""
     return f"bot_id IN ({', '.join(str(int(bot_id)) for bot_id in bot_ids) or 'NULL'})"

@@ -13,6 +13,7 @@ from botctl.bus.client import connect as connect_redis
 from botctl.bus.events import Event, encode_event, event_id
 from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.topology import Topology
+from botctl.cli.trace_view import trace_lines
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.prices import Price, Prices
 from botctl.control.secrets.vault import Vault
@@ -146,6 +147,47 @@ async def test_a_message_is_followed_through_both_bots(ground: Ground, database:
     points = [root.received_at, completion.ended_at, root.begun_at, root.ended_at, send.sent_at]
     assert points == sorted(point for point in points if point is not None)
     assert ground.told.entries == []
+
+
+@pytest.mark.parametrize("asked", ["5", TRACE])
+async def test_what_others_made_of_an_event_is_told_when_the_event_is_kept_no_more(
+    ground: Ground, database: Any, asked: str
+) -> None:
+    await _written(database, ground)
+    admin = await connect(database.admin)
+    await admin.execute(f"DELETE FROM outbox WHERE bot_id = {NORA}")
+    await admin.close()
+    body = await ground.traces.trace(asked, None, text=False, operator="ann")
+    assert [(root.bot, root.cause) for root in body.roots] == [("nora", "update:5"), ("gus", f"event:{ORDERED}")]
+    assert any("outbox_keep" in note for note in body.notes)
+
+
+async def test_replays_and_requests_are_told_with_what_they_led_to(ground: Ground, database: Any) -> None:
+    await _written(database, ground)
+    admin = await connect(database.admin)
+    for cause in (f"event:{ORDERED}@again", f"event:{NORA}:question", f"event:{ORDERED}0"):
+        await admin.execute(
+            "INSERT INTO inbox (bot_id, cause, kind, lane, payload, state) VALUES ($1, $2, 'event', 'x', '{}', 'done')",
+            GUS, cause,
+        )  # fmt: skip
+    await admin.execute(
+        "INSERT INTO requests (bot_id, request_id, cause, target, type, state, error, deadline, answered_at)"
+        " VALUES ($1, $2, 'update:5', 'gus', 'cake.price', 'refused', 'ValueError: secret', now(), now())",
+        NORA, f"{NORA}:question",
+    )  # fmt: skip
+    body = await ground.traces.trace("5", "nora", text=False, operator="ann")
+    await admin.execute(f"DELETE FROM requests WHERE bot_id = {NORA}")
+    await admin.close()
+    (root,) = body.roots
+    assert [one.cause for one in root.events[0].deliveries] == [f"event:{ORDERED}", f"event:{ORDERED}@again"]
+    (request,) = root.requests
+    assert (request.target, request.type, request.state, request.error) == (
+        "gus", "cake.price", "refused", "ValueError: <6 characters>",
+    )  # fmt: skip
+    assert [(one.bot, one.cause) for one in request.deliveries] == [("gus", f"event:{NORA}:question")]
+    shown = "\n".join("".join(text for text, _ in line) for line in trace_lines(body, 120))
+    assert "asks gus for cake.price: refused" in shown
+    assert f"→ gus · event:{NORA}:question" in shown
 
 
 async def test_an_event_is_followed_from_who_published_it(ground: Ground, database: Any) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from botctl.storage import tracing
+from botctl.storage import trace_search, tracing
 from botctl.storage.engine import connect
 
 BOT, OTHER = 4401, 4402
@@ -107,8 +108,42 @@ async def test_what_has_no_index_reads_one_bots_partition(engine: AsyncEngine, f
         assert event.event_id == f"e{BOT}-77"
         assert len(explained.tables) == 1
         explained = _Explained(connection)
-        await tracing.rows_of_trace(explained, [BOT], "0" * 16)  # type: ignore[arg-type]
+        await trace_search.search(explained, [BOT], "0" * 16)  # type: ignore[arg-type]
         assert len(explained.tables) == 1
+
+
+async def test_a_trace_is_searched_for_from_the_newest_and_no_further_than_it_reaches(
+    engine: AsyncEngine, filled: None
+) -> None:
+    def id_of(bot: int, number: int) -> str:
+        return hashlib.md5(f"{bot}|{number}".encode(), usedforsecurity=False).hexdigest()[:16]
+
+    async with engine.connect() as connection:
+        explained = _Explained(connection)
+        found = await trace_search.search(explained, [BOT, OTHER], id_of(OTHER, MANY - 5), 1000)  # type: ignore[arg-type]
+        assert ([row.cause for row in found.rows], found.whole) == ([f"update:{MANY - 5}"], False)
+        assert explained.looked_at <= 3100
+        old = await trace_search.search(connection, [BOT, OTHER], id_of(BOT, 3), 1000)
+        assert ([row.cause for row in old.rows], old.whole) == (["update:3"], True)
+        nothing = await trace_search.search(connection, [BOT, OTHER], "0" * 16, 1000)
+        assert (nothing.rows, nothing.whole) == ([], True)
+        later = await trace_search.after(connection, [BOT, OTHER], id_of(OTHER, 7), old.rows[0].inbox_id)
+        assert [(row.bot_id, row.cause) for row in later] == [(OTHER, "update:7")]
+
+
+async def test_replays_of_an_event_are_found_by_its_key(engine: AsyncEngine, database: Any, filled: None) -> None:
+    admin = await connect(database.admin)
+    await admin.execute(
+        "INSERT INTO inbox (bot_id, cause, kind, lane, payload, state) SELECT $1, cause, 'event', 'x', '{}', 'done'"
+        " FROM unnest(ARRAY['event:9:a@one', 'event:9:a@two', 'event:9:a', 'event:9:ab@one']) cause",
+        BOT,
+    )
+    await admin.close()
+    async with engine.connect() as connection:
+        explained = _Explained(connection)
+        rows = await tracing.rows_of_replays(explained, [BOT, OTHER], "9:a")  # type: ignore[arg-type]
+        assert {row.cause for row in rows} == {"event:9:a@one", "event:9:a@two"}
+        assert explained.looked_at <= 4
 
 
 async def test_the_latest_of_a_chat_are_read_and_nothing_else(engine: AsyncEngine, database: Any, filled: None) -> None:

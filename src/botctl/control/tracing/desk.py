@@ -8,13 +8,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.control.prices import Prices
 from botctl.control.tracing.contents import update_content
+from botctl.control.tracing.gathering import Found, Place, deliveries, gather
 from botctl.control.tracing.room import DeskRoom
-from botctl.control.tracing.tree import Found, Place, Teller, deliveries, gather
+from botctl.control.tracing.tree import Teller
 from botctl.control.tracing.views import ChatBody, ChatLineView, TraceBody
 from botctl.control.tracing.words import address, own_error
 from botctl.errors import BotctlError
-from botctl.storage import tracing
-from botctl.storage.tracing import TracedEvent
+from botctl.storage import trace_search, tracing
+from botctl.storage.tracing import TracedEvent, TracedRow
+
+_NOT_WHOLE = "older rows were not searched for more of this trace; with --bot NAME all of its inbox is"
+_APART = (
+    "some stand by themselves, for the events that led to them are kept no more: an outbox keeps them for some hours "
+    "(outbox_keep)"
+)
 
 
 class TraceDesk:
@@ -29,24 +36,36 @@ class TraceDesk:
         wanted = address(asked)
         sight = await self._room.sight()
         opener = self._room.opener(text=text)
+        notes: list[str] = []
         async with self._room.view(text=text) as connection:
             names = await self._room.names(connection)
             among = [self._room.find(names, bot)] if bot is not None else list(names)
             found, event = Found(), None
             if wanted.trace_id:
-                roots = await self._of_trace(connection, wanted.trace_id, among, names)
+                searched = await trace_search.search(connection, among, wanted.trace_id)
+                roots = await self._of_trace(connection, wanted.trace_id, searched.rows, among, names)
+                notes += [] if searched.whole else [_NOT_WHOLE]
+                rest = searched.rows
             else:
                 roots, event = await self._of_cause(connection, found, wanted.cause, among, names)
+                rest = []
             found = await gather(connection, roots, list(names), found)
+            if not wanted.trace_id and event is None:
+                rest = await self._after(connection, found, roots, list(names))
+            if late := [row for row in sorted(rest, key=_arrival) if (row.bot_id, row.cause) not in found.rows]:
+                notes += [_APART] if any(row.kind == "event" for row in late) else []
+                places = [(row.bot_id, row.cause) for row in late]
+                found = await gather(connection, places, list(names), found)
+                roots = roots + places
             now = await tracing.clock(connection)
-        body = TraceBody(asked=asked, now=now, trace_id=wanted.trace_id)
+        body = TraceBody(asked=asked, now=now, trace_id=wanted.trace_id, notes=notes)
         teller = Teller(found, names, self._prices, opener, sight, body.now)
         known = [place for place in roots if found.knows(place)]
         if event is not None:
             body.event = teller.event(event)
             body.trace_id = event.correlation_id
         else:
-            body.roots = [teller.handling(place) for place in known]
+            body.roots = [teller.handling(place) for place in known if not teller.has_told(place)]
             body.trace_id = body.trace_id or next((one.trace_id for one in body.roots if one.trace_id), "")
         if event is None and not known:
             raise self._unknown(asked, bot, wanted.cause)
@@ -91,11 +110,25 @@ class TraceDesk:
             self._room.note(operator, "read.text", f"chat {chat_id}", bot, {"texts": opener.opened})
         return body
 
+    async def _after(
+        self, connection: AsyncConnection, found: Found, roots: list[Place], bots: list[int]
+    ) -> list[TracedRow]:
+        """What is of the same trace and came afterwards, also where the events that led to it are kept no more."""
+        rows: list[TracedRow] = []
+        for place in roots:
+            if (root := found.rows.get(place)) is not None and root.trace_id:
+                rows += await trace_search.after(connection, bots, root.trace_id, root.inbox_id)
+        return rows
+
     async def _of_trace(
-        self, connection: AsyncConnection, trace_id: str, among: list[int], names: Mapping[int, str]
+        self,
+        connection: AsyncConnection,
+        trace_id: str,
+        rows: list[TracedRow],
+        among: list[int],
+        names: Mapping[int, str],
     ) -> list[Place]:
         """Where a trace began: rows of inboxes that no event of the same trace has led to, or a lone operation."""
-        rows = await tracing.rows_of_trace(connection, among, trace_id)
         begun = [row for row in rows if row.kind != "event"]
         if begun or not rows:
             places = [(row.bot_id, row.cause) for row in sorted(begun, key=lambda one: one.received_at)]
@@ -128,3 +161,7 @@ class TraceDesk:
         if cause.startswith("update:") and bot is None:
             hint = f"Ids of updates are a bot's own: name it with --bot. {hint}"
         return BotctlError(f"{where} {nothing} of {asked}", hint=hint)
+
+
+def _arrival(row: TracedRow) -> int:
+    return row.inbox_id

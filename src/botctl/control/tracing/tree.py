@@ -1,106 +1,25 @@
-"""One message's way as a tree: what is stored of causes, read level by level, and what is told of it.
-
-Reading and telling are apart: `gather` asks the database, `Teller` is pure. A tree has at most so many causes: an event
-that everybody reacts to, or a loop between bots, fills no memory.
-"""
+"""One message's way as a tree: what is told of what was found. Pure: texts come from openers, the time is given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-
-from sqlalchemy.ext.asyncio import AsyncConnection
+from collections.abc import Callable, Mapping
 
 from botctl.control.ports import FleetSight
 from botctl.control.prices import Prices
 from botctl.control.tracing.contents import SEALED, Opener, answer_content, event_note, send_content, update_content
+from botctl.control.tracing.gathering import CAUSES, Found, Place
 from botctl.control.tracing.masking import is_refusal
-from botctl.control.tracing.views import AttemptView, CompletionView, EventView, HandlingView, SendView, TraceBody
+from botctl.control.tracing.views import (
+    AttemptView,
+    CompletionView,
+    EventView,
+    HandlingView,
+    RequestView,
+    SendView,
+    TraceBody,
+)
 from botctl.control.tracing.words import UNKNOWN, Standing, chat_of, own_error, why_it_waits
-from botctl.storage import tracing
-from botctl.storage.tracing import TracedAttempt, TracedCompletion, TracedEvent, TracedRow, TracedSend
-
-LEVELS = 8
-CAUSES = 200
-
-Place = tuple[int, str]
-"""A cause in a bot: bot_id, cause."""
-
-
-@dataclass
-class Found:
-    """What is stored of some causes. `cut`: there is more than was read."""
-
-    rows: dict[Place, TracedRow] = field(default_factory=dict)
-    attempts: dict[tuple[int, int], list[TracedAttempt]] = field(default_factory=dict)
-    completions: dict[Place, list[TracedCompletion]] = field(default_factory=dict)
-    sends: dict[Place, list[TracedSend]] = field(default_factory=dict)
-    events: dict[Place, list[TracedEvent]] = field(default_factory=dict)
-    deliveries: dict[str, list[Place]] = field(default_factory=dict)
-    """By event_id."""
-    before: dict[Place, tuple[str, int] | None] = field(default_factory=dict)
-    cut: bool = False
-
-    def knows(self, place: Place) -> bool:
-        """Whether anything is stored of this cause."""
-        return any(place in one for one in (self.rows, self.completions, self.sends, self.events))
-
-
-async def gather(
-    connection: AsyncConnection, roots: Iterable[Place], bots: Collection[int], found: Found | None = None
-) -> Found:
-    """Read what these causes have led to, across all of `bots`."""
-    found = found or Found()
-    seen: set[Place] = set()
-    level = list(dict.fromkeys(roots))
-    for _ in range(LEVELS):
-        level = [place for place in level if place not in seen]
-        found.cut = found.cut or len(seen) + len(level) > CAUSES
-        level = level[: CAUSES - len(seen)]
-        if not level:
-            return found
-        seen.update(level)
-        ids: list[str] = []
-        for bot_id in dict.fromkeys(bot for bot, _ in level):
-            ids += await _read(connection, found, bot_id, [cause for bot, cause in level if bot == bot_id])
-        level = await deliveries(connection, found, ids, bots)
-    found.cut = found.cut or any(place not in seen for place in level)
-    return found
-
-
-async def deliveries(
-    connection: AsyncConnection, found: Found, event_ids: Iterable[str], bots: Collection[int]
-) -> list[Place]:
-    """Which bots have taken these events into their inboxes."""
-    wanted = {f"event:{event_id}": event_id for event_id in event_ids if event_id not in found.deliveries}
-    if not wanted or not bots:
-        return []
-    rows = await tracing.rows_of_causes(connection, bots, list(wanted))
-    for event_id in wanted.values():
-        found.deliveries[event_id] = []
-    for row in sorted(rows, key=lambda one: one.received_at):
-        found.deliveries[wanted[row.cause]].append((row.bot_id, row.cause))
-    return [(row.bot_id, row.cause) for row in rows]
-
-
-async def _read(connection: AsyncConnection, found: Found, bot_id: int, causes: list[str]) -> list[str]:
-    """All of one bot; the ids of the events it has published."""
-    rows = await tracing.rows_of_causes(connection, [bot_id], causes)
-    for row in rows:
-        found.rows[bot_id, row.cause] = row
-        if row.state == "new":
-            found.before[bot_id, row.cause] = await tracing.waiting_before(connection, row)
-    if rows:
-        for attempt in await tracing.attempts_of(connection, bot_id, [row.inbox_id for row in rows]):
-            found.attempts.setdefault((bot_id, attempt.inbox_id), []).append(attempt)
-    for completion in await tracing.completions_of(connection, bot_id, causes):
-        found.completions.setdefault((bot_id, completion.cause), []).append(completion)
-    for send in await tracing.sends_of(connection, bot_id, causes):
-        found.sends.setdefault((bot_id, send.cause), []).append(send)
-    events = await tracing.events_caused(connection, bot_id, causes)
-    for event in events:
-        found.events.setdefault((bot_id, event.causation_id), []).append(event)
-    return [event.event_id for event in events]
+from botctl.storage.tracing import TracedAttempt, TracedCompletion, TracedEvent, TracedRequest, TracedRow, TracedSend
 
 
 class Teller:
@@ -154,11 +73,15 @@ class Teller:
         view.sends = [send_view(one, opener) for one in sends]
         view.trace_id = view.trace_id or next((one.trace_id for one in sends if one.trace_id), "")
         view.events = [self.event(one) for one in self._found.events.get(place, [])]
+        view.requests = [self._request(one, opener) for one in self._found.requests.get(place, [])]
         return view
+
+    def has_told(self, place: Place) -> bool:
+        """Whether it stands in what was told so far."""
+        return place in self._told
 
     def event(self, event: TracedEvent) -> EventView:
         """An event, and what bots have made of it."""
-        places = [place for place in self._found.deliveries.get(event.event_id, []) if place in self._found.rows]
         return EventView(
             id=event.event_id,
             type=event.type,
@@ -170,7 +93,24 @@ class Teller:
             causation_id=event.causation_id,
             correlation_id=event.correlation_id,
             note=event_note(self._opener(event.bot_id), event.type, event.data),
-            deliveries=[self.handling(place) for place in places if place not in self._told],
+            deliveries=self._taken(event.event_id),
+        )
+
+    def _taken(self, event_id: str) -> list[HandlingView]:
+        places = [place for place in self._found.deliveries.get(event_id, []) if place in self._found.rows]
+        return [self.handling(place) for place in places if place not in self._told]
+
+    def _request(self, one: TracedRequest, opener: Opener) -> RequestView:
+        return RequestView(
+            id=one.request_id,
+            target=one.target,
+            type=one.type,
+            state=one.state,
+            asked_at=one.asked_at,
+            deadline=one.deadline,
+            answered_at=one.answered_at,
+            error=opener.error("requests", "error", one.error),
+            deliveries=self._taken(one.request_id),
         )
 
     def _of_row(self, view: HandlingView, row: TracedRow, opener: Opener) -> HandlingView:

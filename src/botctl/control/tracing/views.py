@@ -92,6 +92,20 @@ class EventView(View):
     deliveries: list[HandlingView] = Field(default_factory=list)
 
 
+class RequestView(View):
+    """What a bot has asked another one. `state`: waiting, answered, refused, expired, void (it is asked anew)."""
+
+    id: str
+    target: str
+    type: str
+    state: str
+    asked_at: float
+    deadline: float
+    answered_at: float | None = None
+    error: str = ""
+    deliveries: list[HandlingView] = Field(default_factory=list)
+
+
 class HandlingView(View):
     """One cause in one bot, with all it has led to.
 
@@ -121,6 +135,7 @@ class HandlingView(View):
     completions: list[CompletionView] = Field(default_factory=list)
     sends: list[SendView] = Field(default_factory=list)
     events: list[EventView] = Field(default_factory=list)
+    requests: list[RequestView] = Field(default_factory=list)
 
 
 class TraceBody(View):
@@ -218,3 +233,4 @@ class DeadLettersDone(View):
 
 
 EventView.model_rebuild()
+RequestView.model_rebuild()
