@@ -41,6 +41,7 @@ def list_(
     """List them, the newest first."""
     if kind is not None and kind not in KINDS:
         raise UsageError(f"--kind {kind!r} is none of {', '.join(KINDS)}")
+    narrowed = dropped or any(one is not None for one in (bot, since, kind))
     query: dict[str, Any] = {"limit": limit, "dropped": str(dropped).lower()}
     query |= {"bot": bot} if bot is not None else {}
     query |= {"kind": kind} if kind is not None else {}
@@ -64,8 +65,17 @@ def list_(
         say(note)
     if not body.letters:
         say("nothing was dropped" if dropped else "there are none" if not body.waiting else "none of that kind")
-    elif len(body.letters) == limit:
-        say(f"these are the latest {limit} of {sum(body.waiting.values())}; there may be more (--limit)")
+    elif more := _more(len(body.letters), limit, sum(body.waiting.values()) if not narrowed else None):
+        say(more)
+
+
+def _more(shown: int, limit: int, there_are: int | None) -> str:
+    """What is to be said of those that aren't shown; `there_are` is None where nobody has counted."""
+    if shown < limit or there_are == shown:
+        return ""
+    if there_are is None:
+        return f"these are the latest {shown}; there may be more (--limit)"
+    return f"these are the latest {shown} of {there_are} (--limit)"
 
 
 @app.command()
@@ -111,6 +121,7 @@ def drop(
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
 ) -> None:
     """Set them aside for good. Their rows are kept (`list --dropped`); those of the bus are deleted."""
+    _check(ids, bot, everything)
     if not yes:
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to be asked", hint="Say --yes if they are to be dropped.")
@@ -118,11 +129,15 @@ def drop(
     _do("drop", "dropped", data_dir, ids, bot, everything)
 
 
-def _do(verb: str, words: str, data_dir: Any, ids: list[str] | None, bot: str | None, everything: bool) -> None:
+def _check(ids: list[str] | None, bot: str | None, everything: bool) -> None:
     if bool(ids) == everything:
         raise UsageError("name dead letters, or --bot NAME --all", hint="`botctl dead-letters list` shows their ids.")
     if everything and bot is None:
         raise UsageError("--all is of one bot", hint="Name it with --bot.")
+
+
+def _do(verb: str, words: str, data_dir: Any, ids: list[str] | None, bot: str | None, everything: bool) -> None:
+    _check(ids, bot, everything)
     request = {"ids": ids or [], **({"bot": bot} if bot is not None else {})}
     with still_waiting():
         answer = ApiClient.of(data_folder(data_dir)).post(f"/v1/dead-letters/{verb}", request, timeout=_TIMEOUT)

@@ -7,6 +7,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
+from botctl.cli import dead_letters
 from botctl.cli.dead_letters_view import letter_lines, letters_lines
 from botctl.cli.main import app
 from botctl.cli.trace_view import Line
@@ -18,7 +19,7 @@ from botctl.control.tracing.views import (
     DeadLetterView,
     SendView,
 )
-from botctl.errors import ExitCode
+from botctl.errors import ExitCode, UsageError
 
 T = 1_800_000_000.0
 
@@ -123,3 +124,24 @@ def test_what_is_sealed_is_told() -> None:
 )
 def test_wrong_commands_are_refused_with_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == int(ExitCode.USAGE)
+
+
+def test_nobody_is_asked_about_what_names_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("typer.confirm", lambda *_, **__: pytest.fail("it has asked"))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for ids, bot, everything in (([], None, False), (["1"], "nora", True), (None, None, True)):
+        with pytest.raises(UsageError):
+            dead_letters.drop(ids, None, bot, everything)
+
+
+@pytest.mark.parametrize(
+    ("shown", "there_are", "words"),
+    [
+        (99, None, ""),
+        (100, 100, ""),
+        (100, 250, "these are the latest 100 of 250 (--limit)"),
+        (100, None, "these are the latest 100; there may be more (--limit)"),
+    ],
+)
+def test_a_list_that_is_cut_says_of_how_many_where_that_is_known(shown: int, there_are: int | None, words: str) -> None:
+    assert dead_letters._more(shown, 100, there_are) == words
