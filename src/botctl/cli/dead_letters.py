@@ -52,7 +52,7 @@ def list_(
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
     from botctl.cli.dead_letters_view import letters_lines
-    from botctl.cli.trace_view import styled
+    from botctl.cli.lines import styled
     from botctl.control.tracing.views import DeadLettersBody
 
     body = DeadLettersBody.model_validate(document)
@@ -93,7 +93,7 @@ def show(
         print(json.dumps(document, indent=2, ensure_ascii=False))
         return
     from botctl.cli.dead_letters_view import letter_lines
-    from botctl.cli.trace_view import styled
+    from botctl.cli.lines import styled
     from botctl.control.tracing.views import DeadLetterBody
 
     screen = console()

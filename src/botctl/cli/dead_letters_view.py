@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
-from botctl.cli.trace_view import BAD, FAILED, FAINT, GOOD, HEAD, PLAIN, SAID, WAITS, Line, short_time
+from botctl.cli.lines import BAD, FAINT, GOOD, HEAD, NARROWEST, PLAIN, SAID, WAITS, Line, short_time, wrapped
+from botctl.cli.trace_points import FAILED
 from botctl.cli.words import cut, local_time, printable, when
 
 if TYPE_CHECKING:
     from botctl.control.tracing.views import AttemptView, DeadLetterBody, DeadLettersBody, DeadLetterView, SendView
-
-_NARROWEST = 30
 
 
 def letters_lines(body: DeadLettersBody, width: int, now: float) -> list[Line]:
@@ -33,7 +31,7 @@ def letters_lines(body: DeadLettersBody, width: int, now: float) -> list[Line]:
         head.rjust(size) if n > 1 else head.ljust(size) for n, (head, size) in enumerate(zip(heads, sizes, strict=True))
     ]
     lines: list[Line] = [[("  ".join([*told, "WHY"]), HEAD)]]
-    room = max(_NARROWEST, width - sum(sizes) - 2 * len(sizes))
+    room = max(NARROWEST, width - sum(sizes) - 2 * len(sizes))
     for row in rows:
         cells = [
             cell.rjust(size) if n > 1 else cell.ljust(size)
@@ -59,7 +57,7 @@ def letter_lines(body: DeadLetterBody, width: int, now: float, *, text: bool) ->
     lines.append([(f"{state} {when(one.at, now)}", FAINT if one.state == "dropped" else BAD)])
     if one.received_at is not None:
         lines.append([(f"received {when(one.received_at, now)}, trace {printable(one.trace_id) or '-'}", FAINT)])
-    lines += [[(line, BAD)] for line in _wrapped(f"Why: {_flat(one.error) or 'nobody has said'}", width)]
+    lines += [[(line, BAD)] for line in wrapped(f"Why: {_flat(one.error) or 'nobody has said'}", width)]
     if body.history:
         lines += [[], [("Attempts:", HEAD)]]
         for attempt in body.history:
@@ -81,7 +79,7 @@ def letter_lines(body: DeadLetterBody, width: int, now: float, *, text: bool) ->
     elif body.content.sealed:
         lines += [[], [("What came is sealed; --text opens it.", WAITS)]]
     if one.todo:
-        lines += [[], *([(line, GOOD if one.can_retry else WAITS)] for line in _wrapped(printable(one.todo), width))]
+        lines += [[], *([(line, GOOD if one.can_retry else WAITS)] for line in wrapped(printable(one.todo), width))]
     return lines
 
 
@@ -95,7 +93,7 @@ def _attempt(one: AttemptView, width: int) -> list[Line]:
     style = BAD if one.outcome in ("failed", "given up") else WAITS
     number = f" {one.attempt}" if one.outcome in ("failed", "waited", "interrupted") else ""
     tried = f" at attempt {one.attempt}" if one.outcome == "given up" and one.attempt else ""
-    told = _wrapped(f"{one.outcome}{number}{tried}: {_flat(one.error)}", max(_NARROWEST, width - len(head)))
+    told = wrapped(f"{one.outcome}{number}{tried}: {_flat(one.error)}", max(NARROWEST, width - len(head)))
     return [[(head if n == 0 else " " * len(head), FAINT), (line, style)] for n, line in enumerate(told)]
 
 
@@ -104,12 +102,8 @@ def _send(one: SendView, width: int) -> list[Line]:
     where = f" to chat {one.chat_id}" if one.chat_id is not None else ""
     state = FAILED[one.refused] if one.state == "failed" else one.state
     told = _flat(f"{one.method}{where}: {state}{error}")
-    return [[("  ", PLAIN), (line, PLAIN)] for line in _wrapped(told, width - 2)]
+    return [[("  ", PLAIN), (line, PLAIN)] for line in wrapped(told, width - 2)]
 
 
 def _flat(text: str) -> str:
     return printable(" ".join(text.split()))
-
-
-def _wrapped(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(_NARROWEST, width), break_on_hyphens=False)

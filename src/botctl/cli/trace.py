@@ -64,7 +64,8 @@ def trace(
 
 
 def _show(document: dict[str, Any], of_chat: bool) -> None:
-    from botctl.cli.trace_view import chat_lines, styled, trace_lines
+    from botctl.cli.lines import styled
+    from botctl.cli.trace_view import chat_lines, trace_lines
     from botctl.control.tracing.views import ChatBody, TraceBody
 
     screen = console()

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from botctl.cli import dead_letters
 from botctl.cli.dead_letters_view import letter_lines, letters_lines
+from botctl.cli.lines import Line
 from botctl.cli.main import app
-from botctl.cli.trace_view import Line
 from botctl.control.tracing.views import (
     AttemptView,
     ContentView,

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from botctl.cli.trace_view import Line, chat_lines, clock, money, trace_lines
+from botctl.cli.lines import Line, clock
+from botctl.cli.trace_points import money
+from botctl.cli.trace_view import chat_lines, trace_lines
 from botctl.control.tracing.views import (
     AttemptView,
     ChatBody,
@@ -187,6 +189,10 @@ def test_an_event_is_told_with_who_took_it() -> None:
     assert f"caused by update:5, trace {TRACE}" in told
     assert any("not relayed" in line for line in told)
     assert "  → gus · event:e1" in told
+    waiting = _reaction().model_copy(update={"state": "new", "ended_at": None, "waits": "the bot is stopped"})
+    body = _body(event=event.model_copy(update={"deliveries": [waiting]}))
+    (now,) = [line for line in _plain(trace_lines(body, 100)) if "now: the bot is stopped" in line]
+    assert clock(body.now) in now
 
 
 def test_a_chat_is_listed_a_line_each_the_newest_last() -> None:
