@@ -7,27 +7,19 @@ its chat that still wait; its journal remains, so that what was sent isn't sent 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
-
 from botctl.bus.client import AWAY, reason
-from botctl.bus.reading.dead_letters import DeadLetter, DeadLetters
-from botctl.control.tracing.contents import Opener, update_content
+from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.control.tracing.contents import update_content
+from botctl.control.tracing.letters import BUS, GONE, bus_letter_view, is_of_bus, letter_view, number_of, only_one
 from botctl.control.tracing.masking import masked
 from botctl.control.tracing.room import DeskRoom
 from botctl.control.tracing.tree import attempt_view, send_view
-from botctl.control.tracing.views import DeadLetterBody, DeadLettersBody, DeadLettersDone, DeadLetterView
-from botctl.control.tracing.words import chat_of, own_error
+from botctl.control.tracing.views import DeadLetterBody, DeadLettersBody, DeadLettersDone
 from botctl.errors import BotctlError, UsageError
 from botctl.storage import dead_letters, deliveries, tracing
-from botctl.storage.tracing import TracedRow
-
-_log = structlog.get_logger("botctl.control.dead_letters")
-
-BUS = "bus"
-_GONE = "`botctl dead-letters list` shows which there are."
 
 
 class DeadLetterDesk:
@@ -58,7 +50,7 @@ class DeadLetterDesk:
                     connection, bot_ids=only, since=since, kind=kind, dropped=dropped, limit=limit
                 )
                 opener = self._room.opener(text=False)
-                body.letters = [_letter(row, names, opener(row.bot_id)) for row in rows]
+                body.letters = [letter_view(row, names, opener(row.bot_id)) for row in rows]
             waiting = await deliveries.dead_letters(connection)
             body.waiting = {names.get(bot_id, str(bot_id)): count for bot_id, count in waiting.items()}
         if kind in (None, BUS) and not dropped:
@@ -70,7 +62,7 @@ class DeadLetterDesk:
                 body.notes.append(f"those of the bus can't be read: {reason(error)}")
                 refused = []
             wanted = [one for one in refused if (only is None or one.bot_id in only) and one.at >= (since or 0)]
-            body.letters += [_of_bus(one, names) for one in wanted]
+            body.letters += [bus_letter_view(one, names) for one in wanted]
             body.letters.sort(key=lambda one: one.at, reverse=True)
             del body.letters[limit:]
         return body
@@ -78,19 +70,19 @@ class DeadLetterDesk:
     async def show(self, letter_id: str, *, text: bool, operator: str) -> DeadLetterBody:
         """One with all that is kept of it. Raises BotctlError when there is none."""
         place, _, number = letter_id.rpartition("/")
-        if _is_of_bus(letter_id):
+        if is_of_bus(letter_id):
             return await self._show_of_bus(number, letter_id, text=text, operator=operator)
         async with self._room.view(text=text) as connection:
             names = await self._room.names(connection)
             bots = [self._room.find(names, place)] if place else list(names)
-            rows = await dead_letters.found(connection, bots, _number(number, letter_id))
-            row = _only(rows, letter_id, names)
+            rows = await dead_letters.found(connection, bots, number_of(number, letter_id))
+            row = only_one(rows, letter_id, names)
             attempts = await tracing.attempts_of(connection, row.bot_id, [row.inbox_id])
             sends = await tracing.sends_of(connection, row.bot_id, [row.cause])
         opener = self._room.opener(text=text)(row.bot_id)
         content, _ = update_content(opener, row.kind, row.payload)
         value, _ = opener.json("inbox", "payload", row.payload)
-        body = DeadLetterBody(letter=_letter(row, names, opener), content=content)
+        body = DeadLetterBody(letter=letter_view(row, names, opener), content=content)
         if value is not None:
             body.payload = json.dumps(value if text else masked(value), ensure_ascii=False, indent=2)
         for one in attempts:
@@ -122,13 +114,13 @@ class DeadLetterDesk:
                 by[bot_id] = {n: f"{names[bot_id]}/{n}" for n in await dead_letters.all_of(connection, bot_id)}
             for letter_id in dict.fromkeys(ids):
                 place, _, number = letter_id.rpartition("/")
-                if _is_of_bus(letter_id):
+                if is_of_bus(letter_id):
                     continue
                 try:
                     where = place or bot
                     bots = [self._room.find(names, where)] if where else list(names)
-                    row = _only(
-                        await dead_letters.found(connection, bots, _number(number, letter_id)), letter_id, names
+                    row = only_one(
+                        await dead_letters.found(connection, bots, number_of(number, letter_id)), letter_id, names
                     )
                 except BotctlError as error:
                     done.left[letter_id] = error.message
@@ -149,7 +141,7 @@ class DeadLetterDesk:
                 entity = f"inbox of bot {names[bot_id]}"
                 self._room.note(operator, f"dead-letter.{verb}", entity, names[bot_id], {"inbox_ids": changed[:1000]})
         for letter_id in dict.fromkeys(ids):
-            if _is_of_bus(letter_id):
+            if is_of_bus(letter_id):
                 await self._one_of_bus(letter_id, verb, done, operator)
         return done
 
@@ -174,10 +166,10 @@ class DeadLetterDesk:
         except AWAY as error:
             raise BotctlError(f"those of the bus can't be read: {reason(error)}") from error
         if found is None:
-            raise BotctlError(f"there is no dead letter {letter_id}", hint=_GONE)
+            raise BotctlError(f"there is no dead letter {letter_id}", hint=GONE)
         async with self._room.view() as connection:
             names = await self._room.names(connection)
-        body = DeadLetterBody(letter=_of_bus(found, names))
+        body = DeadLetterBody(letter=bus_letter_view(found, names))
         written = found.body.decode("utf-8", "replace")
         try:
             value: Any = json.loads(written)
@@ -187,69 +179,3 @@ class DeadLetterDesk:
         if text:
             self._room.note(operator, "read.text", f"dead letter {letter_id}", None, {"texts": 1})
         return body
-
-
-def _letter(row: TracedRow, names: Mapping[int, str], opener: Opener) -> DeadLetterView:
-    bot = names.get(row.bot_id, str(row.bot_id))
-    error = opener.error("inbox", "last_error", own_error(row.last_error))
-    unreadable = row.lane == "other" and error.startswith("can't be read")
-    letter_id = f"{bot}/{row.inbox_id}"
-    again = f"botctl dead-letters retry {letter_id}"
-    return DeadLetterView(
-        id=letter_id,
-        bot=bot,
-        bot_id=row.bot_id,
-        cause=row.cause,
-        kind=row.kind,
-        lane=row.lane,
-        chat_id=chat_of(row.lane),
-        at=row.done_at if row.done_at is not None else row.received_at,
-        received_at=row.received_at,
-        attempts=row.attempts,
-        error=error,
-        trace_id=row.trace_id,
-        state=row.state,
-        can_retry=not unreadable,
-        todo="No parser takes it; a retry would end likewise." if unreadable else f"When it is mended: {again}",
-    )
-
-
-def _of_bus(letter: DeadLetter, names: Mapping[int, str]) -> DeadLetterView:
-    whose = names.get(letter.bot_id, str(letter.bot_id)) if letter.bot_id else ""
-    letter_id = f"{BUS}/{letter.id}"
-    return DeadLetterView(
-        id=letter_id,
-        bot=whose or letter.group or "fleet",
-        bot_id=letter.bot_id,
-        where="bus",
-        cause=f"event:{letter.event_id}" if letter.event_id else "",
-        kind=letter.type or "event",
-        at=letter.at,
-        attempts=letter.attempts,
-        error=letter.reason,
-        can_retry=letter.whole,
-        todo=f"When it is mended: botctl dead-letters retry {letter_id}"
-        if letter.whole
-        else "It is kept in part only and can't be tried again.",
-    )
-
-
-def _is_of_bus(letter_id: str) -> bool:
-    """Ids of the bus's streams have a hyphen; there may be a bot called bus."""
-    place, _, number = letter_id.rpartition("/")
-    return place == BUS and "-" in number
-
-
-def _number(number: str, letter_id: str) -> int:
-    if not number.isdecimal() or len(number) > 18:
-        raise UsageError(f"{letter_id[:80]!r} is no id of a dead letter", hint=f"They look like nora/12. {_GONE}")
-    return int(number)
-
-
-def _only(rows: list[TracedRow], letter_id: str, names: Mapping[int, str]) -> TracedRow:
-    if not rows:
-        raise BotctlError(f"there is no dead letter {letter_id}", hint=_GONE)
-    if len(rows) > 1:
-        whose = ", ".join(f"{names.get(row.bot_id, row.bot_id)}/{row.inbox_id}" for row in rows)
-        raise UsageError(f"several bots have a dead letter {letter_id}: {whose}")
-    return rows[0]
