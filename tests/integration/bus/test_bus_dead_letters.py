@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 
 from botctl.bus.events import encode_event
 from botctl.bus.reading.dead_letters import DeadLetters, dead_letter_command
+from botctl.bus.reading.letter_shares import OVERHEAD, LetterKeeper, LetterShares
 from botctl.errors import UsageError
 from support.bus_steps import logged, tick
 
@@ -121,3 +124,50 @@ async def test_what_a_bot_writes_beside_its_event_does_not_make_it_come_again_el
     await eventually(lambda: router.stats.rejected == 1)
     [letter] = await DeadLetters(bus.redis, bus.topology).list()
     assert ("not one event" in letter.reason, letter.whole) == (True, False)
+
+
+async def test_one_that_two_try_again_at_once_comes_again_once(bus: Any) -> None:
+    await bus.add_bot(1)
+    await bury(bus, "a", "b")
+    [_, letter] = await DeadLetters(bus.redis, bus.topology).list()
+    desks = [DeadLetters(bus.client(), bus.topology) for _ in range(4)]
+    ends = await asyncio.gather(*(desk.retry(letter.id) for desk in desks), return_exceptions=True)
+    assert sorted(isinstance(end, UsageError) for end in ends) == [False, True, True, True], ends
+    [(_, fields)] = await bus.redis.xrange(bus.topology.out(1))
+    assert json.loads(fields[b"e"])["id"] == "a"
+    assert [one.event_id for one in await desks[0].list()] == ["b"]
+
+
+async def test_one_that_can_not_be_put_back_stays(bus: Any) -> None:
+    await bus.add_bot(1)
+    await bury(bus, "a")
+    [letter] = await DeadLetters(bus.redis, bus.topology).list()
+    await bus.redis.xadd(bus.topology.out(1), {"e": "x"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    with pytest.raises(ResponseError):
+        await DeadLetters(bus.redis, bus.topology).retry(letter.id)
+    [kept] = await DeadLetters(bus.redis, bus.topology).list()
+    assert (kept.event_id, kept.body, kept.whole) == ("a", letter.body, True)
+
+
+async def test_a_bot_whose_events_are_refused_without_end_pushes_out_its_own_only(bus: Any, eventually: Any) -> None:
+    for bot_id in (1, 2):
+        await bus.add_bot(bot_id)
+    await bury(bus, "old", stream=bus.topology.group("desk"))
+    router = bus.router()
+    router.janitor.letters = LetterKeeper(bus.redis, bus.topology, LetterShares(room=10 * (OVERHEAD + 500)))
+    bus.start(router)
+    await bus.bot_client(1).xadd(bus.topology.out(1), {"e": b"one"})
+    await eventually(lambda: router.stats.rejected == 1)
+    client = bus.bot_client(2)
+    for n in range(150):
+        await client.xadd(bus.topology.out(2), {"e": f"nonsense {n}"})
+    await eventually(lambda: router.stats.rejected == 151)
+    letters = DeadLetters(bus.redis, bus.topology)
+
+    async def settled() -> bool:
+        return await letters.count() < 15
+
+    await eventually(settled)
+    found = await letters.list()
+    assert {(one.bot_id, one.group) for one in found} == {(None, "desk"), (1, None), (2, None)}
+    assert found[0].body == b"nonsense 149"

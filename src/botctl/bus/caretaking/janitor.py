@@ -20,6 +20,7 @@ from botctl.bus.caretaking.retention import KEEP_SECONDS, Retention
 from botctl.bus.caretaking.room import Cut, Room
 from botctl.bus.reading.dead_letters import dead_letter_command
 from botctl.bus.reading.groups import GroupTender
+from botctl.bus.reading.letter_shares import LetterKeeper
 from botctl.bus.reading.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
 from botctl.bus.routing.roster import Roster
 from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Receiver, Topology
@@ -63,7 +64,8 @@ class Janitor:
         """Mailboxes, of bots and of groups, that had to be made again."""
         self.mailbox_depths: dict[Receiver, int] = {}
         """Entries not acknowledged, by bot or group, when last looked at."""
-        self.groups = GroupTender(redis, topology)
+        self.letters = LetterKeeper(redis, topology)
+        self.groups = GroupTender(redis, topology, self.letters)
         self.losses = Losses()
         self._redis = redis
         self._topology = topology
@@ -144,9 +146,10 @@ class Janitor:
 
     async def _bury_one(self, stream: str, reason: str) -> None:
         command = dead_letter_command(self._topology, stream, "", reason, b"", whole=False)  # nothing to try again
-        for reply in await execute(self._redis, [command]):
-            if isinstance(reply, BaseException):
-                _log.warning("a dead letter can't be written", reason=str(reply)[:200])
+        (reply,) = await execute(self._redis, [command])
+        if isinstance(reply, BaseException):
+            _log.warning("a dead letter can't be written", reason=str(reply)[:200])
+        await self.letters.wrote([(command, reply)])
 
     async def _now(self) -> int:
         seconds, micros = await self._redis.time()

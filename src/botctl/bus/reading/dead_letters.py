@@ -12,17 +12,21 @@ from typing import Any
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
 from botctl.bus.stream_reply import entry_order
 from botctl.bus.topology import AGAIN, FIELD, Topology
-from botctl.bus.wire import Command, execute, transact
+from botctl.bus.wire import Command
 from botctl.errors import UsageError
 
-KEPT = 2_000
-"""Dead letters kept, about."""
+MOST = 4_000
+"""Dead letters at most, about, whatever happens; which are kept is up to `letter_shares.py`."""
 
 MAX_BODY = 16 * 1024
 """Bytes kept of a refused event."""
+
+_ATTEMPTS = 100
+"""To take one while others are written; each takes two round trips."""
 
 _ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _FIELD = FIELD.encode()
@@ -73,7 +77,7 @@ def dead_letter_command(
     """
     event_id, event_type, stamped = _named(body) if whole else ("", "", "")
     return (
-        "XADD", topology.dead_letters, "MAXLEN", "~", KEPT, "*",
+        "XADD", topology.dead_letters, "MAXLEN", "~", MOST, "*",
         "stream", stream, "id", entry_id, "reason", reason[:500], "event", event_id, "type", event_type,
         "source", source or stamped, "attempts", attempts,
         FIELD, body[:MAX_BODY], "size", len(body) if whole else len(body[:MAX_BODY]) + 1,
@@ -108,21 +112,41 @@ class DeadLetters:
         It is taken even if the router remembers its event; whoever has it already knows it by its id. Raises UsageError
         for one that is gone or kept in part only, or whose stream is gone.
         """
-        letter = await self.show(letter_id)
-        if letter is None:
-            raise UsageError(f"there is no dead letter {letter_id}", hint="`botctl dead-letters list` shows which are.")
-        if not letter.whole:
-            raise UsageError(f"dead letter {letter_id} is kept in part only and can't be tried again")
-        (there,) = await execute(self._redis, [("EXISTS", letter.stream)])
-        if there != 1 or (letter.bot_id is None and letter.group is None):
-            raise UsageError(f"there is no stream {letter.stream} any more to put dead letter {letter_id} back into")
-        words = (FIELD, letter.body, AGAIN, 1) if letter.stream == self._out(letter) else (FIELD, letter.body)
-        added, _ = await transact(
-            self._redis,
-            [("XADD", letter.stream, "*", *words), ("XDEL", self._topology.dead_letters, letter.id)],
-            timeout=5.0,
-        )
+        _checked(letter_id)
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._retry(letter_id)
+            except WatchError:
+                continue  # Another one was written meanwhile, or this one taken.
+        raise UsageError("dead letters are written all the time", hint="Try it once more.")
+
+    async def _retry(self, letter_id: str) -> str:
+        """Add and delete in one, and only if nobody else has taken it: two that retry it at once make one copy."""
+        dead = self._topology.dead_letters
+        async with self._redis.pipeline(transaction=True) as pipe:
+            await pipe.watch(dead)
+            entries: Any = await pipe.xrange(dead, letter_id, letter_id)
+            if not entries:
+                raise UsageError(f"there is no dead letter {letter_id}",
+                                 hint="`botctl dead-letters list` shows which are.")  # fmt: skip
+            [(_, kept)] = entries
+            letter = self._letter(letter_id, kept)
+            if not letter.whole:
+                raise UsageError(f"dead letter {letter_id} is kept in part only and can't be tried again")
+            kind = await pipe.type(letter.stream)
+            if kind != b"stream" or (letter.bot_id is None and letter.group is None):
+                raise UsageError(
+                    f"there is no stream {letter.stream} any more to put dead letter {letter_id} back into"
+                )
+            words: dict[Any, Any] = {FIELD: letter.body}
+            if letter.stream == self._out(letter):
+                words[AGAIN] = 1
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.xadd(letter.stream, words)
+            pipe.xdel(dead, letter_id)
+            added, _ = await pipe.execute(raise_on_error=False)
         if isinstance(added, BaseException):
+            await self._redis.xadd(dead, kept)  # deleted all the same: a MULTI goes on
             raise added
         return _text(added)
 

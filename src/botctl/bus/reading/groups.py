@@ -16,6 +16,7 @@ import structlog
 from redis.asyncio import Redis
 
 from botctl.bus.reading.dead_letters import dead_letter_command
+from botctl.bus.reading.letter_shares import LetterKeeper
 from botctl.bus.reading.mailbox_groups import begin_again, field_of
 from botctl.bus.routing.roster import Roster
 from botctl.bus.stream_reply import entry_order
@@ -70,7 +71,7 @@ def judge(pending: Sequence[tuple[bytes, int, int]], tries: dict[bytes, int]) ->
 class GroupTender:
     """Raises what Redis raises. `redis` needs all rights on the namespace."""
 
-    def __init__(self, redis: Redis, topology: Topology) -> None:
+    def __init__(self, redis: Redis, topology: Topology, letters: LetterKeeper | None = None) -> None:
         self.taken_over = 0
         """Entries handed out anew so far."""
         self.given_up = 0
@@ -79,6 +80,7 @@ class GroupTender:
         """Entries that members have read and not acknowledged, by group, when last looked at."""
         self._redis = redis
         self._topology = topology
+        self._letters = letters or LetterKeeper(redis, topology)
         self._tried: dict[str, bytes] = {}
         """The suspect that was handed out last, by group."""
 
@@ -154,6 +156,7 @@ class GroupTender:
             if isinstance(reply, BaseException):
                 raise reply
         if dead:
+            await self._letters.wrote([(command, replies[0])] if body else [])
             self.given_up += 1
             _log.error("an entry of a group became a dead letter", group=name, entry=entry_id.decode(), times=times)
             return None

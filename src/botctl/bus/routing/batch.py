@@ -7,7 +7,7 @@ mailboxes, or to the dead letters with the reason. Whatever stands in an entry m
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,14 @@ class Batch:
     def entries(self) -> int:
         """How many entries are finished by it."""
         return sum(map(len, self.finished.values()))
+
+    def letters(self, dead_letters: str, replies: Sequence[Any]) -> list[tuple[Command, Any]]:
+        """The commands that write to the dead letters, and their replies among those to all commands."""
+        return [
+            (command, reply)
+            for command, reply in zip(self.commands, replies, strict=False)
+            if command[1] == dead_letters
+        ]
 
 
 class Batcher:

@@ -209,6 +209,7 @@ class Router:
         if self._forgetful:
             self._forgetful = False
             self._seen.forget()
+        await self.janitor.letters.open()
         for log in Log:
             self._seen.add(reversed([key async for key in self._tail(log)]))
         self._doorbell.rung.set()
@@ -337,6 +338,8 @@ class Router:
         self.stats.refused_requests += batch.refused
         self.stats.expired += batch.expired
         await self._bury_failed(batch, replies)
+        if batch.rejected:
+            await self.janitor.letters.wrote(batch.letters(self._topology.dead_letters, replies))
         for rejected in batch.rejected:
             self._tell(rejected)
         for bot_id, entries in batch.vanished.items():
@@ -383,7 +386,9 @@ class Router:
         for (bot_id, entry_id, body), reply in zip(batch.writes, replies, strict=False):
             if isinstance(reply, BaseException):
                 batch.rejected.append(Rejected(bot_id, entry_id, f"it couldn't be written: {reply}", body))
-                await execute(self._redis, [self._batcher.dead_letter(bot_id, entry_id, str(reply), body)])
+                command = self._batcher.dead_letter(bot_id, entry_id, str(reply), body)
+                (added,) = await execute(self._redis, [command])
+                await self.janitor.letters.wrote([(command, added)])
 
     async def _repair(self, bot_id: int, error: BaseException) -> None:
         """An out stream without its group: the server lost it, or the bot is new."""
