@@ -149,6 +149,7 @@ class Assembly:
             lambda: login_engine(config.database, pool_size=1, application_name="botctl webhook"),
             self.waker.wake,
             config.telegram_base_url,
+            lambda: self.hearing.webhooks,
         )
         self.keeper.before_desire = self.ingress.renew
         self.canaries = CanaryProbe(

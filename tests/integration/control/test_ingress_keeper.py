@@ -5,93 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import httpx
-import msgspec
 import pytest
 
 from botctl.control.defence.threat_feeds import Talkative
-from botctl.control.fleet.applied import FleetSource
-from botctl.control.fleet.keeper import FleetKeeper
-from botctl.control.ingress.keeper import IngressKeeper
 from botctl.control.ports import BotSight, FleetSight
-from botctl.control.secrets.vault import Vault
+from botctl.control.watching.hearing import WebhookSight
 from botctl.errors import UsageError
-from botctl.fleet import BotSpec, Fleet
-from botctl.handover import BotConfig, WebhookTarget
-from botctl.sandbox.client import SandboxClient
-from botctl.sandbox.process import start_sandbox
-from botctl.security import master_keys
 from botctl.security.threat.observations import UserVolume
-from botctl.settings.webhook import WebhookSettings
-from botctl.storage.engine import login_engine
 from support import stack as stacks
-from support.fleet_stage import Stage, around, bot
-from support.ingress_stage import HEADER, message
-
-SETTINGS = WebhookSettings.model_validate({"listen": "127.0.0.1:0", "public_url": "https://bots.example.org/t"})
-
-
-class Control:
-    """One `control` with an ingress; `again` is the one that comes after it."""
-
-    def __init__(self, stage: Stage, folder: Path, telegram: str = "http://127.0.0.1:9") -> None:
-        self.stage, self.telegram = stage, telegram
-        self.given = master_keys.create_file(folder)
-        self.woken: list[int] = []
-        self.task: asyncio.Task[None] | None = None
-        self.begin()
-
-    def begin(self, **more: Any) -> None:
-        stage = self.stage
-        self.vault = Vault(more.get("masters", self.given), held=more.get("held"))
-        surroundings = replace(
-            around(stage.login.target, stage.redis_url),
-            webhook=WebhookTarget(url=SETTINGS.public_url, secret="", max_connections=9),
-        )
-        self.keeper = FleetKeeper(stage.engine, stage.bus, stage.supervisor, surroundings, vault=self.vault)
-        self.ingress = IngressKeeper(
-            SETTINGS,
-            self.keeper,
-            lambda: login_engine(stage.login, pool_size=1),
-            self.woken.append,
-            self.telegram,
-            grace=0.2,
-        )
-        self.keeper.before_desire = self.ingress.renew
-        self.task = asyncio.create_task(self.ingress.run())
-
-    async def end(self) -> None:
-        if self.task is not None:
-            self.task.cancel()
-            await asyncio.gather(self.task, return_exceptions=True)
-
-    async def again(self) -> None:
-        await self.end()
-        desired = self.stage.supervisor.desired[-1]
-        held = {one.bot_id: 1 for one in desired.bots}
-        self.begin(held=held)
-        self.keeper.resume(desired.applied, held)
-
-    async def apply(self, *bots: BotSpec) -> Any:
-        return await self.keeper.apply(Fleet(bots=bots), FleetSource())
-
-    def told(self, bot_id: int) -> WebhookTarget | None:
-        """What the bot was last told of its webhook."""
-        wanted = next(one for one in self.stage.supervisor.desired[-1].bots if one.bot_id == bot_id)
-        return msgspec.json.decode(wanted.config, type=BotConfig).webhook
-
-    async def knock(self, bot_id: int, secret: str, update_id: int = 1) -> int:
-        house = self.ingress.house
-        assert house is not None
-        async with httpx.AsyncClient(timeout=20) as client:
-            answer = await client.post(
-                f"http://127.0.0.1:{house.address[1]}/t/{bot_id}", json=message(update_id), headers={HEADER: secret}
-            )
-        return answer.status_code
+from support.control_stage import Control
+from support.fleet_stage import Stage, bot
 
 
 @pytest.fixture
@@ -167,6 +92,28 @@ async def test_a_new_secret_leaves_no_gap_and_the_old_one_goes_when_telegram_use
     assert await control.knock(hooked.bot_id, new.secret) == 200
 
 
+async def test_an_idle_bots_old_secret_goes_when_telegram_says_that_it_has_the_new_one(control: Control) -> None:
+    hooked = bot("a", updates="webhook")
+    await control.apply(hooked)
+    old = control.told(hooked.bot_id)
+    await control.keeper.renew_credentials([hooked.bot_id])
+    new = control.told(hooked.bot_id)
+    assert old is not None
+    assert new is not None
+    control.shown[hooked.bot_id] = WebhookSight(0, url=old.url)
+    looks = control.looks
+    await stacks.eventually(lambda: control.looks > looks + 2, "it has been looked at")
+    assert await control.knock(hooked.bot_id, old.secret) == 200
+    control.shown[hooked.bot_id] = WebhookSight(0, url=new.url)
+
+    async def refused() -> bool:
+        return await control.knock(hooked.bot_id, old.secret) == 404
+
+    await stacks.eventually(refused, "the old one is refused")
+    await control.keeper.renew_credentials([hooked.bot_id])
+    assert control.told(hooked.bot_id) != new, "the next rotation doesn't wait"
+
+
 async def test_daily_rotation_waits_for_a_bot_that_is_down_and_a_wish_does_not(control: Control) -> None:
     hooked = bot("a", updates="webhook")
     await control.apply(hooked)
@@ -204,28 +151,6 @@ async def test_without_a_master_key_there_is_no_webhook(control: Control) -> Non
 async def test_without_an_ingress_nobody_may_want_a_webhook(stage: Stage) -> None:
     with pytest.raises(UsageError, match=r"no \[webhook\]"):
         await stage.apply(bot("a", updates="webhook"))
-
-
-async def test_the_webhook_of_a_bot_that_leaves_is_taken_away_and_nothing_dropped(stage: Stage, tmp_path: Path) -> None:
-    running = start_sandbox("--any-bot")
-    control = Control(stage, tmp_path, running.telegram)
-    try:
-        async with SandboxClient(running.telegram) as telegram, httpx.AsyncClient() as client:
-            leaving = bot("a", updates="webhook")
-            root = f"{running.telegram.rstrip('/')}/bot{leaving.token.get_secret_value()}"
-            await client.post(f"{root}/setWebhook", data={"url": "http://127.0.0.1:9/x"})
-            await telegram.say(leaving.bot_id, 5, "hello?")
-            await control.apply(leaving)
-            await control.apply(bot("b"))
-
-            async def taken() -> bool:
-                info = (await client.get(f"{root}/getWebhookInfo")).json()["result"]
-                return (info["url"], info["pending_update_count"]) == ("", 1)
-
-            await stacks.eventually(taken, "it is taken away, and what waits stays")
-    finally:
-        await control.end()
-        running.stop()
 
 
 async def test_who_floods_a_bot_is_judged_once_a_minute_whatever_incarnations_it_has(

@@ -31,6 +31,7 @@ from botctl.control.views import AppliedBody
 from botctl.errors import BotctlError, NoSuchBotError, UsageError
 from botctl.fleet import BotSpec, Fleet, FleetDiff, diff_fleets, load_fleet
 from botctl.fleet.model import Updates
+from botctl.handover import WebhookTarget
 from botctl.storage import quarantines
 from botctl.storage.quarantines import Quarantined
 
@@ -200,6 +201,16 @@ class FleetKeeper:
         """Telegram uses the newest secret of this bot. Raises DatabaseAwayError, VaultError."""
         async with self._changing():
             await self.vault.webhooks.settle(self._engine, bot_id)
+
+    async def keep_webhook_way(self, bot_id: int, token: str, proxy: str) -> None:
+        """What it takes to take this bot's webhook away, or that it is gone. Raises DatabaseAwayError, VaultError."""
+        async with self._changing():
+            await self.vault.webhooks.keep_way(self._engine, bot_id, token, proxy)
+
+    @property
+    def webhook(self) -> WebhookTarget | None:
+        """What all bots are told of the ingress, without their secrets and ids."""
+        return self._around.webhook
 
     async def hold(self) -> None:
         """Have the next `control` know the master keys that are in use now."""

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 
+from botctl.control.ingress.secrets import address_of
 from botctl.control.ports import Confines, Passwords, WantedBot
 from botctl.fleet import BotSpec, Fleet
 from botctl.fleet.model import Updates
@@ -114,11 +115,11 @@ def wanted_bot(
 
 
 def _webhook(spec: BotSpec, around: Surroundings, secret: str) -> WebhookTarget | None:
-    """Where Telegram sends its updates. What follows `v=` tells whether Telegram has all of it, and nothing of it."""
+    """Where Telegram sends its updates."""
     if spec.updates is not Updates.WEBHOOK or around.webhook is None or not secret:
         return None
-    version = hashlib.sha256(f"{secret}\n{around.webhook.certificate}".encode()).hexdigest()[:12]
-    return msgspec.structs.replace(around.webhook, url=f"{around.webhook.url}/{spec.bot_id}?v={version}", secret=secret)
+    url = address_of(around.webhook.url, spec.bot_id, secret, around.webhook.certificate)
+    return msgspec.structs.replace(around.webhook, url=url, secret=secret)
 
 
 def _confines(spec: BotSpec, fleet: Fleet, around: Surroundings) -> Confines:

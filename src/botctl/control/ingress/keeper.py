@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.ingress.door import Door, Resident
 from botctl.control.ingress.house import House
-from botctl.control.ingress.leaving import take_away
+from botctl.control.ingress.leaving import Leaving
 from botctl.control.ingress.metrics import families
+from botctl.control.ingress.secrets import address_of
 from botctl.control.ports import FleetSight
 from botctl.control.secrets.vault import Vault
+from botctl.control.watching.hearing import WebhookSight
 from botctl.errors import BotctlError, VaultError
 from botctl.fleet import BotSpec, Fleet
 from botctl.fleet.model import Updates
@@ -38,7 +40,10 @@ was sent before. Telegram waits a minute for an answer."""
 
 
 class IngressKeeper:
-    """`engine` makes a connection of the ingress's own. `wake` is called in the loop that `run` runs in."""
+    """`engine` makes a connection of the ingress's own. `wake` is called in the loop that `run` runs in.
+
+    `telegram` is the root of the Bot API server; `told` gives what Telegram says of each bot's webhook, by bot_id.
+    """
 
     def __init__(
         self,
@@ -47,6 +52,7 @@ class IngressKeeper:
         engine: Callable[[], AsyncEngine],
         wake: Callable[[int], None],
         telegram: str,
+        told: Callable[[], Mapping[int, WebhookSight]] = dict,
         *,
         grace: float = GRACE,
     ) -> None:
@@ -55,12 +61,13 @@ class IngressKeeper:
         self._keeper = keeper
         self._engine = engine
         self._wake = wake
-        self._telegram = telegram
+        self._told = told
         self._grace = grace
+        self._shown: dict[int, tuple[str, float]] = {}
         self._closed: str | None = None
         self._known: tuple[Fleet | None, int, bool] | None = None
-        self._hooked: dict[int, BotSpec] = {}
-        self._leaving: set[asyncio.Task[bool]] = set()
+        self._hooked: frozenset[int] = frozenset()
+        self._leaving = Leaving(keeper, telegram)
         self._failing: dict[int, float] = {}
 
     @property
@@ -75,16 +82,19 @@ class IngressKeeper:
 
     async def run(self) -> None:
         """Until cancelled; then nothing is accepted any more."""
-        if self.settings is None:
-            await asyncio.get_running_loop().create_future()
-            return
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._leaving.run())
+            if self.settings is not None:
+                group.create_task(self._keep_open(self.settings))
+
+    async def _keep_open(self, settings: WebhookSettings) -> None:
         try:
             while True:
                 if self.house is not None and not self.house.alive:
                     self.house.close()
                     self.house = None
                 if self.house is None:
-                    self._open(self.settings)
+                    self._open(settings)
                 self.refresh()
                 await self._settle()
                 await self._know_certificate()
@@ -97,7 +107,8 @@ class IngressKeeper:
         """Let in who may come in now. Called before bots are told anything, so that none is called in vain."""
         keeper, house = self._keeper, self.house
         fleet, vault = keeper.fleet, keeper.vault
-        self._say_goodbye(fleet)
+        if fleet is not None:
+            self._hooked = frozenset(bot.bot_id for bot in fleet.bots if bot.updates is Updates.WEBHOOK)
         if house is None or fleet is None or self.settings is None:
             return
         known = (fleet, vault.webhooks.changed, vault.loaded)
@@ -163,26 +174,19 @@ class IngressKeeper:
             found[bot.bot_id] = Resident(bot.bot_id, secret, sealing)
         return found
 
-    def _say_goodbye(self, fleet: Fleet | None) -> None:
-        if fleet is None:
-            return
-        wanted = {bot.bot_id for bot in fleet.bots}
-        for bot_id, bot in self._hooked.items():
-            if bot_id not in wanted:
-                task = asyncio.create_task(take_away(bot, self._telegram))
-                self._leaving.add(task)
-                task.add_done_callback(self._leaving.discard)
-        self._hooked = {bot.bot_id: bot for bot in fleet.bots if bot.updates is Updates.WEBHOOK}
-
     async def _settle(self) -> None:
-        """Earlier secrets of bots that Telegram has called with the newest one for a while are nobody's any more."""
+        """Earlier secrets of bots whose newest one Telegram has had for a while are nobody's any more."""
         house, webhooks = self.house, self._keeper.vault.webhooks
         if house is None or not self._keeper.vault.loaded:
             return
         now = time.monotonic()
-        for bot_id, (word, since) in list(house.figures.newest_seen.items()):
-            secret = webhooks.get(bot_id)
-            if secret is None or not secret.earlier or secret.current != word or now - since < self._grace:
+        for bot_id, secret in list(webhooks.everybody.items()):
+            if not secret.earlier:
+                continue
+            self._look_up(bot_id, secret.current, now)
+            seen = (house.figures.newest_seen.get(bot_id), self._shown.get(bot_id))
+            since = min((one[1] for one in seen if one is not None and one[0] == secret.current), default=now)
+            if now - since < self._grace:
                 continue
             if now < self._failing.get(bot_id, 0.0):
                 continue
@@ -193,6 +197,14 @@ class IngressKeeper:
                 _log.warning("an earlier secret of a webhook is still accepted", bot_id=bot_id, reason=error.message)
             else:
                 _log.info("Telegram uses the new secret; earlier ones are refused", bot_id=bot_id)
+
+    def _look_up(self, bot_id: int, word: str, now: float) -> None:
+        """Whether Telegram says that it has this secret: an idle bot is never called with it."""
+        target, told = self._keeper.webhook, self._told().get(bot_id)
+        if target is None or told is None or self._shown.get(bot_id, ("", 0.0))[0] == word:
+            return
+        if told.url == address_of(target.url, bot_id, word, target.certificate):
+            self._shown[bot_id] = (word, now)
 
     async def _know_certificate(self) -> None:
         house = self.house

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 
@@ -34,6 +35,11 @@ class WebhookSecrets:
     def get(self, bot_id: int) -> WebhookSecret | None:
         """The secret of a bot that ever had its updates by webhook."""
         return self._known.get(bot_id)
+
+    @property
+    def everybody(self) -> Mapping[int, WebhookSecret]:
+        """All of them, by bot_id."""
+        return self._known
 
     @property
     def note(self) -> dict[int, tuple[str, ...]]:
@@ -88,6 +94,12 @@ class WebhookSecrets:
         known = self._known.get(bot_id)
         if known is not None and known.earlier:
             await self._save(engine, bot_id, known.settled())
+
+    async def keep_way(self, engine: AsyncEngine, bot_id: int, token: str, proxy: str) -> None:
+        """Keep what it takes to take a bot's webhook away, or with no token that it is gone. Raises as `renew` does."""
+        known = self._known.get(bot_id)
+        if known is not None:
+            await self._save(engine, bot_id, dataclasses.replace(known, token=token, proxy=proxy))
 
     async def _save(self, engine: AsyncEngine, bot_id: int, secret: WebhookSecret) -> None:
         cipher = self._cipher(bot_id)

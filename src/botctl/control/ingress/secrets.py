@@ -6,6 +6,7 @@ the new one only when it is back.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,9 @@ class WebhookSecret:
     current: str = field(repr=False)
     earlier: tuple[str, ...] = field(default=(), repr=False)
     set_at: float = 0.0
+    token: str = field(default="", repr=False)
+    """The bot's, as long as its webhook may have to be taken away; `proxy`: the way to Telegram."""
+    proxy: str = field(default="", repr=False)
 
     @classmethod
     def new(cls, now: float) -> WebhookSecret:
@@ -39,7 +43,8 @@ class WebhookSecret:
 
     def renewed(self, now: float) -> WebhookSecret:
         """A new one; what Telegram may know is accepted still."""
-        return WebhookSecret(secrets.token_urlsafe(32), (self.current, *self.earlier)[:MOST_EARLIER], now)
+        earlier = (self.current, *self.earlier)[:MOST_EARLIER]
+        return replace(self, current=secrets.token_urlsafe(32), earlier=earlier, set_at=now)
 
     def settled(self) -> WebhookSecret:
         """Telegram uses the newest one: the earlier ones are nobody's any more."""
@@ -52,7 +57,7 @@ class WebhookSecret:
 
     def encoded(self) -> bytes:
         """As it is sealed."""
-        return msgspec.json.encode({"current": self.current, "earlier": self.earlier, "set_at": self.set_at})
+        return msgspec.json.encode(_Stored(self.current, self.earlier, self.set_at, self.token, self.proxy))
 
     @classmethod
     def decoded(cls, plain: bytes) -> WebhookSecret:
@@ -61,13 +66,27 @@ class WebhookSecret:
             found = msgspec.json.decode(plain, type=_Stored)
         except msgspec.DecodeError as error:
             raise VaultError(f"a webhook's secret can't be read: {error}") from error
-        return cls(found.current, found.earlier, found.set_at)
+        return cls(found.current, found.earlier, found.set_at, found.token, found.proxy)
 
 
 class _Stored(msgspec.Struct):
     current: str
     earlier: tuple[str, ...] = ()
     set_at: float = 0.0
+    token: str = ""
+    proxy: str = ""
+
+
+def address_of(base: str, bot_id: int, word: str, certificate: str) -> str:
+    """Where Telegram sends a bot's updates. What follows `v=` tells whether it has this secret and certificate."""
+    version = hashlib.sha256(f"{word}\n{certificate}".encode()).hexdigest()[:12]
+    return f"{base}/{bot_id}?v={version}"
+
+
+def is_ours(url: str, bot_id: int, secret: WebhookSecret, certificate: str) -> bool:
+    """Whether Telegram was given this address by us: it tells of one of the bot's secrets."""
+    made = {address_of("", bot_id, word, pem) for word in secret.words for pem in ("", certificate)}
+    return any(url.endswith(one) for one in made)
 
 
 @dataclass(frozen=True, slots=True)

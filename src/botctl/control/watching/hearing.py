@@ -45,10 +45,14 @@ _LONGEST_HOLD = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class WebhookSight:
-    """What Telegram says of a bot's webhook; `error` of its last try, as long as updates wait and it is fresh."""
+    """What Telegram says of a bot's webhook; `error` of its last try, as long as updates wait and it is fresh.
+
+    `url` is where it sends updates to now.
+    """
 
     pending: int
     error: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +211,7 @@ class HearingProbe:
         else:
             self.pending[bot.bot_id] = answer.pending
             if bot.updates is Updates.WEBHOOK:
-                self.webhooks[bot.bot_id] = WebhookSight(answer.pending, answer.error)
+                self.webhooks[bot.bot_id] = WebhookSight(answer.pending, answer.error, answer.webhook)
             else:
                 self.webhooks.pop(bot.bot_id, None)
             self._failing.discard(bot.bot_id)
