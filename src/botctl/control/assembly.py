@@ -39,6 +39,7 @@ from botctl.control.fleet.keeper import FleetKeeper
 from botctl.control.fleet.outbox import FleetOutbox
 from botctl.control.fleet.recorder import Recorder
 from botctl.control.fleet.starts import Starts
+from botctl.control.fleet.teller import FleetTeller
 from botctl.control.fleet.wanted import Surroundings, without_userinfo
 from botctl.control.ingress.desk import WebhookDesk
 from botctl.control.ingress.keeper import IngressKeeper, sealing_of
@@ -130,6 +131,7 @@ class Assembly:
         self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
+        self.teller = FleetTeller(self._engine, supervisor, config.version, lambda: len(self._names()), self.relay.wake)
         home = DataFolder(Path(config.data_dir))
         self.threats = ThreatWatch(
             Detector(),
@@ -281,6 +283,7 @@ class Assembly:
             "database": self.watch.run,
             "redis": self.bus.run,
             "recorder": self.recorder.run,
+            "teller": self._tell,
             "relay": self.relay.run,
             "resender": self.resender.run,
             "router": self._route,
@@ -326,6 +329,7 @@ class Assembly:
             async with asyncio.timeout(timeout / 2):
                 await self.recorder.write()
                 await self.audit.write()
+                await self.teller.look()
         await self.relay.drain(timeout / 4)
         with contextlib.suppress(Exception):
             async with asyncio.timeout(timeout / 4):
@@ -337,6 +341,11 @@ class Assembly:
         """Not before it is known who is to get what: it would be in the logs only, and routed for good."""
         await self._begun.wait()
         await self.router.run()
+
+    async def _tell(self) -> None:
+        """Not before it is known how many bots there are."""
+        await self._begun.wait()
+        await self.teller.run()
 
     async def _begin(self) -> None:
         try:

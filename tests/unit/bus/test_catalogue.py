@@ -28,6 +28,16 @@ def test_every_entry_has_a_valid_name_a_summary_and_a_strict_model() -> None:
         assert set(entry.upcasters) == set(range(1, entry.version))
 
 
+def test_each_type_is_published_by_somebody_or_says_that_it_is_reserved() -> None:
+    made = Path(catalogue.__file__).parents[2]
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in made.rglob("*.py") if path.parent.name != "event_types"
+    )
+    sources = sources.replace('f"conversation.{what}"', '"conversation.started" "conversation.reset"')
+    published = {name for name in CATALOGUE if f'"{name}"' in sources}
+    assert {name for name, entry in CATALOGUE.items() if not entry.reserved} == published
+
+
 def test_a_known_type_with_proper_data_passes_unchanged() -> None:
     event = make("message.received", {"chat_id": 5, "user_id": 6, "length": 3})
     assert validate(event, "bot:1") is event

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from botctl.bus.event_types.catalogue import CATALOGUE, CUSTOM_LOG, RESERVED, EventType, Publisher
+from botctl.bus.event_types.catalogue import CATALOGUE, CUSTOM_LOG, RESERVED, RESERVED_NOTE, EventType, Publisher
 from botctl.bus.events import MAX_EVENT_BYTES, TYPE_FORMAT, Event, Log
 from botctl.bus.topology import FIELD
 
@@ -105,7 +105,8 @@ def _message(entry: EventType) -> dict[str, Any]:
         "name": entry.name,
         "title": entry.name,
         "summary": entry.summary,
-        "description": f"Version {entry.version}, by {_WHO[entry.publisher]}, in the log `{entry.log.value}`.",
+        "description": f"Version {entry.version}, by {_WHO[entry.publisher]}, in the log `{entry.log.value}`."
+        + (f" {RESERVED_NOTE}" if entry.reserved else ""),
         "contentType": "application/json",
         "correlationId": {"location": "$message.payload#/correlation_id", "description": "The trace of the update."},
         "tags": [{"name": entry.log.value}],

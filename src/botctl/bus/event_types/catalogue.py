@@ -29,7 +29,10 @@ class Publisher(StrEnum):
 
 
 class EventType(msgspec.Struct, frozen=True, kw_only=True):
-    """One type of the catalogue. `upcasters[v]` brings data of version v to version v + 1."""
+    """One type of the catalogue. `upcasters[v]` brings data of version v to version v + 1.
+
+    `reserved`: its name and data are settled, and nothing publishes it yet.
+    """
 
     name: str
     log: Log
@@ -38,10 +41,13 @@ class EventType(msgspec.Struct, frozen=True, kw_only=True):
     data: type[msgspec.Struct]
     version: int = 1
     upcasters: Mapping[int, Upcaster] = {}
+    reserved: bool = False
 
 
-def _type(name: str, log: Log, publisher: Publisher, data: type[msgspec.Struct], summary: str) -> EventType:
-    return EventType(name=name, log=log, publisher=publisher, data=data, summary=summary)
+def _type(
+    name: str, log: Log, publisher: Publisher, data: type[msgspec.Struct], summary: str, *, reserved: bool = False
+) -> EventType:
+    return EventType(name=name, log=log, publisher=publisher, data=data, summary=summary, reserved=reserved)
 
 
 _FLEET, _BOT = Publisher.FLEET, Publisher.BOT
@@ -68,17 +74,28 @@ CATALOGUE: Mapping[str, EventType] = {
         ),
         _type("assistant.failed", Log.BOT, _BOT, shape.AssistantFailed, "The completion API gave no answer."),
         _type("handler.failed", Log.BOT, _BOT, shape.HandlerFailed, "A handler raised an exception."),
-        _type("user.shared.detected", Log.USER, _FLEET, shape.UserShared, "One user talks to several bots."),
+        _type(
+            "user.shared.detected", Log.USER, _FLEET, shape.UserShared, "One user talks to several bots.", reserved=True
+        ),
         _type("config.updated", Log.SYSTEM, _FLEET, shape.ConfigUpdated, "The wanted fleet has changed."),
         _type("bus.dropped", Log.SYSTEM, _FLEET, shape.BusDropped, "Events went that a reader had not read."),
-        _type("backup.completed", Log.SYSTEM, _FLEET, shape.BackupCompleted, "A backup was written and verified."),
+        _type(
+            "backup.completed",
+            Log.SYSTEM,
+            _FLEET,
+            shape.BackupCompleted,
+            "A backup was written and verified.",
+            reserved=True,
+        ),
         _type("threat.detected", Log.SYSTEM, _FLEET, shape.ThreatDetected, "A rule has seen an attack or abuse."),
         _type("fleet.started", Log.SYSTEM, _FLEET, shape.FleetStarted, "The daemon has started."),
         _type("fleet.stopped", Log.SYSTEM, _FLEET, shape.FleetStopped, "The daemon was asked to stop."),
-        _type("fleet.paused", Log.SYSTEM, _FLEET, shape.FleetStopped, "Restarts are frozen: the environment fails."),
+        _type("fleet.paused", Log.SYSTEM, _FLEET, shape.FleetStopped, "Many bots failed; restarts are held back."),
         _type("fleet.resumed", Log.SYSTEM, _FLEET, shape.FleetStopped, "Restarts go on."),
     )
 }
+
+RESERVED_NOTE = "Reserved: its name and data are settled, and nothing publishes it yet."
 
 RESERVED = frozenset({name.split(".")[0] for name in CATALOGUE}) | frozenset(
     (

@@ -217,6 +217,6 @@ class FleetStarted(Data, frozen=True):
 
 
 class FleetStopped(Data, frozen=True):
-    """`reason`: who or what asked for it."""
+    """`reason`: why, empty where there is none to give."""
 
     reason: str = ""

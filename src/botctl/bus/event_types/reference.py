@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from botctl.bus.event_types.catalogue import CATALOGUE, CUSTOM_LOG, RESERVED, EventType, Publisher
+from botctl.bus.event_types.catalogue import CATALOGUE, CUSTOM_LOG, RESERVED, RESERVED_NOTE, EventType, Publisher
 from botctl.bus.events import MAX_EVENT_BYTES, Log
 
 _INTRODUCTION = """# Events
@@ -61,6 +61,8 @@ def reference() -> str:
 def _entry(entry: EventType) -> str:
     who = {Publisher.FLEET: "the fleet", Publisher.BOT: "bots", Publisher.ANY: "bots and the fleet"}[entry.publisher]
     lines = [f"### `{entry.name}`\n", f"{entry.summary} Version {entry.version}, published by {who}.\n"]
+    if entry.reserved:
+        lines.append(f"{RESERVED_NOTE}\n")
     note = " ".join((entry.data.__doc__ or "").split())
     if note:
         lines.append(f"{note}\n")
