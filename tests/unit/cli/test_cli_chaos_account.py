@@ -88,7 +88,9 @@ def test_a_report_adds_up_and_passes_only_when_nothing_is_lost_or_double_without
     account.answer(BOT, CHAT, "m10x", 120.0)
     fill(report, account, (100.0, 103.0), [])
     assert (report.duplicated, report.passed) == (1, False)
-    report.uncertain = 1
+    report.uncertain, report.uncertain_of = 1, {BOT + 1: 1}
+    assert not report.passed  # another bot's hidden outcome explains nothing
+    report.uncertain_of = {BOT: 1}
     assert report.passed
     account.send(BOT, CHAT, 200.0)
     fill(report, account, (100.0, 103.0), [])

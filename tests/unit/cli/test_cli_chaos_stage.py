@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from botctl.cli.chaos.stage import SECRET, Stand, sandboxed
+from botctl.cli.chaos.borrowed import SECRET, Stand, sandboxed
+from botctl.cli.chaos.stage import counted
 from botctl.errors import InvalidFileError
 from botctl.fleet.load import parse_fleet
 from botctl.fleet.model import TOKEN_FORMAT
@@ -54,3 +55,14 @@ def test_a_variable_that_is_not_set_is_made_up_once() -> None:
     assert stand["EMPTY"] != ""
     with pytest.raises(InvalidFileError):
         parse_fleet("bots: [{name: a, token: '${X}'}, {name: b, token: '${X}'}]", file="f", folder=Path(), env=stand)
+
+
+def test_a_metric_is_read_by_bot() -> None:
+    lines = (
+        "# TYPE botctl_sends_uncertain_total counter",
+        'botctl_sends_uncertain_total{bot="sales"} 3.0',
+        'botctl_sends_uncertain_total{bot="support"} 0.0',
+        'botctl_sends_uncertain_total{bot="gone"} 7.0',
+        'botctl_sends_total{bot="sales"} 9.0',
+    )
+    assert counted("sends_uncertain", lines, {"sales": 5, "support": 6}) == {5: 3, 6: 0}

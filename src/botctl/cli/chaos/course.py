@@ -9,10 +9,11 @@ import signal
 from pathlib import Path
 
 from botctl.cli.chaos import report as reports
+from botctl.cli.chaos.borrowed import Stand
 from botctl.cli.chaos.run import run
 from botctl.cli.chaos.scenario import Scenario
 from botctl.cli.chaos.scenario_file import FLEET, check_names, find, load_scenario, shipped
-from botctl.cli.chaos.stage import Stage, Stand
+from botctl.cli.chaos.stage import Stage
 from botctl.cli.shared import say
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet, load_fleet

@@ -41,6 +41,9 @@ class Report:
     duplicated: int = 0
     uncertain: int | None = None
     """None when the metric could not be read."""
+    duplicated_of: dict[int, int] = field(default_factory=dict)
+    """By bot_id; each bot's are held against its own uncertain sends."""
+    uncertain_of: dict[int, int] = field(default_factory=dict)
     out_of_order: int = 0
     order_matters: bool = True
     unexpected: int = 0
@@ -59,7 +62,7 @@ class Report:
         return (
             self.sent > 0
             and not self.lost
-            and self.duplicated <= (self.uncertain or 0)
+            and all(count <= self.uncertain_of.get(bot_id, 0) for bot_id, count in self.duplicated_of.items())
             and not (self.order_matters and self.out_of_order)
             and not self.problems
         )
@@ -108,6 +111,10 @@ def fill(
     report.lost_messages = [_told(one, calm[0]) for one in account.waiting()]
     report.lost = len(report.lost_messages)
     report.duplicated = sum(one.extra for one in messages)
+    report.duplicated_of = {
+        bot_id: sum(one.extra for one in messages if one.bot_id == bot_id)
+        for bot_id in {one.bot_id for one in messages}
+    }
     report.out_of_order = account.disorder()
     report.unexpected = len(account.unexpected)
     report.latencies = [latency("calm", [one for one in users if calm[0] <= one.at < calm[1]])]

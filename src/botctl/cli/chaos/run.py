@@ -85,14 +85,16 @@ async def _worked_off(stage: Stage) -> bool:
 async def _ask_control(stage: Stage, report: Report) -> None:
     """Metrics and restarts; `control` may have been killed a moment ago."""
 
-    def ask() -> tuple[int, int, dict[str, int], list[dict[str, Any]]]:
+    def ask() -> tuple[dict[int, int], int, dict[str, int], list[dict[str, Any]]]:
         restarts = {name: stage.starts(name) - 1 for name in stage.bots}
-        return stage.counted("sends_uncertain"), stage.counted("dead_letters"), restarts, stage.status()["bots"]
+        letters = sum(stage.counted("dead_letters").values())
+        return stage.counted("sends_uncertain"), letters, restarts, stage.status()["bots"]
 
     deadline = time.monotonic() + CONTROL_WAIT
     while True:
         try:
-            report.uncertain, report.dead_letters, report.restarts, bots = await asyncio.to_thread(ask)
+            report.uncertain_of, report.dead_letters, report.restarts, bots = await asyncio.to_thread(ask)
+            report.uncertain = sum(report.uncertain_of.values())
         except BotctlError as error:
             if time.monotonic() > deadline:
                 report.problems.append(f"control does not answer: {error}")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from itertools import count
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,61 +23,26 @@ from pydantic import SecretStr
 
 from botctl.cli import starting
 from botctl.cli.boot import BootPayload
+from botctl.cli.chaos.borrowed import sandboxed
 from botctl.cli.chaos.processes import descendants, of_daemon, process_gone
 from botctl.cli.client import ApiClient, bot_path
 from botctl.cli.shared import say
 from botctl.errors import BotctlError
 from botctl.fleet import Fleet
-from botctl.fleet.model import Access
 from botctl.sandbox.process import SandboxProcess, start_sandbox
 from botctl.settings.load import load_settings
 from botctl.settings.places import DataFolder
 
-SECRET = "sandbox-only-".ljust(35, "x")
-FIRST_BOT = 7_600_000_001
-"""Ids of bots whose tokens stand in variables that aren't set."""
 STOP_WAIT = 60.0
 READY_WAIT = 90.0
 _POLL = 0.05
 
 
-class Stand(Mapping[str, str]):
-    """The environment of a fleet file: what isn't set is made up, in a token's form, since no true one is needed."""
-
-    def __init__(self, env: Mapping[str, str]) -> None:
-        self._env = dict(env)
-        self._numbers = count(FIRST_BOT)
-
-    def __getitem__(self, name: str) -> str:
-        if not self._env.get(name):
-            self._env[name] = f"{next(self._numbers)}:{SECRET}"
-        return self._env[name]
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._env)
-
-    def __len__(self) -> int:
-        return len(self._env)
-
-
-def sandboxed(fleet: Fleet, *, real_completions: bool) -> Fleet:
-    """The same bots with tokens that only the sandbox knows, no proxy, and open to the simulated users."""
-    bots = []
-    for bot in fleet.bots:
-        assistant = bot.assistant
-        if assistant is not None and not real_completions:
-            assistant = assistant.model_copy(update={"api_key": None, "base_url": None})
-        changed = {
-            "token": SecretStr(f"{bot.bot_id}:{SECRET}"),
-            "proxy": None,
-            "access": Access(),
-            "assistant": assistant,
-        }
-        bots.append(bot.model_copy(update=changed))
-    return fleet.model_copy(update={"bots": tuple(bots)})
+def counted(metric: str, lines: Iterable[str], bots: Mapping[str, int]) -> dict[int, int]:
+    """What a counter says in the text of `/metrics`, by bot_id."""
+    told = re.compile(rf'botctl_{metric}_total\{{.*?bot="([^"]+)".*\}} (\S+)')
+    found = (told.match(line) for line in lines)
+    return {bots[one[1]]: int(float(one[2])) for one in found if one is not None and one[1] in bots}
 
 
 class Stage:
@@ -172,12 +137,10 @@ class Stage:
         assert self._client is not None
         return self._client.get("/v1/status", timeout=10.0)
 
-    def counted(self, metric: str) -> int:
-        """What a metric says, over all bots: `sends_uncertain` is botctl_sends_uncertain_total. Raises BotctlError."""
+    def counted(self, metric: str) -> dict[int, int]:
+        """What a metric says, by bot_id: `sends_uncertain` is botctl_sends_uncertain_total. Raises BotctlError."""
         assert self._client is not None
-        lines = [line.decode() for line in self._client.lines("/metrics", {})]
-        found = [line for line in lines if line.startswith(f"botctl_{metric}_total{{")]
-        return sum(int(float(line.rpartition(" ")[2])) for line in found)
+        return counted(metric, (line.decode() for line in self._client.lines("/metrics", {})), self.bots)
 
     def starts(self, name: str) -> int:
         """How often a bot has been started so far, in all daemons of this stage. Raises BotctlError."""
