@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bot.exchange.publishing import event_of
 from botctl.bus.caretaking.admin import BusAdmin
+from botctl.bus.caretaking.identity import Loss
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, event_id
 from botctl.bus.reading.reader import read_log
@@ -50,12 +51,13 @@ class Bot:
 
 @dataclass(frozen=True)
 class Control:
-    """Control's part: `hashes` by bot_id as text."""
+    """Control's part: `hashes` by bot_id as text; `keeps_users`: the server's own file has its users."""
 
     database_url: str
     redis_url: str
     namespace: str
     hashes: dict[str, str]
+    keeps_users: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,21 @@ async def run_control(control: Control) -> None:
     redis, streams = connect(control.redis_url), connect(control.redis_url, blocking=True, steadfast=True)
     resender = Resender(engine, lambda: None)
     roster = Roster.of({int(bot_id): () for bot_id in control.hashes})
-    router = Router(streams, topology, lambda: roster, on_lost=lambda bot_id, seconds: resender.lost(seconds, bot_id))
 
-    def lost(seconds: float) -> None:
+    async def recover(loss: Loss) -> None:
         router.forget()
-        resender.lost(seconds)
+        await resender.recover(loss, redis, topology)
 
-    keeper = BusKeeper(BusAdmin(redis, topology), on_lost=lost)
+    keeper = BusKeeper(BusAdmin(redis, topology, keeps_users=control.keeps_users), recover=recover)
+    router = Router(
+        streams,
+        topology,
+        lambda: roster,
+        on_lost=lambda bot_id, seconds: resender.lost(seconds, bot_id),
+        gate=keeper.gate,
+        server=lambda: keeper.settled,
+        on_stranger=keeper.look_now,
+    )
     keeper.load({int(bot_id): hashed for bot_id, hashed in control.hashes.items()})
     tasks = [asyncio.create_task(work) for work in (keeper.run(), router.run(), resender.run())]
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -61,9 +62,13 @@ class _Careful(AbstractConnection):
     """Tries several passwords, and can be cancelled at any moment."""
 
     steadfast = False
+    connected_at = 0.0
+    """On the monotonic clock."""
 
     async def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect anew with the next password when the server has refused one: redis-py closes the connection then."""
+        if self.is_connected:
+            return
         provider = self.credential_provider
         others = provider.candidates - 1 if isinstance(provider, _Passwords) else 0
         while True:
@@ -77,6 +82,7 @@ class _Careful(AbstractConnection):
                 others -= 1
             else:
                 break
+        self.connected_at = time.monotonic()
         if self.steadfast:
             await self.send_packed_command(self.pack_command("CLIENT", "NO-EVICT", "ON"), check_health=False)
             with contextlib.suppress(ResponseError):  # then it may be closed when others fill the server's buffers

@@ -3,23 +3,28 @@
 At least once and in order: rows are marked only after Redis has them, and a row whose reply was lost goes again; the
 router drops what it has seen. Redis being away never raises out of here and never loses a row: the outbox in
 PostgreSQL is the truth. What has waited goes no faster than the router takes it, and waits in the outbox until then.
+
+Never makes the stream: on a server that has lost its data `control` does, once what was lost is due again. So nothing
+new gets in before it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeVar
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, reason
 from botctl.bus.events import Event, encode_event
 from botctl.bus.pace import MOST, Pace
 from botctl.bus.topology import FIELD, Topology
-from botctl.bus.wire import Command, execute
+from botctl.bus.wire import Command, Line, execute, line
 from botctl.errors import ProtocolError
 
 _FIRST_LOOK, _LONGEST_LOOK = 0.005, 0.25
@@ -67,7 +72,7 @@ class Relay:
     """One bot's relay (`bot_id` 0: the fleet's, in the control process).
 
     `healthy` and `reason` say whether rows get through; `relayed` counts rows. `on_refused` is told of a row that can
-    never be sent; such a row is marked, so that it doesn't block the others.
+    never be sent; such a row is marked, so that it doesn't block the others. `gate` is held while a batch is sent.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Relay:
         batch: int = MOST,
         check_every: float = 1.0,
         on_refused: Callable[[OutboxRow, ProtocolError], None] | None = None,
+        gate: asyncio.Lock | None = None,
     ) -> None:
         self.healthy = True
         self.reason = ""
@@ -93,6 +99,7 @@ class Relay:
         self._pace = Pace(batch)
         self._check_every = check_every
         self._on_refused = on_refused
+        self._gate = gate or asyncio.Lock()
         self._awake = asyncio.Event()
         self._backoff = Backoff()
 
@@ -130,9 +137,17 @@ class Relay:
     async def _relay_batch(self) -> bool:
         await self._wait_for_room()
         limit = self._pace.rows
+        asked = time.monotonic()
         rows = await _ask(self._outbox.pending(limit))
         if not rows:
             return False
+        async with line(self._redis) as held:
+            if held.since >= asked:
+                # Perhaps another server, and other rows are due on it. Over this line nothing goes to a later one.
+                rows = await _ask(self._outbox.pending(limit))
+            return await self._send(held, rows, limit)
+
+    async def _send(self, held: Line, rows: Sequence[OutboxRow], limit: int) -> bool:
         done: list[int] = []
         commands: list[Command] = []
         seqs: list[int] = []
@@ -146,14 +161,15 @@ class Relay:
                 self._refuse(row, error)
                 done.append(row.seq)
             else:
-                commands.append(("XADD", self._stream, "*", FIELD, body))
+                commands.append(("XADD", self._stream, "NOMKSTREAM", "*", FIELD, body))
                 seqs.append(row.seq)
                 size += len(body)
         failed: BaseException | None = None
-        *replies, length = await execute(self._redis, [*commands, ("XLEN", self._stream)])
+        *replies, length = await execute(held, [*commands, ("XLEN", self._stream)])
         for seq, reply in zip(seqs, replies, strict=True):
-            if isinstance(reply, BaseException):
-                failed = reply  # What follows may have got through; it goes again after this one, in order.
+            if not isinstance(reply, bytes):
+                # What follows may have got through; it goes again after this one, in order.
+                failed = reply if isinstance(reply, BaseException) else ResponseError("the bot's stream isn't made yet")
                 break
             done.append(seq)
             self.relayed += 1

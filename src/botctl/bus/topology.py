@@ -72,6 +72,10 @@ class Topology:
         """Stream of entries the router has refused."""
         self.marker = f"{namespace}:bus:marker"
         """A key that is gone when the server has lost its data."""
+        self.beat = f"{namespace}:bus:beat"
+        """Until when all that was relayed is among these data, and in which run of the server."""
+        self.making = f"{namespace}:bus:making"
+        """Stands while streams and groups are made again; a loss amid that shows by its being gone."""
         self.out_pattern = f"{namespace}:bus:bot:*:out"
         self._out = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):out")
         self._mailbox = re.compile(re.escape(namespace) + r":bus:bot:([0-9]{1,20}):in")

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.caretaking.grant_guard import GrantGuard
 from botctl.bus.caretaking.grants import GrantAdmin
+from botctl.bus.caretaking.identity import Loss
 from botctl.bus.caretaking.retention import KEEP_SECONDS
 from botctl.bus.client import connect
 from botctl.bus.reading.dead_letters import DeadLetters
@@ -21,11 +22,11 @@ from botctl.bus.relay import Relay
 from botctl.bus.routing.router import Router
 from botctl.bus.topology import Topology
 from botctl.control.bus.desk import BusDesk
-from botctl.control.bus.drop_teller import DropTeller
+from botctl.control.bus.drop_teller import DropTeller, unread_before
 from botctl.control.bus.grant_keeper import GrantKeeper
 from botctl.control.bus.keeper import BusKeeper
 from botctl.control.bus.lag_watch import BusWatch
-from botctl.control.bus.resender import Resender
+from botctl.control.bus.resender import Resender, reach
 from botctl.control.defence.audit_desk import AuditDesk
 from botctl.control.defence.canary_probe import CanaryProbe
 from botctl.control.defence.quarantine import Quarantine
@@ -75,6 +76,7 @@ from botctl.security import master_keys
 from botctl.security.threat.detection import Detector
 from botctl.settings.places import DataFolder
 from botctl.storage.engine import login_engine
+from botctl.storage.outbox import ALL
 
 _log = structlog.get_logger("botctl.control")
 
@@ -94,7 +96,7 @@ class Assembly:
         self._engine = login_engine(config.database, pool_size=4, application_name="botctl control")
         self._redis = self._client(blocking=False)
         self._router_redis = self._client(blocking=True)
-        topology = Topology(config.namespace)
+        self._topology = topology = Topology(config.namespace)
         around = Surroundings(
             database=config.database.target,
             redis_url=without_userinfo(config.redis_url),
@@ -115,7 +117,7 @@ class Assembly:
         self.grants = GrantKeeper(self._engine, grant_admin, lambda: self.bus_watch.lags, self.drops.tell)
         guard = GrantGuard(topology, self.grants.names, self.grants.sharing)
         keep_seconds = float(config.options.get("bus_keep", KEEP_SECONDS / 86_400)) * 86_400
-        self.bus = BusKeeper(admin, on_lost=self._redis_lost, also=self.grants.keep)
+        self.bus = BusKeeper(admin, recover=self._recover, also=self.grants.keep)
         code = CodeKeeper(Path(config.data_dir) / "code")
         starts = Starts(supervisor, lambda: self.keeper.fleet, code)
         masters = master_keys.parse(config.master_keys) if config.master_keys else None
@@ -128,7 +130,7 @@ class Assembly:
         self.credentials = CredentialRotation(self.keeper)
         self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold, names=self._names)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
-        self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine))
+        self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine), gate=self.bus.relay_gate)
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
         self.teller = FleetTeller(self._engine, supervisor, config.version, lambda: len(self._names()), self.relay.wake)
@@ -167,6 +169,9 @@ class Assembly:
             keep_seconds=keep_seconds,
             on_dropped=self.drops.tell,
             guard=guard,
+            gate=self.bus.gate,
+            server=lambda: self.bus.settled,
+            on_stranger=self.bus.look_now,
         )
         self.bus_watch = BusWatch(
             self._redis,
@@ -189,7 +194,7 @@ class Assembly:
             self.bus.settle,
             without_userinfo(config.redis_url),
         )
-        self.pruner = Pruner(self._engine, config.options)
+        self.pruner = Pruner(self._engine, config.options, redis_is_sound=lambda: self.bus.sound)
         self.watch = DatabaseWatch(self._engine, on_mended=self.threats.mended)
         self.disk = DiskWatch(Path(config.data_dir))
         self.audit = AuditDesk(
@@ -307,9 +312,15 @@ class Assembly:
         self._tasks.append(asyncio.create_task(self._begin(), name="begin"))
         self._tasks.append(asyncio.create_task(self.rotation.run(), name="master key"))
 
-    def _redis_lost(self, seconds: float) -> None:
+    async def _recover(self, loss: Loss) -> None:
         self.router.forget()
-        self.resender.lost(seconds)
+        since = time.time() - (reach(loss) or ALL)
+        await self.resender.recover(loss, self._redis, self._topology)
+        self.grants.comes_again_from = since
+        if loss.empty:
+            for dropped in unread_before(since, self.bus_watch.lags, self._topology):
+                self.drops.tell(dropped)
+            self.bus_watch.lags = []
 
     async def reload(self) -> None:
         """Read the fleet file again; whatever is wrong with it is logged, and nothing changes then."""

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.storage import pruning
+from botctl.storage.outbox import ALL
 
 _log = structlog.get_logger("botctl.control.pruner")
 
@@ -29,6 +30,9 @@ EVERY = 600.0
 AT_ONCE = 2_000
 """Rows looked at in one transaction: some 20 ms on a slow disk."""
 
+_UNNOTICED = 60.0
+"""Seconds for which Redis may be away before that is known, and some more."""
+
 REST = 0.05
 """Seconds between two transactions that have deleted something."""
 
@@ -36,16 +40,28 @@ Step = Callable[[AsyncConnection, int, float, int, int], Awaitable[pruning.Page]
 
 
 class Pruner:
-    """`options`: `outbox_keep` in hours and `done_keep` in days, as the operator has set them."""
+    """`options`: `outbox_keep` in hours and `done_keep` in days, as the operator has set them.
 
-    def __init__(self, engine: AsyncEngine, options: Mapping[str, Any], *, at_once: int = AT_ONCE) -> None:
+    `redis_is_sound`: only then events are forgotten. Those of the hour before Redis went are needed when it is back.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        options: Mapping[str, Any],
+        *,
+        at_once: int = AT_ONCE,
+        redis_is_sound: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.forgotten: dict[str, int] = {"outbox": 0, "inbox": 0, "sends": 0, "jobs": 0}
         """Rows that are gone since the process began."""
         self._engine = engine
         self._at_once = at_once
+        self._redis_is_sound = redis_is_sound
+        relayed = max(float(options.get("outbox_keep", OUTBOX_HOURS)) * 3600, ALL + _UNNOTICED)
         done = float(options.get("done_keep", DONE_DAYS)) * 86_400
         self._rules: tuple[tuple[str, Step, float], ...] = (
-            ("outbox", pruning.prune_outbox, float(options.get("outbox_keep", OUTBOX_HOURS)) * 3600),
+            ("outbox", pruning.prune_outbox, relayed),
             ("inbox", pruning.prune_inbox, done),
             ("sends", pruning.prune_outside, done),
             ("jobs", pruning.prune_jobs, done),
@@ -73,7 +89,7 @@ class Pruner:
 
     async def _forget(self, table: str, step: Step, keep: float, bot_id: int, rest: float) -> None:
         after: int | None = 0
-        while after is not None:
+        while after is not None and (table != "outbox" or self._redis_is_sound()):
             async with self._engine.begin() as connection:
                 page = await step(connection, bot_id, keep, after, self._at_once)
             self.forgotten[table] += page.pruned

@@ -11,8 +11,15 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
+from botctl.storage.direct import later
 from botctl.storage.inbox import MOST_COUNTED
 from botctl.storage.sealing import UNSEALED, Sealing
+
+ALL = 3600.0
+"""Seconds of events that a server without our data has lost, as far back as they are kept for that (design §5)."""
+
+UNDER_WAY = 2_000
+"""Rows of a bot that its relay may have sent and not marked, and some more (`botctl.bus.pace`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +62,15 @@ class Outbox:
         self._pending = f"""
             SELECT seq, event_id, type, version, extract(epoch FROM occurred_at)::float8,
                    coalesce(correlation_id, ''), coalesce(causation_id, ''), data::text,
-                   envelope::text
-            FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL ORDER BY seq LIMIT $1"""
+                   envelope::text, xmin::text
+            FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL AND seq <> ALL ($2::bigint[])
+            ORDER BY seq LIMIT $1"""
         self._relayed = f"""
-            UPDATE outbox SET relayed_at = now()
-            WHERE bot_id = {bot} AND seq = ANY($1::bigint[]) AND relayed_at IS NULL"""
+            UPDATE outbox SET relayed_at = clock_timestamp()
+            WHERE bot_id = {bot} AND seq = ANY($1::bigint[]) AND relayed_at IS NULL
+              AND ($2::text[] IS NULL OR xmin::text = ANY($2))"""
+        self._versions: list[str] | None = None
+        """Of the rows read last: one that `relay_again` has touched since is another version, and stays due."""
         self._depth = f"""
             SELECT count(*) FROM
                 (SELECT FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL LIMIT {MOST_COUNTED}) AS waiting"""
@@ -68,7 +79,8 @@ class Outbox:
         """Store events in this order; one whose id is there already is the same event and is left alone."""
         if not events:
             return
-        await connection.exec_driver_sql(
+        await later(
+            connection,
             self._add,
             (
                 [event.event_id for event in events],
@@ -82,14 +94,15 @@ class Outbox:
             ),
         )
 
-    async def pending(self, connection: AsyncConnection, limit: int) -> list[StoredEvent]:
-        """The oldest events that have not been relayed."""
-        rows: Any = (await connection.exec_driver_sql(self._pending, (limit,))).all()
-        return [self._event(row) for row in rows]
+    async def pending(self, connection: AsyncConnection, limit: int, without: Sequence[int] = ()) -> list[StoredEvent]:
+        """The oldest events that have not been relayed, but those of these `seq`."""
+        rows: Any = (await connection.exec_driver_sql(self._pending, (limit, list(without)))).all()
+        self._versions = list({row[-1] for row in rows})
+        return [self._event(row[:-1]) for row in rows]
 
     async def mark_relayed(self, connection: AsyncConnection, seqs: Sequence[int]) -> None:
-        """These events are in the bot's out stream."""
-        await connection.exec_driver_sql(self._relayed, (list(seqs),))
+        """These events, of those read last, are in the bot's out stream; unless they have become due again since."""
+        await connection.exec_driver_sql(self._relayed, (list(seqs), self._versions))
 
     async def depth(self, connection: AsyncConnection) -> int:
         """How many events wait for the relay; of more than MOST_COUNTED as many."""
@@ -117,13 +130,44 @@ class Outbox:
         )
 
 
-async def relay_again(connection: AsyncConnection, seconds: float, bot_id: int | None = None) -> int:
+async def relay_again(connection: AsyncConnection, seconds: float | None, bot_id: int | None = None) -> int:
     """Events that were relayed within the last `seconds` are to be relayed again: of this bot, or of every one.
 
-    For `control` only.
+    None: those of the last hour in which the bot relayed at all, for when nobody knows when the server lost its data.
+    Returns how many. What a relay has under way is touched too, so that it can't be marked as relayed afterwards: it
+    may have gone to the server that was lost. For `control` only.
     """
-    whose = "" if bot_id is None else f" AND bot_id = {int(bot_id)}"
-    result = await connection.exec_driver_sql(
-        f"UPDATE outbox SET relayed_at = NULL WHERE relayed_at > now() - make_interval(secs => $1){whose}", (seconds,)
+    if bot_id is None:
+        bots = (await connection.exec_driver_sql("SELECT bot_id FROM bots UNION SELECT 0 ORDER BY 1")).scalars().all()
+        return sum([await relay_again(connection, seconds, int(one)) for one in bots])
+    # A bot may write any time into its rows: one in the future is no measure.
+    since = (
+        f"(SELECT max(relayed_at) FROM outbox WHERE bot_id = {int(bot_id)} AND relayed_at <= now())"
+        f" - make_interval(secs => {ALL})"
+        if seconds is None
+        else f"now() - make_interval(secs => {float(seconds)})"
     )
-    return result.rowcount
+    result = await connection.exec_driver_sql(
+        f"""
+        WITH due AS (
+            UPDATE outbox SET relayed_at = NULL
+            WHERE bot_id = {int(bot_id)} AND (relayed_at > {since} OR seq = ANY (ARRAY(
+                SELECT seq FROM outbox WHERE bot_id = {int(bot_id)} AND relayed_at IS NULL ORDER BY seq LIMIT $1)))
+            RETURNING 1
+        ), waiting AS (
+            SELECT FROM outbox WHERE bot_id = {int(bot_id)} AND relayed_at IS NULL ORDER BY seq LIMIT $1
+        )
+        SELECT (SELECT count(*) FROM due) - (SELECT count(*) FROM waiting)""",
+        (UNDER_WAY,),
+    )
+    return int(result.scalar_one())
+
+
+async def due_again(connection: AsyncConnection, bot_id: int, event_ids: Sequence[str]) -> set[str]:
+    """Those of these events that are in the bot's outbox are to be relayed again, and are returned. For `control`."""
+    result = await connection.exec_driver_sql(
+        f"UPDATE outbox SET relayed_at = NULL WHERE bot_id = {int(bot_id)} AND event_id = ANY ($1::text[])"
+        " RETURNING event_id",
+        (list(event_ids),),
+    )
+    return {str(row[0]) for row in result}

@@ -101,6 +101,12 @@ class Bus:
         await self.admin.ensure_logs()
         await self.admin.ensure_bots({bot: [digest(self.passwords[bot])] for bot in bots or self.passwords})
 
+    async def know(self) -> None:
+        """Put marker and beat among the data, as the keeper does once all is made."""
+        async with self.admin.look() as look:
+            await look.begin()
+            await look.know(time.time())
+
     def bot_client(self, bot_id: int, *, blocking: bool = False, passwords: tuple[str, ...] = ()) -> Redis:
         """A client as the bot's process has it."""
         wanted = passwords or (self.passwords[bot_id],)

@@ -156,13 +156,13 @@ async def test_a_dropped_bot_leaves_only_what_is_still_to_be_routed(bus: Any) ->
 
 
 async def test_a_flush_or_a_restart_shows_in_the_run_id(bus: Any) -> None:
-    await bus.apply()
+    await bus.know()
     before = await bus.admin.run_id()
     assert await bus.admin.run_id() == before
     await bus.redis.delete(bus.topology.marker)
     lost = await bus.admin.run_id()
     assert lost != before
-    await bus.apply()
+    await bus.know()
     assert await bus.admin.run_id() not in (before, lost)
 
 

@@ -59,6 +59,7 @@ async def test_an_emptied_server_is_noticed_and_made_again(
     outbox.put(tick("a"))
     relay.wake()
     await eventually(lambda: router.stats.routed == 1)
+    await bus.know()
     before = await bus.admin.run_id()
     await bus.redis.flushall()
     assert await bus.admin.run_id() != before

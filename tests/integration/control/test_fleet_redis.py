@@ -244,24 +244,3 @@ async def test_what_a_bot_has_cut_off_its_own_stream_is_relayed_again(
         await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
         await redis.aclose()
         await admin.close()
-
-
-async def test_a_restarted_redis_may_have_lost_its_last_seconds_only(stage: Stage) -> None:
-    told: list[float] = []
-    run = ["a:data"]
-
-    class Admin(BusAdmin):
-        async def run_id(self) -> str:
-            return run[0]
-
-    keeper = BusKeeper(Admin(stage.redis, stage.topology), on_lost=told.append)
-    keeper.load({})
-    assert await keeper.settle(5.0)
-    run[0] = "b:data"
-    assert await keeper.settle(5.0)
-    assert await keeper.settle(5.0)
-    (seconds,) = told
-    assert 5.0 <= seconds < 10.0
-    run[0] = "b:-"
-    assert await keeper.settle(5.0)
-    assert told[1:] == [3600.0]

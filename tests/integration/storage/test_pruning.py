@@ -174,3 +174,24 @@ async def test_too_short_a_time_is_refused_and_bots_may_not_forget(
                 await own.fetch(f"SELECT * FROM botctl_internal.{function}($1, 1e9, 0, 10)", bot)
     finally:
         await own.close()
+
+
+async def test_no_event_goes_while_redis_is_not_well(admin: Connection[Any], engine: AsyncEngine, bot: int) -> None:
+    """It may come back empty, and is given the hour before it went."""
+    await relayed(admin, bot, 1, hours=5)
+    await handled(admin, bot, 1, days=40)
+    sound = [False]
+    pruner = Pruner(engine, {}, redis_is_sound=lambda: sound[0])
+    await pruner.round(rest=0)
+    assert (pruner.forgotten["outbox"], pruner.forgotten["inbox"]) == (0, 1)
+    sound[0] = True
+    await pruner.round(rest=0)
+    assert pruner.forgotten["outbox"] == 1
+
+
+async def test_the_hour_that_an_empty_redis_is_given_is_kept_though_it_takes_a_while_until_it_is_missed(
+    admin: Connection[Any], engine: AsyncEngine, bot: int
+) -> None:
+    await relayed(admin, bot, 1, hours=1 + 30 / 3600)
+    await Pruner(engine, {"outbox_keep": 1.0}).round(rest=0)
+    assert await admin.fetchval("SELECT count(*) FROM outbox WHERE bot_id = $1", bot) == 1

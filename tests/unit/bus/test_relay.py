@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,12 +48,20 @@ class Server:
         """Answers to XLEN, the first ones; 0 afterwards."""
         self.sent: list[list[str]] = []
 
+    since = 0.0
+    """When each line was connected."""
+
+    @asynccontextmanager
+    async def line(self, redis: Any) -> AsyncIterator[Server]:
+        yield self
+
     async def execute(self, redis: Any, commands: list[tuple[Any, ...]]) -> list[Any]:
         if len(commands) == 1:
             return [self.lengths.pop(0)]
         *appended, asked = commands
         assert asked == ("XLEN", "ns:bus:bot:1:out")
-        self.sent.append([decode_event(command[4]).id for command in appended])
+        assert all(command[2] == "NOMKSTREAM" for command in appended)
+        self.sent.append([decode_event(command[5]).id for command in appended])
         reply = self.replies.pop(0) if self.replies else [b"1-1"] * len(appended)
         if isinstance(reply, Exception):
             raise reply
@@ -62,6 +72,7 @@ class Server:
 def relay_to(monkeypatch: pytest.MonkeyPatch) -> Any:
     async def run(server: Server, outbox: Outbox) -> Relay:
         monkeypatch.setattr(relay_module, "execute", server.execute)
+        monkeypatch.setattr(relay_module, "line", server.line)
         relay = Relay(None, Topology("ns"), 1, outbox)  # type: ignore[arg-type]
         running = asyncio.create_task(relay.run())
         async with asyncio.timeout(5):
@@ -81,6 +92,29 @@ async def test_after_a_failure_in_the_middle_it_goes_on_there_so_that_order_is_k
     assert server.sent == [["0", "1", "2", "3"], ["1", "2", "3"]]
     assert outbox.marked == [0, 1, 2, 3]
     assert relay.healthy
+
+
+async def test_it_waits_for_a_stream_that_is_not_made_yet(relay_to: Any) -> None:
+    server = Server([None, None], [None, None])
+    await relay_to(server, Outbox(2))
+    assert server.sent == [["0", "1"]] * 3
+
+
+async def test_rows_that_were_read_before_it_connected_are_read_again(relay_to: Any) -> None:
+    """Another server may be at the other end, on which other rows are due."""
+    server, outbox = Server(), Outbox(2)
+    server.since = float("inf")
+    read = outbox.pending
+    new = [Row(2, outbox.rows[1].event)]
+
+    async def pending(limit: int) -> list[Row]:
+        rows = await read(limit)
+        outbox.rows[1:1], new[:] = new, []
+        return rows
+
+    outbox.pending = pending  # type: ignore[method-assign]
+    await relay_to(server, outbox)
+    assert server.sent == [["0", "1", "1"]]
 
 
 async def test_rows_whose_reply_was_lost_go_again(relay_to: Any) -> None:

@@ -1,18 +1,19 @@
 """What only a privileged process may do on Redis: check the server, make and drop streams, groups and users.
 
-Everything is idempotent and is done again whenever `run_id()` has changed.
+Everything is idempotent and is done again whenever the server may have lost something (`identity.py`).
 """
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from types import MappingProxyType
 
 import structlog
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
+from botctl.bus.caretaking.identity import Look, look
 from botctl.bus.events import Log
 from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, ServerVersion, Topology
 from botctl.bus.wire import Command, execute
@@ -53,22 +54,21 @@ class BusAdmin:
         self._version = version
         return version
 
-    async def run_id(self) -> str:
-        """Changes whenever the server may have lost users or data: compare, and on a change make everything again.
+    @asynccontextmanager
+    async def look(self) -> AsyncIterator[Look]:
+        """Look whether it is the server we know. After a restart another version may run: that is noted, too."""
+        async with look(self.redis, self.topology) as made:
+            self._version = server_version(made.info)
+            yield made
 
-        It is the server's run id and a marker among the data (`-` when the marker is gone), so that a restart, a
-        failover and a FLUSHALL all show. Remember the value read *after* `ensure_logs`. After a restart another
-        version may run: the next `ensure_bot` looks again.
-        """
-        info = await self.redis.info("server")
-        marker = await self.redis.get(self.topology.marker)
-        self._version = server_version(info)
-        return f"{info['run_id']}:{marker.decode() if isinstance(marker, bytes) else '-'}"
+    async def run_id(self) -> str:
+        """Changes whenever the server may have lost users or data: after a restart, a failover, a FLUSHALL."""
+        async with self.look() as made:
+            return made.sight.identity
 
     async def ensure_logs(self) -> None:
-        """Make the fleet's out stream with its group, and the marker."""
+        """Make the fleet's out stream with its group."""
         await self._groups([(self.topology.out(0), ROUTER_GROUP)])
-        await self.redis.set(self.topology.marker, secrets.token_hex(8), nx=True)
 
     async def ensure_bot(self, bot_id: int, password_hashes: Sequence[str]) -> None:
         """Make the bot's streams, groups and user; see `ensure_bots`."""
@@ -116,6 +116,14 @@ class BusAdmin:
     async def cut_off(self, bots: Iterable[int]) -> None:
         """End the connections of these bots; one that waits for an entry was admitted with the rights it had then."""
         await execute(self.redis, [("CLIENT", "KILL", "USER", self.topology.user(bot_id)) for bot_id in bots])
+
+    async def shut_out(self, bots: Iterable[int]) -> None:
+        """Keep these bots off until they are made again (`ensure_bots`), whether the server knows them or not."""
+        users = [self.topology.user(bot_id) for bot_id in bots]
+        for reply in await self.change_users([("ACL", "SETUSER", user, "off") for user in users]):
+            if isinstance(reply, BaseException):
+                raise reply
+        await execute(self.redis, [("CLIENT", "KILL", "USER", user) for user in users])
 
     async def drop_user(self, bot_id: int) -> bool:
         """Delete the bot's user, which also ends its connections at once. Its streams stay. True if it existed."""

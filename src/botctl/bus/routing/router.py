@@ -20,6 +20,7 @@ from botctl.bus.backoff import Backoff
 from botctl.bus.caretaking.admin import is_busy_group
 from botctl.bus.caretaking.dropped import Dropped
 from botctl.bus.caretaking.grant_guard import GrantGuard
+from botctl.bus.caretaking.identity import identity
 from botctl.bus.caretaking.janitor import Janitor, tampered
 from botctl.bus.caretaking.retention import KEEP_SECONDS
 from botctl.bus.caretaking.sentry import Offence, Sentry
@@ -38,7 +39,7 @@ from botctl.bus.routing.seen import Seen
 from botctl.bus.routing.stats import RouterStats
 from botctl.bus.stream_reply import entries_of, event_key, size_of
 from botctl.bus.topology import ROUTER_GROUP, Receiver, Topology
-from botctl.bus.wire import execute, transact
+from botctl.bus.wire import Line, execute, line, transact
 
 _log = structlog.get_logger("botctl.bus.routing.router")
 
@@ -50,6 +51,11 @@ _RELIEVE_EVERY = 1.0
 _BETWEEN_RINGS = 0.02
 _SWEEP_WITH_DOORBELL = 2.0
 _PAGE = 200
+_LOOK_AGAIN_AFTER = 0.02
+
+
+class _StrangeServer(Exception):
+    """Not the server on which all is made, or not with its data."""
 
 
 class Router:
@@ -60,6 +66,9 @@ class Router:
     looks at all streams while the doorbell doesn't work. `may_hand_out` says whether members of groups can store what
     they read. The logs keep events for `keep_seconds`; `on_dropped` is told of each reader that has lost some unread,
     `guard` looks after programs outside. `redis` needs all rights on the namespace.
+
+    `server` gives the identity of the server on which all is made (`caretaking/identity.py`), None while there is none:
+    on another one nothing is routed, and `on_stranger` is called. `gate` is held while anything is done.
     """
 
     def __init__(
@@ -77,6 +86,9 @@ class Router:
         keep_seconds: float = KEEP_SECONDS,
         on_dropped: Callable[[Dropped], None] = lambda dropped: None,
         guard: GrantGuard | None = None,
+        gate: asyncio.Lock | None = None,
+        server: Callable[[], str | None] | None = None,
+        on_stranger: Callable[[], None] = lambda: None,
     ) -> None:
         self.stats = RouterStats()
         self.janitor = janitor or Janitor(
@@ -107,6 +119,11 @@ class Router:
         """Consumers made in mailboxes since all were looked at."""
         self._portions = Portions()
         self._on_lost = on_lost
+        self._gate = gate or asyncio.Lock()
+        self._server = server
+        self._on_stranger = on_stranger
+        self._known_since = 0.0
+        """When the server was last found to be the right one, on the monotonic clock."""
         self._caught_up: set[int] = set()
         """Bots without entries that were read and not finished."""
         self._known: set[int] = {0}
@@ -136,6 +153,9 @@ class Router:
             while True:
                 try:
                     await self._route(backoff)
+                except _StrangeServer:
+                    self._on_stranger()
+                    await asyncio.sleep(_LOOK_AGAIN_AFTER)
                 except AWAY as error:
                     self._portions.careful()
                     await self._wait_out(error, reason(error), backoff)
@@ -149,20 +169,25 @@ class Router:
 
     async def _route(self, backoff: Backoff) -> None:
         clock = asyncio.get_running_loop().time
-        await self._open()
+        async with self._gate:
+            await self._open()
         sweep_at = tidy_at = relieve_at = measure_at = clock()
         while True:
             self.stats.doorbell = self._doorbell.works
-            if self._forgetful:
-                await self._open()
-            if clock() >= relieve_at:
-                await self.janitor.relieve(self._bots(), self._roster())
-                await self._look_for_losses()
-                self.stats.dropped = self.janitor.dropped
-                relieve_at = clock() + _RELIEVE_EVERY
-            if clock() >= measure_at:
-                await self._measure()
-                measure_at = clock() + LOOK_EVERY
+            async with self._gate:
+                if self._forgetful:
+                    await self._open()
+                    sweep_at = clock()
+                if clock() >= min(relieve_at, measure_at):
+                    await self._recognise(self._redis)
+                if clock() >= relieve_at:
+                    await self.janitor.relieve(self._bots(), self._roster())
+                    await self._look_for_losses()
+                    self.stats.dropped = self.janitor.dropped
+                    relieve_at = clock() + _RELIEVE_EVERY
+                if clock() >= measure_at:
+                    await self._measure()
+                    measure_at = clock() + LOOK_EVERY
             if clock() >= sweep_at:
                 self._sweep()
                 sweep_at = clock() + (_SWEEP_WITH_DOORBELL if self._doorbell.works else self._sweep_every)
@@ -176,17 +201,32 @@ class Router:
             roster = self._roster()
             self._fanout.update(roster)
             self._switchboard.update(roster)
-            await self._round(chosen)
-            self._recovered(backoff)
-            if clock() >= tidy_at or self._tampered:
-                self._tampered = False
-                self._consumers.clear()
-                await self.janitor.tidy(self._bots(), self._doorbell.ring, roster)
-                self._pressure.measured(self.janitor.mailbox_depths)
-                self._pressure.forget(self.janitor.mailbox_depths)
-                self._tell_losses()
-                self._count_tidied(roster)
-                tidy_at = clock() + _TIDY_EVERY
+            async with self._gate:
+                if self._forgetful:
+                    for bot_id in chosen:
+                        self._doorbell.ring(bot_id)
+                    continue
+                await self._round(chosen)
+                self._recovered(backoff)
+                if clock() >= tidy_at or self._tampered:
+                    self._tampered = False
+                    self._consumers.clear()
+                    await self._recognise(self._redis)
+                    await self.janitor.tidy(self._bots(), self._doorbell.ring, roster)
+                    self._pressure.measured(self.janitor.mailbox_depths)
+                    self._pressure.forget(self.janitor.mailbox_depths)
+                    self._tell_losses()
+                    self._count_tidied(roster)
+                    tidy_at = clock() + _TIDY_EVERY
+
+    async def _recognise(self, redis: Redis | Line) -> None:
+        """Raises _StrangeServer unless this is the server on which all is made."""
+        if self._server is None:
+            return
+        known, now = self._server(), time.monotonic()
+        if known is None or await identity(redis, self._topology) != known:
+            raise _StrangeServer
+        self._known_since = now
 
     def _count_tidied(self, roster: Roster) -> None:
         stats, janitor = self.stats, self.janitor
@@ -201,17 +241,20 @@ class Router:
 
     async def _open(self) -> None:
         """After a start or an error: what is still pending is read again, what was routed is remembered."""
+        await self._recognise(self._redis)
         self._caught_up.clear()
         async for key in self._redis.scan_iter(match=self._topology.out_pattern, count=1000):
             bot_id = self._topology.bot_of_out(key.decode())
             if bot_id is not None:
                 self._known.add(bot_id)
         if self._forgetful:
-            self._forgetful = False
             self._seen.forget()
+            for bot_id in self._known:
+                self.janitor.losses.begun_again(bot_id)
         await self.janitor.letters.open()
         for log in Log:
             self._seen.add(reversed([key async for key in self._tail(log)]))
+        self._forgetful = False
         self._doorbell.rung.set()
 
     async def _tail(self, log: Log) -> AsyncIterator[tuple[int, str]]:
@@ -277,15 +320,23 @@ class Router:
 
     async def _round(self, bots: list[int]) -> None:
         """Read and route up to 100 entries of each stream. After any error `_open` makes all of it be read again."""
+        async with line(self._redis) as held:
+            if held.since >= self._known_since:
+                await self._recognise(held)
+            await self._round_over(held, bots)
+
+    async def _round_over(self, held: Line, bots: list[int]) -> None:
         counts = {bot: self._count(bot) for bot in bots}
-        replies = await execute(
-            self._redis,
+        *replies, marker = await execute(
+            held,
             [
                 ("XREADGROUP", "GROUP", ROUTER_GROUP, _CONSUMER, "COUNT", counts[bot], "STREAMS",
                  self._topology.out(bot), ">" if bot in self._caught_up else "0")
                 for bot in bots
-            ],
+            ] + [("GET", self._topology.marker)],
         )  # fmt: skip
+        if self._server is not None and not marker:
+            raise _StrangeServer
         batch = Batch()
         for bot_id, reply in zip(bots, replies, strict=True):
             if isinstance(reply, BaseException):
@@ -309,20 +360,20 @@ class Router:
                 copies = self._batcher.add(batch, bot_id, entry_id, fields)
                 enough = self._allowance.routed(bot_id, copies, self._fanout.looked_at - looked_at)
                 if batch.full:
-                    await self._commit(batch)
+                    await self._commit(batch, held)
                     batch = Batch()
                 if enough and bot_id and place + 1 < len(entries):
                     self._caught_up.discard(bot_id)  # the others stay read and not acknowledged, until it may go on
                     self._doorbell.ring(bot_id)
                     break
-        await self._commit(batch)
+        await self._commit(batch, held)
 
-    async def _commit(self, batch: Batch) -> None:
+    async def _commit(self, batch: Batch, held: Line) -> None:
         if not batch.finished:
             return
         replies: list[Any] = []
         for commands in self._batcher.seal(batch):
-            replies += await transact(self._redis, commands)
+            replies += await transact(held, commands)
         self._seen.add(batch.routed)
         for asked in batch.asked:
             self._switchboard.delivered(*asked)

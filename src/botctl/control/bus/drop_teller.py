@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -16,6 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from botctl.bus.caretaking.dropped import Dropped
 from botctl.bus.events import event_id
+from botctl.bus.reading.lag import Lag
+from botctl.bus.stream_reply import entry_order
+from botctl.bus.topology import Topology
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.storage.outbox import Outbox, StoredEvent
 
@@ -102,6 +105,22 @@ class DropTeller:
             del self._waiting[key]
             self._told[key] = now
         self._wake()
+
+
+def unread_before(since: float, lags: Sequence[Lag], topology: Topology) -> list[Dropped]:
+    """What bots and groups will never have of a server that is empty now: `lags` are those measured last.
+
+    What was relayed from `since` on, in seconds since the epoch, comes again. Readers of logs are looked after by
+    `GrantKeeper`.
+    """
+    before = int(since * 1000)
+    found: list[Dropped] = []
+    for lag in lags:
+        receiver = topology.receiver_of(lag.stream)
+        if receiver is not None and lag.oldest and entry_order(lag.oldest)[0] < before:
+            reader = f"{'bot' if isinstance(receiver, int) else 'group'}:{receiver}"
+            found.append(Dropped(lag.stream, reader, lag.unread + lag.pending, lag.oldest, f"{before}-0", "redis"))
+    return found
 
 
 def _event(waiting: _Waiting) -> StoredEvent:

@@ -20,14 +20,15 @@ from botctl.bus.stream_reply import entry_order
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason
 from botctl.storage import grants as registry
 from botctl.storage.grants import StoredGrant
+from botctl.storage.outbox import ALL
 
 _log = structlog.get_logger("botctl.control.grants")
 
 LOOK_EVERY = 30.0
 """Seconds after which it is looked whether a group has gone without the server's having begun anew."""
 
-COMES_AGAIN = 3600.0 - 60.0
-"""Seconds back from which on a server that began anew is given all events again (`BusKeeper`), and some for the way."""
+ON_THE_WAY = 60.0
+"""Seconds, at most, from an event's id in a log to its mark in the outbox, by which it comes again."""
 
 _TRY_AGAIN_AFTER = 1.0
 
@@ -45,6 +46,8 @@ class GrantKeeper:
         self.grants: dict[str, StoredGrant] = {}
         self.complete = False
         """Whether the registry was read: until then nothing is swept away as unknown."""
+        self.comes_again_from = 0.0
+        """From when on a server that began anew is given all events again, in seconds since the epoch."""
         self._engine = engine
         self._admin = admin
         self._last_lags = last_lags
@@ -116,7 +119,7 @@ class GrantKeeper:
         if lag is None:
             return  # There never was one since this process began; what the log has is read from where it was granted.
         _log.warning("the group of a program outside had gone and was made again", grant=grant.name, log=log.value)
-        again = int((time.time() - COMES_AGAIN) * 1000)
+        again = int(((self.comes_again_from or time.time() - ALL) + ON_THE_WAY) * 1000)
         if lag.oldest and entry_order(lag.oldest)[0] < again:
             lost = Dropped(lag.stream, lag.reader, lag.unread + lag.pending, lag.oldest, f"{again}-0", "redis")
             self._on_dropped(lost)

@@ -1,6 +1,7 @@
 """Keeps Redis as the fleet needs it: streams, groups and a user a bot, made again whenever the server has lost them.
 
-Lives without Redis: what could not be done is done when it is back.
+Lives without Redis: what could not be done is done when it is back. What the server has lost is due again before
+anybody can publish on it, and only then is it known: a crash at any moment between begins all of it anew.
 """
 
 from __future__ import annotations
@@ -13,34 +14,34 @@ import structlog
 
 from botctl.bus.backoff import Backoff
 from botctl.bus.caretaking.admin import BusAdmin
+from botctl.bus.caretaking.identity import Last, Look, Loss, loss
 from botctl.bus.client import AWAY, reason
 from botctl.errors import BotctlError
 
 _log = structlog.get_logger("botctl.control.bus")
 
 CHECK_EVERY = 1.0
-ALL = 3600.0
-"""Seconds of events that a server without our data has lost, as far back as they are kept for that (design §5)."""
+
+FRESH = 30.0
+"""Seconds for which a look is believed: the server is asked every second, and answers within ten."""
 
 PREVIOUS_FOR = 60.0
 """Seconds for which a bot may still log in with the password it had before."""
-
-LATEST = 5.0
-"""Seconds before its end that a server, restarted or replaced by its replica, may not have written down."""
 
 
 class BusKeeper:
     """`hashes` are the SHA-256 of the Redis password of every bot that shall have a user, by bot_id.
 
-    `on_lost` is told how many seconds of events the server may have lost. `also` makes what others need: it is told
-    whether the server may know nothing of it, and is asked at each look.
+    `recover` is told what the server may have lost, and returns once that is due again; it raises a BotctlError when it
+    can't be. `also` makes what others need: it is told whether the server may know nothing of it, and is asked at each
+    look.
     """
 
     def __init__(
         self,
         admin: BusAdmin,
         *,
-        on_lost: Callable[[float], None] | None = None,
+        recover: Callable[[Loss], Awaitable[None]] | None = None,
         also: Callable[[bool], Awaitable[None]] | None = None,
     ) -> None:
         self._also = also
@@ -58,14 +59,19 @@ class BusKeeper:
         self._leaving: set[int] = set()
         """Bots that are no longer of a group they were of: their connections end with their rights."""
         self._groups_changed = False
-        self._known_run: str | None = None
-        """None when users are to be made anew."""
-        self._seen: tuple[str, float] | None = None
-        """The run id when last looked at, and when that was."""
+        self.settled: str | None = None
+        """The identity of the server on which all is made; None while there is none."""
+        self.gate = asyncio.Lock()
+        """Held while it is made: nobody routes meanwhile, nor on another server than `settled`."""
+        self.relay_gate = asyncio.Lock()
+        """Held while what was lost becomes due again: the fleet's own relay, which isn't shut out, waits so long."""
+        self._made_anew = False
+        """Whether all users were made since they were loaded."""
+        self._last: Last | None = None
         self._told_unsaved = False
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
-        self._on_lost = on_lost
+        self._recover = recover
 
     def set(self, bot_id: int, password_sha256: str, previous_sha256: str = "") -> None:
         """The bot has this password from now on, and the previous one for a while."""
@@ -96,7 +102,7 @@ class BusKeeper:
             return
         self.hashes = merged
         self.complete = True
-        self._known_run = None
+        self._made_anew = False
         self._wake.set()
 
     async def drop(self, bot_id: int) -> None:
@@ -105,9 +111,10 @@ class BusKeeper:
         self._previous.pop(bot_id, None)
         self._changed.discard(bot_id)
         try:
-            await self._admin.drop_bot(bot_id)
+            async with self._one_at_a_time:  # as below
+                await self._admin.drop_bot(bot_id)
         except AWAY:
-            self._known_run = None
+            self._made_anew = False
 
     async def bar(self, bot_id: int) -> None:
         """The bot's user goes, with its connections; its mailbox stays. Raises what Redis raises when it is away."""
@@ -155,32 +162,65 @@ class BusKeeper:
         async with self._one_at_a_time:
             await self._look_and_repair()
 
+    @property
+    def sound(self) -> bool:
+        """Whether the server has all that it is to have, as of a moment ago."""
+        fresh = self._last is not None and time.monotonic() - self._last.at < FRESH
+        return self.settled is not None and self.problem is None and fresh
+
+    def look_now(self) -> None:
+        """Somebody has found another server than the one that is `settled`."""
+        self._wake.set()
+
     async def _look_and_repair(self) -> None:
         self._withdraw()
-        run = await self._admin.run_id()
-        lost = self._lost(run)
-        if run != self._known_run:
-            await self._admin.ensure_logs()
-            await self._make_groups()
-            await self._make(dict(self.hashes))
-            if self.complete:
-                for stranger in await self._admin.known_bots() - self.hashes.keys():
-                    await self._admin.drop_user(stranger)
+        wall, now = time.time(), time.monotonic()
+        async with self._admin.look() as look:
+            lost = loss(look.sight, self._last, wall, now)
+            if lost is not None or look.sight.identity != self.settled:
+                self.settled = None
+                async with self.gate:
+                    await self._settle_on(look, lost)
+            elif not self._made_anew:
+                await self._make_all()
+            elif self._changed or self._groups_changed:
+                await self._make_groups()
+                await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
             if self._also is not None:
-                await self._also(True)
-            self._known_run = await self._admin.run_id()
-            run = self._known_run
-            if lost and self._seen is not None:
-                _log.warning("redis began anew; users, streams and groups were made again", bots=len(self.hashes))
-            if lost and self._on_lost is not None:
-                self._on_lost(lost)
-        elif self._changed or self._groups_changed:
-            await self._make_groups()
-            await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
-        if self._also is not None and run == self._known_run:
-            await self._also(False)
-        self._seen = (run, time.monotonic())
+                await self._also(False)
+            if lost is None:
+                self._last = Last(look.sight, now, await look.beat(wall))
         await self._write_down()
+
+    async def _settle_on(self, look: Look, lost: Loss | None) -> None:
+        """Make everything on this server, and know it from then on. The order is what nothing is lost by."""
+        if lost is None:
+            await self._make_all()
+            self.settled = look.sight.identity
+            return
+        async with self.relay_gate:
+            await look.begin()
+            # What is on its way was read before the loss, and must not get in before what is due again.
+            await self._admin.shut_out(self.hashes.keys() | await self._admin.known_bots())
+            if self._recover is not None:
+                await self._recover(lost)
+            await self._make_all()
+            sight = await look.know(time.time())
+        if self._last is not None:
+            _log.warning("redis began anew; users, streams and groups were made again", bots=len(self.hashes))
+        self._last = Last(sight, time.monotonic(), sight.beat)
+        self.settled = sight.identity
+
+    async def _make_all(self) -> None:
+        await self._admin.ensure_logs()
+        await self._make_groups()
+        await self._make(dict(self.hashes))
+        if self.complete:
+            for stranger in await self._admin.known_bots() - self.hashes.keys():
+                await self._admin.drop_user(stranger)
+        if self._also is not None:
+            await self._also(True)
+        self._made_anew = True
 
     async def _write_down(self) -> None:
         """Again what the server could not write; while it can't, a user that was dropped may come back for a moment."""
@@ -202,16 +242,6 @@ class BusKeeper:
     def _accepted(self, bot_id: int, hashed: str) -> list[str]:
         previous = self._previous.get(bot_id)
         return [hashed] if previous is None else [hashed, previous[0]]
-
-    def _lost(self, run: str) -> float:
-        """Seconds of events that may be lost on this server. Without the marker among our data: all of them."""
-        marker = run.rpartition(":")[2]
-        if self._seen is None:
-            return ALL if marker == "-" else 0.0
-        known, at = self._seen
-        if run == known:
-            return 0.0
-        return ALL if marker != known.rpartition(":")[2] else time.monotonic() - at + LATEST
 
     async def _make_groups(self) -> None:
         if self._groups is not None:
