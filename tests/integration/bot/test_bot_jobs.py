@@ -51,6 +51,44 @@ async def test_a_job_due_while_the_bot_is_down_runs_once_and_late_then_goes_on(b
     assert "none" in await bot.answers(len(await bot.heard()) + 1)
 
 
+async def test_a_repeated_job_goes_on_when_a_clock_that_was_ahead_is_set_back(bot: Any) -> None:
+    bot.start(handlers="handlers_for_sends:timers")
+    await bot.ready()
+    await bot.say("often")
+    await bot.answers(1)
+    bot.kill()
+    await bot.rows(
+        "UPDATE jobs SET due_at = due_at + interval '30 d', set_at = set_at + interval '30 d' WHERE bot_id = {bot}"
+    )
+    bot.start()
+    await bot.ready()
+
+    async def is_back() -> bool:
+        return bool(await bot.value("SELECT due_at < now() + interval '1 h' FROM jobs WHERE bot_id = {bot}"))
+
+    await until(is_back)
+    await bot.answers(len(await bot.heard()) + 1)
+
+
+async def test_a_job_that_is_set_again_for_a_time_at_which_it_ran_is_told_and_not_run_again(bot: Any) -> None:
+    bot.start(handlers="handlers_for_sends:timers")
+    await bot.ready()
+    await bot.say("once")
+    await bot.answers(2)
+    await bot.settled(2)
+    bot.kill()
+    await bot.rows("UPDATE jobs SET state = 'waiting' WHERE bot_id = {bot}")
+    bot.start()
+    await bot.ready()
+
+    async def done() -> bool:
+        return bool(await bot.value("SELECT state = 'done' FROM jobs WHERE bot_id = {bot}"))
+
+    await until(done)
+    assert "has run for this very time already" in bot.output()
+    assert len(await bot.heard()) == 2
+
+
 async def test_a_job_is_planned_with_the_commit_of_its_handling_or_not_at_all(bot: Any) -> None:
     bot.start(handlers="handlers_for_sends:timers", limits={"attempts": 1})
     await bot.ready()

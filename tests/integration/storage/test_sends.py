@@ -156,14 +156,38 @@ async def test_a_job_fires_once_for_each_of_its_times(connection: AsyncConnectio
     assert await jobs.first(connection) == 1000.123
     assert [job.name for job in await jobs.due(connection, 1500.0, 10)] == ["tick"]
     due = await jobs.due(connection, 3000.0, 10)
-    assert await jobs.fired(connection, [(due[0], 3000.123), (due[1], None)]) == {"tick", "once"}
-    assert await jobs.fired(connection, [(due[0], 3000.123), (due[1], None)]) == set()
+    assert await jobs.fired(connection, [(due[0], 3000.123), (due[1], None)], 3000.0) == {"tick", "once"}
+    assert await jobs.fired(connection, [(due[0], 3000.123), (due[1], None)], 3000.0) == set()
     waiting = await jobs.waiting(connection)
     assert [(job.name, job.due_at, job.data) for job in waiting] == [("tick", 3000.123, {"n": 1})]
     assert await jobs.cancel(connection, "tick")
     assert not await jobs.cancel(connection, "tick")
     await jobs.put(connection, StoredJob("once", 5000.0))
     assert await jobs.first(connection) == 5000.0
+
+
+async def test_jobs_that_were_set_or_due_while_the_clock_was_ahead_are_found(connection: AsyncConnection) -> None:
+    jobs = Jobs(BOT)
+    await jobs.put(connection, StoredJob("set", 9060.0, every=60.0, set_at=9000.0))
+    await jobs.put(connection, StoredJob("once", 9060.0, set_at=9000.0))
+    await jobs.put(connection, StoredJob("tick", 1000.0, every=60.0, set_at=900.0))
+    assert [job.name for job in await jobs.set_after(connection, 1000.0)] == ["set"]
+    due = await jobs.due(connection, 8000.0, 10)
+    await jobs.fired(connection, [(due[0], 8060.0)], 8000.0)
+    assert {job.name: job.set_at for job in await jobs.set_after(connection, 1000.0)} == {"set": 9000.0, "tick": 8000.0}
+
+
+async def test_a_time_that_is_none_keeps_no_other_job_waiting(connection: AsyncConnection) -> None:
+    jobs = Jobs(BOT)
+    for name in ("never", "always"):
+        await jobs.put(connection, StoredJob(name, 1000.0))
+        sign = "-" if name == "always" else ""
+        await connection.exec_driver_sql(
+            f"UPDATE jobs SET due_at = '{sign}infinity' WHERE bot_id = {BOT} AND name = '{name}'"
+        )
+    await jobs.put(connection, StoredJob("once", 2000.0))
+    assert await jobs.first(connection) == 2000.0
+    assert [job.name for job in await jobs.due(connection, 3000.0, 10)] == ["once"]
 
 
 async def _looked_at(connection: AsyncConnection, statement: str, values: str) -> int:

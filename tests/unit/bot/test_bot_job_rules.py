@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from botctl.bot.jobs.rules import next_daily, next_due, planned, read_job, row_of, settled
+from botctl.bot.jobs.rules import next_daily, next_due, planned, pulled_back, read_job, row_of, settled
 from botctl.storage.jobs import StoredJob
 
 NOW = datetime(2026, 3, 28, 12, 0, tzinfo=UTC).timestamp()
@@ -69,6 +70,26 @@ def test_missed_times_are_one_late_run_and_the_beat_is_kept(every: float, down: 
     assert NOW + down - 0.01 < following <= NOW + down + every + 0.01
     beats = (following - NOW) / every
     assert abs(beats - round(beats)) * every < 0.01
+
+
+@pytest.mark.parametrize("fired", [True, False])
+def test_a_clock_that_is_set_back_takes_repeated_jobs_along(fired: bool) -> None:
+    ahead = NOW + 86400 * 30
+    job = StoredJob("tick", ahead, every=60.0) if fired else planned("tick", ahead - 60, every=60)
+    following = next_due(job, ahead) if fired else job.due_at
+    assert following is not None
+    job = dataclasses.replace(job, due_at=following, set_at=ahead)
+    assert pulled_back(job, NOW) == NOW + 60
+    assert pulled_back(job, ahead) is None
+    daily = StoredJob("report", next_daily("07:30:00", "UTC", ahead), daily_at="07:30:00", set_at=ahead)
+    assert pulled_back(daily, NOW) == next_daily("07:30:00", "UTC", NOW)
+    assert pulled_back(daily, ahead) is None
+
+
+def test_a_first_time_that_was_asked_for_stays_when_the_clock_is_set_back() -> None:
+    first = datetime.fromtimestamp(NOW + 86400 * 90, UTC)
+    assert pulled_back(planned("tick", NOW + 1000, at=first, every=60), NOW) is None
+    assert pulled_back(planned("once", NOW + 1000, at=first), NOW) is None
 
 
 def test_a_single_job_has_no_next_time() -> None:

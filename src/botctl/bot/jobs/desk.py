@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from botctl.bot.database import Database
 from botctl.bot.faults import brief
 from botctl.bot.handling.scope import active
-from botctl.bot.jobs.rules import Job, kind_of, row_of, settled
+from botctl.bot.jobs.rules import SET_BACK, Job, kind_of, pulled_back, row_of, settled
 from botctl.bot.receiving.intake import Intake
 from botctl.errors import BotctlError
 from botctl.storage.inbox import Inbox
@@ -43,14 +44,25 @@ class UnknownJobError(BotctlError):
 
 
 class JobDesk:
-    """`now` gives seconds since the epoch."""
+    """`now` gives seconds since the epoch, `clock` is monotonic."""
 
-    def __init__(self, database: Database, jobs: Jobs, inbox: Inbox, intake: Intake, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        jobs: Jobs,
+        inbox: Inbox,
+        intake: Intake,
+        now: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._database = database
         self._jobs = jobs
         self._inbox = inbox
         self._intake = intake
         self._now = now
+        self._clock = clock
+        self._ahead: float | None = None
+        """By how much `now` was ahead of `clock` when it was last compared."""
         self._callbacks: dict[str, Callback] = {}
         self._changed = asyncio.Event()
 
@@ -102,6 +114,7 @@ class JobDesk:
     async def _run(self) -> None:
         while True:
             self._changed.clear()
+            await self._see_to_clock()
             first = await self._database.statement(self._jobs.first)
             if first is not None and first <= self._now():
                 await self._fire()
@@ -113,19 +126,42 @@ class JobDesk:
             except TimeoutError:
                 continue
 
-    async def _fire(self) -> None:
+    async def _see_to_clock(self) -> None:
+        """A clock that was ahead has taken repeated jobs along: when it is set back, so are they.
+
+        Looked for at the start, and whenever the clock has gone back.
+        """
+        ahead, before = self._now() - self._clock(), self._ahead
+        if before is not None and ahead > before - SET_BACK:
+            self._ahead = max(ahead, before)
+            return
         now = self._now()
 
         async def work(connection: AsyncConnection) -> list[str]:
-            due = await self._jobs.due(connection, now, _AT_ONCE)
-            fired = [settled(job, now) for job in due]
-            names = await self._jobs.fired(connection, fired)
-            rows = [row_of(job, secrets.token_hex(8)) for job, _ in fired if job.name in names]
-            await self._inbox.store(connection, rows)
-            return sorted(names)
+            jobs = await self._jobs.set_after(connection, now + SET_BACK)
+            back = [(job, due) for job in jobs if (due := pulled_back(job, now)) is not None]
+            return sorted(await self._jobs.fired(connection, back, now))
 
         if names := await self._database.transaction(work):
+            _log.warning("the clock has been set back; jobs were pulled back with it", jobs=names)
+        self._ahead = ahead
+
+    async def _fire(self) -> None:
+        now = self._now()
+
+        async def work(connection: AsyncConnection) -> tuple[list[str], list[str]]:
+            due = await self._jobs.due(connection, now, _AT_ONCE)
+            fired = [settled(job, now) for job in due]
+            names = await self._jobs.fired(connection, fired, now)
+            rows = [row_of(job, secrets.token_hex(8)) for job, _ in fired if job.name in names]
+            stored = await self._inbox.store(connection, rows)
+            return sorted(names), [row.cause for row in rows if row.cause not in stored]
+
+        names, known = await self._database.transaction(work)
+        if names:
             _log.info("jobs are due", jobs=names)
+        for cause in known:
+            _log.warning("a job has run for this very time already, and doesn't run again", cause=cause)
         await self._intake.look()
 
     async def _change(self, work: Callable[[AsyncConnection], Awaitable[Any]]) -> None:

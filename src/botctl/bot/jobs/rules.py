@@ -25,6 +25,9 @@ NAME = re.compile(r"[A-Za-z_][\w.-]{0,63}(:[^\s\x00\ud800-\udfff]{1,128})?")
 SHORTEST = 1.0
 """Seconds between two times of a repeated job."""
 
+SET_BACK = 5.0
+"""Seconds by which a clock was set back, at least, when that matters."""
+
 FARTHEST = 10 * 366 * 86400.0
 """Seconds; what is farther away is taken for a mistake."""
 
@@ -94,7 +97,7 @@ def planned(
         msgspec.json.encode(cleaned)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"the data of a job must be JSON: {error}") from error
-    return StoredJob(name, round(due, 3), period, daily, timezone, chat_id, cleaned, trace_id)
+    return StoredJob(name, round(max(due, 0.0), 3), period, daily, timezone, chat_id, cleaned, trace_id, set_at=now)
 
 
 def next_due(job: StoredJob, now: float) -> float | None:
@@ -105,6 +108,24 @@ def next_due(job: StoredJob, now: float) -> float | None:
         return None
     periods = max(math.floor((now - job.due_at) / job.every) + 1, 1)
     return round(job.due_at + periods * job.every, 3)
+
+
+def pulled_back(job: StoredJob, now: float) -> float | None:
+    """The next time of a repeated job that was set, or was due last, while the clock was ahead; None: as it is.
+
+    A first time that was asked for stays, however far away it is.
+    """
+    if job.set_at <= now + SET_BACK:
+        return None
+    if job.daily_at is not None:
+        try:
+            due = next_daily(job.daily_at, job.timezone, now)
+        except (ValueError, OverflowError):
+            return None
+        return due if due < job.due_at else None
+    if job.every is None or job.due_at - job.set_at > job.every + SET_BACK or job.due_at <= now + job.every:
+        return None
+    return round(now + job.every, 3)
 
 
 def settled(job: StoredJob, now: float) -> tuple[StoredJob, float | None]:
