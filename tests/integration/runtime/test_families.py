@@ -144,6 +144,7 @@ def test_a_forkserver_that_is_killed_amidst_starts_costs_no_bot_and_leaves_none_
     fleet.wait(note)
     bots = fleet.snapshot()["bots"]
     assert all(bot["state"] == "running" for bot in bots)
+    wait_until(lambda: all((fleet.folder / f"{name}.log").exists() for name in names))
     assert not any("two at once" in fleet.log(name) for name in names)
     living = {pid for pid in children_of(fleet.process.pid) if not gone(pid)}
     assert {bot["pid"] for bot in bots} <= living

@@ -62,6 +62,11 @@ class Generations(Daemon):
         lines = [line for line in self.log(name).splitlines() if "the word is" in line]
         return [line.split("the word is ")[1].split()[0] for line in lines]
 
+    def wait_words(self, name: str, *expected: str) -> None:
+        """A bot is told to run before its line is written: logs have a thread of their own."""
+        wait_until(lambda: len(self.words(name)) >= len(expected))
+        assert self.words(name) == list(expected)
+
     def ready(self) -> dict[str, Any]:
         """A forkserver has become ready."""
         return self.wait(lambda entry: entry["event"] == "forkserver ready")
@@ -116,7 +121,8 @@ def test_new_code_starts_beside_old_and_then_serves_everybody(generations):
     fleet.wait_state("two", "running", incarnation=2)
     os.kill(one["pid"], signal.SIGKILL)
     one = fleet.wait_state("one", "running", incarnation=3)
-    assert (fleet.words("one"), fleet.words("two")) == (["old", "new", "new"], ["old", "old"])
+    fleet.wait_words("one", "old", "new", "new")
+    fleet.wait_words("two", "old", "old")
     assert {bot["name"]: bot["forkserver"] for bot in fleet.snapshot()["bots"]} == {"one": number, "two": 1}
 
     fleet.generation("promote", number)
@@ -124,7 +130,7 @@ def test_new_code_starts_beside_old_and_then_serves_everybody(generations):
     wait_until(lambda: gone(first["pid"]))
     fleet.say("restart two")
     fleet.wait_state("two", "running", incarnation=3)
-    assert fleet.words("two") == ["old", "old", "new"]
+    fleet.wait_words("two", "old", "old", "new")
     assert not gone(one["pid"]), "a bot outlives the retirement of another generation"
     assert [server["generation"] for server in fleet.snapshot()["forkservers"]] == [number]
     assert fleet.end() == 0
@@ -141,7 +147,7 @@ def test_the_way_back_runs_the_old_code_and_ends_the_new_generation(generations)
         fleet.say(f"assign one {generation}")
         fleet.say("restart one")
         one = fleet.wait_state("one", "running", incarnation=incarnation)
-    assert fleet.words("one") == ["old", "new", "old"]
+    fleet.wait_words("one", "old", "new", "old")
     fleet.generation("retire", number)
     wait_until(lambda: gone(second["pid"]))
     assert not gone(one["pid"])
@@ -206,7 +212,7 @@ def test_code_that_can_not_be_loaded_leaves_the_current_generation_alone(generat
     assert not fleet.wait(lambda entry: entry["event"] == "answered")["done"]
     fleet.say("restart one")
     fleet.wait_state("one", "running", incarnation=2)
-    assert fleet.words("one") == ["old", "old"]
+    fleet.wait_words("one", "old", "old")
     fleet.generation("retire", number)
     fleet.write("new")
     assert fleet.generation("renew") == number + 1
