@@ -36,6 +36,7 @@ async def test_the_log_is_intact_whoever_is_killed_and_a_forged_entry_shows(stac
         stack.start()
         await stack.until_running("nora")
         await eventually(lambda: _verified(stack).get("intact") and _verified(stack)["unsealed"] == 0, "a sealed log")
+        await eventually(lambda: stack.fleet_events() == ["started", "stopped", "started"], "the bus was told of both")
         stack.cli("audit", "verify", "--offline")
         assert stack.status()["daemon"]["problems"] == []
 

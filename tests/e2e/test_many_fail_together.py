@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,12 +14,6 @@ from support.stack import BOTCTL, Stack, eventually, token
 pytestmark = pytest.mark.e2e
 
 BOTS = {"ann": 910001, "bob": 910002, "cyd": 910003}
-
-
-def fleet_events(stack: Stack) -> list[str]:
-    told = stack.cli("events", "--log", "system", "--json").stdout.splitlines()
-    types = [json.loads(line)["type"] for line in told]
-    return [one.removeprefix("fleet.") for one in types if one.startswith("fleet.")]
 
 
 async def test_the_breaker_is_seen_all_are_released_and_a_daemon_out_of_sight_is_told(stack: Stack):
@@ -42,7 +35,7 @@ async def test_the_breaker_is_seen_all_are_released_and_a_daemon_out_of_sight_is
     for name in BOTS:
         await stack.until_running(name)
     await eventually(lambda: not stack.status()["daemon"]["breaker"], "the breaker is closed")
-    await eventually(lambda: fleet_events(stack) == ["started", "paused", "resumed"], "the bus is told of it")
+    await eventually(lambda: stack.fleet_events() == ["started", "paused", "resumed"], "the bus is told of it")
 
     # Released, it fails again, as nobody has mended it.
     released = stack.cli("release", "--all")

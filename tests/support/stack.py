@@ -100,6 +100,12 @@ class Stack:
         self.cli("start", "--fleet", str(self.fleet_file), "--detach")
         self.pids.add(self.daemon_pid)
 
+    def fleet_events(self) -> list[str]:
+        """What the bus's log has been told of the fleet as a whole, such as `started`."""
+        told = self.cli("events", "--log", "system", "--json").stdout.splitlines()
+        types = [json.loads(line)["type"] for line in told]
+        return [one.removeprefix("fleet.") for one in types if one.startswith("fleet.")]
+
     @property
     def daemon_pid(self) -> int:
         """The supervisor's pid."""
