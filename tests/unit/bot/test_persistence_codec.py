@@ -189,3 +189,16 @@ def test_what_no_text_of_ours_says_is_refused(text: str) -> None:
 def test_there_is_no_pickle() -> None:
     with pytest.raises(UnreadableError):
         decode(pickle.dumps({"a": 1}, 0).decode())
+
+
+def test_what_holds_itself_twice_all_the_way_down_is_refused_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("botctl.bot.keeping.codec._MOST", 1000)
+    doubling: list[Any] = []
+    for _ in range(50):
+        doubling = [doubling, doubling]
+    with pytest.raises(UnstorableError, match="too much"):
+        encode(doubling)
+    with pytest.raises(UnstorableError, match="too much"):
+        encode(["x" * 1000] * 100)
+    shared = [1, 2, 3]
+    assert decode(encode([shared] * 100)) == [shared] * 100

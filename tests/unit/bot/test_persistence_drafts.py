@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from botctl.bot.keeping.drafts import BOT, Change, Draft, Kept, NotLoadedError, Owner, merged, read_kept
@@ -161,6 +161,7 @@ VALUES = st.dictionaries(
 
 
 @given(VALUES)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 def test_what_is_committed_is_what_is_read_after_a_restart(values: dict[Any, Any]) -> None:
     world = World(_7=values)
     world.kept[ADA] = read_kept(world.kept[ADA].text)

@@ -28,6 +28,9 @@ import telegram
 
 _DEEPEST = 60
 _LARGEST = 2**63
+_MOST = 1_000_000
+"""Values in one text, or 64 times as many characters: what is shared counts as often as it is met, and lists that hold
+one another twice are many very soon."""
 _FACTORIES: dict[str, Callable[[], Any]] = {
     one.__name__: one for one in (list, dict, set, int, str, float, bool, tuple, Counter, deque)
 }
@@ -46,9 +49,21 @@ class UnreadableError(Exception):
     """What is stored names something that isn't there any more, or is no text of ours."""
 
 
+class _Room:
+    """What still fits into one text."""
+
+    def __init__(self) -> None:
+        self._left = _MOST
+
+    def take(self, path: str, value: object) -> None:
+        self._left -= 1 + (len(value) // 64 if isinstance(value, str | bytes | bytearray) else 0)
+        if self._left < 0:
+            raise UnstorableError(f"too much: what {path[:100]}… leads to", value)
+
+
 def encode(value: Any) -> str:
     """The text of a value; of equal values of the same making it is equal. Raises UnstorableError."""
-    plain = _plain(value, "", 0)
+    plain = _plain(value, "", 0, _Room())
     try:
         return msgspec.json.encode(plain).decode()
     except (UnicodeEncodeError, TypeError):  # lone surrogates
@@ -67,10 +82,11 @@ def decode(text: str, bot: telegram.Bot | None = None) -> Any:
         raise UnreadableError(f"{type(error).__name__}: {error}") from error
 
 
-def _plain(value: Any, path: str, depth: int) -> Any:
+def _plain(value: Any, path: str, depth: int, room: _Room) -> Any:
     """The value in JSON's own types."""
     if depth > _DEEPEST:
         raise UnstorableError(f"{path[:100]}…", value)
+    room.take(path, value)
     made: Any = type(value)
     name: str = made.__name__
     if value is None or made is bool or made is str:
@@ -80,48 +96,48 @@ def _plain(value: Any, path: str, depth: int) -> Any:
     if made is float:
         return value if math.isfinite(value) else {"$float": repr(value)}
     if made is list:
-        return _items(value, path, depth)
+        return _items(value, path, depth, room)
     if made is dict:
-        return _mapping(value, path, depth)
+        return _mapping(value, path, depth, room)
     if (tag := _TAGS.get(made)) is not None:
         return {tag[0]: tag[1](value)}
     if made is tuple or made is set or made is frozenset:
-        items = _items(value, path, depth)
+        items = _items(value, path, depth, room)
         return {f"${name}": items if made is tuple else sorted(items, key=_sorting)}
     if made is deque:
-        return {"$deque": [_items(value, path, depth), value.maxlen]}
+        return {"$deque": [_items(value, path, depth, room), value.maxlen]}
     if made is OrderedDict or made is Counter:
-        return {f"${name}": _pairs(value, path, depth)}
+        return {f"${name}": _pairs(value, path, depth, room)}
     if made is defaultdict and (value.default_factory is None or _FACTORIES.get(_name(value)) is value.default_factory):
-        return {"$defaultdict": [_name(value) or None, _pairs(value, path, depth)]}
+        return {"$defaultdict": [_name(value) or None, _pairs(value, path, depth, room)]}
     if made is datetime.datetime:
         zone = value.tzinfo.key if isinstance(value.tzinfo, zoneinfo.ZoneInfo) else None
         return {"$datetime": [value.isoformat(), zone]}
     if isinstance(value, enum.Enum) and _class(*_place(made)) is made and value.name in made.__members__:
         return {"$enum": [*_place(made), value.name]}
     if isinstance(value, telegram.TelegramObject) and getattr(telegram, name, None) is made:
-        return {"$telegram": [name, _plain(value.to_dict(), path, depth + 1)]}
+        return {"$telegram": [name, _plain(value.to_dict(), path, depth + 1, room)]}
     if dataclasses.is_dataclass(value) and _class(*_place(made)) is made:
         fields = {one.name: getattr(value, one.name) for one in dataclasses.fields(value) if hasattr(value, one.name)}
-        return {"$dataclass": [*_place(made), _mapping(fields, path, depth)]}
+        return {"$dataclass": [*_place(made), _mapping(fields, path, depth, room)]}
     raise UnstorableError(path, value)
 
 
-def _items(values: Iterable[Any], path: str, depth: int) -> list[Any]:
-    return [_plain(item, f"{path}[{number}]", depth + 1) for number, item in enumerate(values)]
+def _items(values: Iterable[Any], path: str, depth: int, room: _Room) -> list[Any]:
+    return [_plain(item, f"{path}[{number}]", depth + 1, room) for number, item in enumerate(values)]
 
 
-def _pairs(value: dict[Any, Any], path: str, depth: int) -> list[Any]:
+def _pairs(value: dict[Any, Any], path: str, depth: int, room: _Room) -> list[Any]:
     return [
-        [_plain(key, f"{path}[key {key!r}]", depth + 1), _plain(item, f"{path}[{key!r}]", depth + 1)]
+        [_plain(key, f"{path}[key {key!r}]", depth + 1, room), _plain(item, f"{path}[{key!r}]", depth + 1, room)]
         for key, item in value.items()
     ]
 
 
-def _mapping(value: dict[Any, Any], path: str, depth: int) -> Any:
+def _mapping(value: dict[Any, Any], path: str, depth: int, room: _Room) -> Any:
     if any(type(key) is not str or key.startswith("$") for key in value):
-        return {"$dict": _pairs(value, path, depth)}
-    return {key: _plain(item, f"{path}[{key!r}]", depth + 1) for key, item in value.items()}
+        return {"$dict": _pairs(value, path, depth, room)}
+    return {key: _plain(item, f"{path}[{key!r}]", depth + 1, room) for key, item in value.items()}
 
 
 def _name(value: defaultdict[Any, Any]) -> str:
