@@ -152,7 +152,7 @@ async def cut(ground: Ground) -> str:
     out = ground.names["a_out"]
     ground.me.call("XADD", out, "*", "e", body("first"))
     await ground.until(lambda: ground.router.stats.routed == 1)
-    await ground.until(lambda: ground.router.janitor.losses.knows(A), 3)
+    await ground.until(lambda: ground.router.janitor.outs.losses.knows(A), 3)
     last: bytes = b""
     for n in range(300):
         options = (("MAXLEN", "0"), ("MAXLEN", "1"), ("MINID", "99999999999999-0"), ("MAXLEN", "~", "0"))[n % 4]

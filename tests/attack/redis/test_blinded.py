@@ -10,8 +10,8 @@ from attack.cases import ATTACKS, CASES
 from attack.redis import areas
 from attack.redis.ground import Ground
 from attack.redis.test_redis import ends_as
-from botctl.bus.caretaking.janitor import Janitor
 from botctl.bus.caretaking.losses import Losses
+from botctl.bus.caretaking.out_streams import OutStreams
 from botctl.bus.routing import batch
 from botctl.bus.routing.seen import Seen
 
@@ -29,8 +29,8 @@ GUARDS: dict[str, tuple[Any, str, Any]] = {
     "forged_id": (Seen, "__contains__", lambda seen, key: key[1] in {one for _, one in seen.__dict__["ids"]}),
     "fleets_types": (batch, "validate", lambda event, source: event),
     "cut": (Losses, "compare", _nothing),
-    "brick": (Janitor, "_replace", _nothing_async),
-    "brick_empty": (Janitor, "check_outs", _nothing_async),
+    "brick": (OutStreams, "_replace", _nothing_async),
+    "brick_empty": (OutStreams, "check", _nothing_async),
 }
 """Of an attack by its function's name: the guard, and what stands in its place."""
 

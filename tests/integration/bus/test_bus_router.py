@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError
 
-from botctl.bus.events import encode_event
+from botctl.bus.events import Log, encode_event
 from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.bus.routing import router as router_module
 from support.bus_steps import logged, start_relay, tick
@@ -116,6 +117,23 @@ async def test_an_out_stream_made_unusable_is_begun_again(bus: Any, new_outbox: 
     assert router.stats.replaced_streams == 1
     assert await logged(bus) == ["last words", "after"]
     await eventually(lambda: relay.healthy)
+
+
+async def test_a_clock_that_goes_back_by_days_accuses_nobody(bus: Any, eventually: Any) -> None:
+    """What was made while it was ahead has ids in the future, in the logs as in the out streams."""
+    await bus.add_bot(1)
+    client, ahead = bus.bot_client(1), int(time.time() * 1000) + 3 * 86_400_000
+    accused: list[Any] = []
+    await bus.redis.xadd(bus.topology.log(Log.USER), {"e": encode_event(tick("then"))}, id=f"{ahead}-0")
+    await client.xadd(bus.topology.out(1), {"e": encode_event(tick("last"))}, id=f"{ahead + 3_600_000}-0")
+    router = bus.router(on_rejected=accused.append)
+    bus.start(router)
+    await eventually(lambda: router.stats.routed == 1)
+    await router.janitor.outs.check([1], lambda bot_id: None)
+    await client.xadd(bus.topology.out(1), {"e": encode_event(tick("after"))})
+    await eventually(lambda: router.stats.routed == 2)
+    assert (router.janitor.outs.replaced, accused) == (0, [])
+    assert not router.janitor.outs.suspicious(f"{ahead}-0".encode()), "nobody looks again and again"
 
 
 async def test_a_bot_that_empties_its_own_stream_hurts_only_itself(bus: Any, eventually: Any) -> None:

@@ -208,7 +208,7 @@ async def test_what_a_bot_has_cut_off_its_own_stream_is_relayed_again(
         return {row["bot_id"] for row in rows}
 
     async def known() -> bool:
-        return assembly.router.janitor.losses.knows(one.bot_id)
+        return assembly.router.janitor.outs.losses.knows(one.bot_id)
 
     async def flowing() -> bool:
         return stats.routed == routed + 1

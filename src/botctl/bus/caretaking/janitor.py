@@ -1,4 +1,4 @@
-"""Keeps the bus's streams short and usable: trims logs and mailboxes, replaces an out stream made unusable.
+"""Keeps the bus's streams short and usable: logs, mailboxes, out streams, the work of groups.
 
 Nothing is dropped without a word: what is cut off a mailbox that nobody reads, or off streams that take more than their
 share of the memory, is counted and reported.
@@ -11,11 +11,11 @@ from collections.abc import Callable, Collection
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError, WatchError
+from redis.exceptions import ResponseError
 
 from botctl.bus.caretaking.dropped import Dropped
-from botctl.bus.caretaking.grants import tame
-from botctl.bus.caretaking.losses import Losses
+from botctl.bus.caretaking.grant_limits import tame
+from botctl.bus.caretaking.out_streams import OutStreams, server_time
 from botctl.bus.caretaking.retention import KEEP_SECONDS, Retention
 from botctl.bus.caretaking.room import Cut, Room
 from botctl.bus.reading.dead_letters import dead_letter_command
@@ -23,7 +23,7 @@ from botctl.bus.reading.groups import GroupTender
 from botctl.bus.reading.letter_shares import LetterKeeper
 from botctl.bus.reading.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
 from botctl.bus.routing.roster import Roster
-from botctl.bus.topology import MAILBOX_GROUP, ROUTER_GROUP, Receiver, Topology
+from botctl.bus.topology import MAILBOX_GROUP, Receiver, Topology
 from botctl.bus.wire import Command, execute
 
 _log = structlog.get_logger("botctl.bus.caretaking.janitor")
@@ -33,10 +33,6 @@ MAILBOX_LIMIT = 10_000
 
 _TELL_EVERY = 600.0
 """Seconds between two dead letters about one mailbox."""
-
-_GROUPS = ("XINFO", "GROUPS")
-_FUTURE_MS = 86_400_000
-"""An out stream whose last id lies further in the future than this was tampered with."""
 
 
 class Janitor:
@@ -58,15 +54,13 @@ class Janitor:
     ) -> None:
         self.dropped = 0
         """Entries cut off so far: unread ones, and ones of the logs before their time."""
-        self.replaced = 0
-        """Out streams replaced so far."""
         self.remade = 0
         """Mailboxes, of bots and of groups, that had to be made again."""
         self.mailbox_depths: dict[Receiver, int] = {}
         """Entries not acknowledged, by bot or group, when last looked at."""
         self.letters = LetterKeeper(redis, topology)
         self.groups = GroupTender(redis, topology, self.letters)
-        self.losses = Losses()
+        self.outs = OutStreams(redis, topology)
         self._redis = redis
         self._topology = topology
         self._flooding = on_flood
@@ -95,8 +89,7 @@ class Janitor:
 
         `ring` is called for streams that must be emptied first. Mailboxes that the fleet should have are made again.
         """
-        now = await self._now()
-        await self.retention.trim(now)
+        await self.retention.trim(await server_time(self._redis))
         mailboxes: list[Receiver] = [*(bot for bot in bots if bot), *roster.groups]
         self.mailbox_depths = {}
         for receiver, length in (await self.measure(mailboxes, wanted=set(roster.receivers()))).items():
@@ -104,7 +97,7 @@ class Janitor:
                 await self._cut(receiver)
         if self._may_hand_out():
             await self.groups.tend(roster)
-        await self.check_outs(bots, ring)
+        await self.outs.check(bots, ring)
         await self._keep_room(bots, roster)
 
     async def _keep_room(self, bots: Collection[int], roster: Roster) -> None:
@@ -124,8 +117,8 @@ class Janitor:
                 dropped=cut.entries,
             )
             if cut.unrouted and cut.bot_id is not None:
-                self.losses.begun_again(cut.bot_id)
-                self.losses.missing(cut.bot_id, cut.entries)  # what came from its outbox is relayed again
+                self.outs.losses.begun_again(cut.bot_id)
+                self.outs.losses.missing(cut.bot_id, cut.entries)  # what came from its outbox is relayed again
                 self._flooding(cut.bot_id, f"its events fill the memory; {cut.entries} were dropped unread")
                 await self._bury(cut)
             elif (receiver := self._topology.receiver_of(cut.stream)) is not None:
@@ -150,10 +143,6 @@ class Janitor:
         if isinstance(reply, BaseException):
             _log.warning("a dead letter can't be written", reason=str(reply)[:200])
         await self.letters.wrote([(command, reply)])
-
-    async def _now(self) -> int:
-        seconds, micros = await self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
 
     async def measure(self, receivers: list[Receiver], wanted: Collection[Receiver] = ()) -> dict[Receiver, int]:
         """Take away what these have read of their mailboxes, and count what is left.
@@ -213,52 +202,6 @@ class Janitor:
             who = "a bot that does" if isinstance(receiver, int) else "a group whose members do"
             reason = f"overflow: {self._cut_off.pop(receiver)} events for {who} not read were cut off"
             await self._bury_one(stream, f"{reason}; in its mailbox stand {sources}" if sources else reason)
-
-    async def check_outs(self, bots: Collection[int], ring: Callable[[int], None]) -> None:
-        """Replace unusable out streams among these, and find out what was cut off them unread."""
-        streams = {bot: self._topology.out(bot) for bot in bots}
-        lengths = await execute(self._redis, [("XLEN", stream) for stream in streams.values()])
-        # Only of empty ones: the answer holds the first and the last entry, of any size.
-        empty = [bot for bot, length in zip(bots, lengths, strict=True) if length == 0]
-        for bot in set(bots).difference(empty):
-            ring(bot)
-        asked: list[Command] = [(*what, streams[bot]) for bot in empty for what in (("XINFO", "STREAM"), _GROUPS)]
-        replies = iter(await execute(self._redis, asked))
-        milliseconds, now = await self._now(), time.monotonic()
-        for bot, info, groups in zip(empty, replies, replies, strict=False):
-            if isinstance(info, BaseException) or isinstance(groups, BaseException):
-                ring(bot)  # No such key: the router makes it anew when it finds no group.
-                continue
-            added, read = field_of(info, "entries-added"), [field_of(group, "entries-read") for group in groups]
-            if len(read) == 1 and isinstance(added, int) and isinstance(read[0], int) and not field_of(info, "length"):
-                self.losses.compare(bot, added, read[0], now)
-            if tampered(field_of(info, "last-generated-id"), milliseconds):
-                await self._replace(bot, streams[bot], ring)
-
-    async def _replace(self, bot: int, stream: str, ring: Callable[[int], None]) -> None:
-        """Begin the stream again. WATCH makes sure that nothing is in it at that moment."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            try:
-                await pipe.watch(stream)
-                if await pipe.xlen(stream):
-                    ring(bot)
-                    return
-                pipe.multi()  # type: ignore[no-untyped-call]
-                pipe.delete(stream)
-                pipe.xgroup_create(stream, ROUTER_GROUP, "0", mkstream=True, entries_read=0)
-                await pipe.execute()
-            except WatchError:
-                ring(bot)
-                return
-        self.replaced += 1
-        self.losses.begun_again(bot)
-        self.losses.missing(bot, 0)  # perhaps: who makes a stream unusable may have emptied it in the same breath
-        _log.warning("out stream had an id in the far future and was begun again", bot_id=bot, stream=stream)
-
-
-def tampered(last_id: bytes, now: int) -> bool:
-    """Whether an id lies so far in the future that no clock has made it. `now` in milliseconds since the epoch."""
-    return int(last_id.split(b"-")[0]) > now + _FUTURE_MS
 
 
 async def _checked(redis: Redis, commands: list[Command]) -> None:

@@ -21,7 +21,7 @@ from botctl.bus.caretaking.admin import is_busy_group
 from botctl.bus.caretaking.dropped import Dropped
 from botctl.bus.caretaking.grant_guard import GrantGuard
 from botctl.bus.caretaking.identity import identity
-from botctl.bus.caretaking.janitor import Janitor, tampered
+from botctl.bus.caretaking.janitor import Janitor
 from botctl.bus.caretaking.retention import KEEP_SECONDS
 from botctl.bus.caretaking.sentry import Offence, Sentry
 from botctl.bus.client import AWAY, reason
@@ -232,7 +232,7 @@ class Router:
         stats, janitor = self.stats, self.janitor
         stats.dropped, stats.replaced_streams, stats.remade_mailboxes = (
             janitor.dropped,
-            janitor.replaced,
+            janitor.outs.replaced,
             janitor.remade,
         )
         stats.taken_over, stats.given_up = janitor.groups.taken_over, janitor.groups.given_up
@@ -250,7 +250,7 @@ class Router:
         if self._forgetful:
             self._seen.forget()
             for bot_id in self._known:
-                self.janitor.losses.begun_again(bot_id)
+                self.janitor.outs.losses.begun_again(bot_id)
         await self.janitor.letters.open()
         for log in Log:
             self._seen.add(reversed([key async for key in self._tail(log)]))
@@ -349,7 +349,7 @@ class Router:
                 self._doorbell.ring(bot_id)
             elif len(entries) >= counts[bot_id]:
                 self._doorbell.ring(bot_id)
-            if entries and tampered(entries[-1][0], int(time.time() * 1000)):
+            if entries and self.janitor.outs.suspicious(entries[-1][0]):
                 self._tampered = True
             size = sum(size_of(fields) for _, fields in entries)
             self._allowance.spend(bot_id, len(entries), size)
@@ -394,20 +394,20 @@ class Router:
         for rejected in batch.rejected:
             self._tell(rejected)
         for bot_id, entries in batch.vanished.items():
-            self.janitor.losses.missing(bot_id, entries)
+            self.janitor.outs.losses.missing(bot_id, entries)
 
     async def _look_for_losses(self) -> None:
         """At the streams of which less could be read than was added, and at those to be replaced without delay."""
         less = {bot for bot, added in self._doorbell.added.items() if added > 0}
-        suspects = [bot for bot in self._caught_up if bot in less or not self.janitor.losses.knows(bot)]
+        suspects = [bot for bot in self._caught_up if bot in less or not self.janitor.outs.losses.knows(bot)]
         self._doorbell.added.clear()
         if suspects:
-            await self.janitor.check_outs(suspects, self._doorbell.ring)
-            self.stats.replaced_streams = self.janitor.replaced
+            await self.janitor.outs.check(suspects, self._doorbell.ring)
+            self.stats.replaced_streams = self.janitor.outs.replaced
         self._tell_losses()
 
     def _tell_losses(self) -> None:
-        for bot_id, entries, seconds in self.janitor.losses.take(time.monotonic()):
+        for bot_id, entries, seconds in self.janitor.outs.losses.take(time.monotonic()):
             self.stats.vanished += entries
             _log.warning("events are gone from an out stream before they were routed; they are relayed again",
                          bot_id=bot_id, events=entries, seconds=round(seconds))  # fmt: skip
@@ -460,8 +460,8 @@ class Router:
         self._doorbell.ring(bot_id)
         if bot_id in self._caught_up:
             self._caught_up.discard(bot_id)
-            self.janitor.losses.begun_again(bot_id)
-            self.janitor.losses.missing(bot_id, 0)
+            self.janitor.outs.losses.begun_again(bot_id)
+            self.janitor.outs.losses.missing(bot_id, 0)
             _log.warning("an out stream or its group was missing and has been made", bot_id=bot_id, stream=stream)
         else:
             _log.info("an out stream has been made", bot_id=bot_id, stream=stream)
