@@ -12,7 +12,8 @@ import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, OutOfMemoryError, ResponseError
 
 from botctl.bus.caretaking.grant_guard import GrantGuard
-from botctl.bus.caretaking.grants import Grant, GrantAdmin, begin_group_again, grant_user, tame
+from botctl.bus.caretaking.grant_limits import begin_group_again, tame
+from botctl.bus.caretaking.grants import Grant, GrantAdmin, grant_user
 from botctl.bus.caretaking.sentry import Sentry
 from botctl.bus.client import connect
 from botctl.bus.events import Event, Log, encode_event

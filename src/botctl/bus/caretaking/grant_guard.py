@@ -13,7 +13,8 @@ import structlog
 from redis.asyncio import Redis
 
 from botctl.bus.caretaking.crowd import MOST_CONNECTIONS, Usage
-from botctl.bus.caretaking.grants import grant_user, tame
+from botctl.bus.caretaking.grant_limits import tame
+from botctl.bus.caretaking.grants import grant_user
 from botctl.bus.topology import Topology
 from botctl.bus.wire import Command, execute
 

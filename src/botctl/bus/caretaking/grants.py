@@ -12,33 +12,20 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-import structlog
 from redis.asyncio import Redis
-from redis.exceptions import ConnectionError
 
 from botctl.bus.caretaking.admin import BusAdmin, is_busy_group
 from botctl.bus.events import Log
-from botctl.bus.reading.mailbox_groups import before, begin_at, field_of
+from botctl.bus.reading.mailbox_groups import before, field_of
 from botctl.bus.stream_reply import entry_order
 from botctl.bus.topology import ServerVersion, Topology
 from botctl.bus.wire import Command, execute
-
-_log = structlog.get_logger("botctl.bus.caretaking.grants")
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 """Of a grant, and of the readable half of its group."""
 
 GROUP = re.compile(r"([a-z0-9][a-z0-9_-]{0,31})-([0-9a-f]{32})")
 """The whole name of a group."""
-
-MOST_PENDING = 20_000
-"""Entries of a log that a group may have read and not acknowledged; each costs the server some 100 bytes."""
-
-MOST_CONSUMERS = 32
-"""Names that a grantee's programs may read as: each stays."""
-
-LONGEST_CONSUMER = 256
-"""Bytes of such a name; the server takes a megabyte."""
 
 _COUNTED = 200_000
 _PAGE = 1_000
@@ -64,8 +51,8 @@ def grant_rules(topology: Topology, grant: Grant, version: ServerVersion) -> lis
     """The rules of ACL SETUSER for a grantee. Pure.
 
     XAUTOCLAIM and XPENDING are there, unlike for bots: nobody else hands out anew what one of its programs has left.
-    Each searches through what the group hasn't acknowledged, which is bounded (`MOST_PENDING`). No XCLAIM: it can move
-    the group's place. No XINFO: it tells the names of groups.
+    Each searches through what the group hasn't acknowledged, which is bounded (`grant_limits.py`). No XCLAIM: it can
+    move the group's place. No XINFO: it tells the names of groups.
     """
     commands = ["-@all", "+ping", "+hello", "+auth"]
     if version.has_client_setinfo:
@@ -217,57 +204,6 @@ async def count_after(redis: Redis, stream: str, after: str, until: str = "+") -
         count += len(page)
         after = _text(page[-1][0])
     return None
-
-
-async def tame(redis: Redis, topology: Topology) -> dict[str, str]:
-    """Begin groups of the logs again in which somebody has piled up too much; what, by the name of the grant's group.
-
-    What they hold counts as the log's memory, which others' events would have to make room for. No entry is lost: what
-    wasn't acknowledged comes again.
-    """
-    streams = [topology.log(log) for log in Log]
-    found: dict[str, str] = {}
-    for stream, groups in zip(
-        streams, await execute(redis, [("XINFO", "GROUPS", one) for one in streams]), strict=True
-    ):
-        if isinstance(groups, BaseException) or not groups:
-            continue
-        for group in groups:
-            name = _text(field_of(group, "name"))
-            grown = GROUP.fullmatch(name)
-            if grown is not None and (what := await _excess(redis, stream, name, group)) is not None:
-                found[grown[1]] = what
-                await begin_group_again(redis, stream, name, _text(field_of(group, "last-delivered-id")))
-    return found
-
-
-async def _excess(redis: Redis, stream: str, name: str, group: Any) -> str | None:
-    count, pending = int(field_of(group, "consumers") or 0), int(field_of(group, "pending") or 0)
-    if count > MOST_CONSUMERS:
-        return f"{count} consumers in its group; {MOST_CONSUMERS} are allowed"
-    if pending > MOST_PENDING:
-        return f"{pending} events read and not acknowledged; {MOST_PENDING} are allowed"
-    if not count:
-        return None
-    try:
-        (consumers,) = await execute(redis, [("XINFO", "CONSUMERS", stream, name)], timeout=60)
-    except ConnectionError:
-        return "a list of consumers that is longer than the server sends"  # or it is away: then what follows says so
-    names = [] if isinstance(consumers, BaseException) else [field_of(one, "name") for one in consumers]
-    if any(len(name) > LONGEST_CONSUMER for name in names):
-        return f"a consumer's name of more than {LONGEST_CONSUMER} bytes"
-    return None
-
-
-async def begin_group_again(redis: Redis, stream: str, group: str, delivered: str) -> None:
-    """Make a group anew without its consumers; `delivered` is where it stood when it holds nothing."""
-    (pending,) = await execute(redis, [("XPENDING", stream, group)], timeout=60)
-    if isinstance(pending, BaseException):
-        return
-    start = before(pending[1]) if pending[0] else delivered
-    for reply in await begin_at(redis, stream, group, start):
-        if isinstance(reply, BaseException):
-            raise reply
 
 
 def _text(value: Any) -> str:

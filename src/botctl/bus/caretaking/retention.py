@@ -14,7 +14,8 @@ import structlog
 from redis.asyncio import Redis
 
 from botctl.bus.caretaking.dropped import Dropped
-from botctl.bus.caretaking.grants import GROUP, MOST_PENDING
+from botctl.bus.caretaking.grant_limits import MOST_PENDING
+from botctl.bus.caretaking.grants import GROUP
 from botctl.bus.events import Log
 from botctl.bus.reading.mailbox_groups import field_of
 from botctl.bus.stream_reply import entry_order
