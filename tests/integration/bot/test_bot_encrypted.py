@@ -213,11 +213,17 @@ async def test_what_another_bot_has_sealed_is_refused_and_stops_nobody(
     if table == "inbox":
         assert await bot.value("SELECT count(*) FROM inbox WHERE bot_id = {bot} AND state = 'dead'") == 1
     if table == "outbox":
+        waiting = "SELECT count(*) FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL"
+        theirs = (
+            "SELECT count(*) FROM outbox WHERE bot_id = {bot} AND data = (SELECT data FROM outbox WHERE bot_id = $1"
+        )
+        kept = await bot.value(f"{theirs} LIMIT 1)", other.bot_id)
 
         async def relayed() -> bool:
-            return await bot.value("SELECT count(*) FROM outbox WHERE bot_id = {bot} AND relayed_at IS NULL") == 0
+            return await bot.value(waiting) == kept
 
-        await until(relayed, "the others are relayed")
+        assert kept > 0
+        await until(relayed, "the others are relayed, and these stay")
         assert all(event.data for event in await published(bot)), "nothing goes out without its data"
     if table == "sends":
         assert await bot.value("SELECT state FROM sends WHERE bot_id = {bot} ORDER BY cause LIMIT 1") == "failed"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 import structlog
 
 from botctl.bot.database import Database
 from botctl.bot.exchange.group_work import share
-from botctl.bot.exchange.publishing import event_of
 from botctl.bot.exchange.reactions import collect
 from botctl.bot.exchange.steady import Steady, Work
+from botctl.bot.exchange.waiting_events import WaitingEvents
 from botctl.bot.receiving.intake import Intake
 from botctl.bot.tasks import end
 from botctl.bot.vitals.health import Health, Trouble
@@ -29,31 +28,6 @@ _log = structlog.get_logger("botctl.bot.bus")
 
 _CHECK_EVERY = 30.0
 """Seconds after which the outbox is looked at unasked; commits wake the relay at once."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    seq: int
-    event: Event
-
-
-class _OutboxPort:
-    """The outbox as the relay wants it; waits while the database is away."""
-
-    def __init__(self, database: Database, outbox: Outbox) -> None:
-        self._database = database
-        self._outbox = outbox
-
-    async def pending(self, limit: int) -> Sequence[_Row]:
-        rows = await self._database.statement(lambda connection: self._outbox.pending(connection, limit))
-        if lost := [row for row in rows if row.fault]:
-            for row in lost:
-                _log.error("an event can't be opened and is dropped", id=row.event_id, type=row.type, why=row.fault)
-            await self.mark_relayed([row.seq for row in lost])
-        return [_Row(row.seq, event_of(row)) for row in rows if not row.fault]
-
-    async def mark_relayed(self, seqs: Sequence[int]) -> None:
-        await self._database.statement(lambda connection: self._outbox.mark_relayed(connection, seqs))
 
 
 class BusLink:
@@ -80,7 +54,7 @@ class BusLink:
         self._health = health
         user = topology.user(bot_id)
         self._redis = connect(url, username=user, passwords=passwords, max_connections=2)
-        self._relay = Relay(self._redis, topology, bot_id, _OutboxPort(database, outbox), check_every=_CHECK_EVERY)
+        self._relay = Relay(self._redis, topology, bot_id, WaitingEvents(database, outbox), check_every=_CHECK_EVERY)
         # Each mailbox takes one connection to wait with, and now and then one to acknowledge with.
         self._blocking = connect(
             url, username=user, passwords=passwords, blocking=True, max_connections=2 * (1 + len(groups))
