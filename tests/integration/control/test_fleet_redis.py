@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,26 @@ async def test_users_of_bots_nobody_wants_are_dropped(stage: Stage) -> None:
     assert stranger not in known
 
 
+async def test_a_bot_dropped_while_its_user_is_made_has_none(stage: Stage) -> None:
+    making, drop = asyncio.Event(), asyncio.Event()
+
+    class Slow(BusAdmin):
+        async def ensure_bots(self, *wanted: Any) -> None:
+            making.set()
+            await drop.wait()
+            await super().ensure_bots(*wanted)
+
+    keeper, bot_id = BusKeeper(Slow(stage.redis, stage.topology)), next(new_ids)
+    keeper.load({bot_id: "0" * 64})
+    settling = asyncio.create_task(keeper.settle(5.0))
+    await making.wait()
+    dropping = asyncio.create_task(keeper.drop(bot_id))
+    await asyncio.wait([dropping], timeout=0.05)  # long enough for it to be through, if it doesn't wait
+    drop.set()
+    await asyncio.gather(settling, dropping)
+    assert bot_id not in await BusAdmin(stage.redis, stage.topology).known_bots()
+
+
 async def test_what_an_emptied_redis_has_lost_is_relayed_again(
     database: Any, valkey_admin_url: str, tmp_path: Path
 ) -> None:
@@ -95,6 +116,9 @@ async def test_what_an_emptied_redis_has_lost_is_relayed_again(
     async def told() -> bool:
         return len(await applied()) == 1
 
+    async def is_told_of_the_unread() -> bool:
+        return assembly.drops.entries == {f"bot:{one.bot_id}": 1}
+
     async def pending(*event_ids: str) -> bool:
         rows = await admin.fetch("SELECT event_id FROM outbox WHERE bot_id = $1 AND relayed_at IS NULL", one.bot_id)
         return {row["event_id"] for row in rows} == set(event_ids)
@@ -109,8 +133,11 @@ async def test_what_an_emptied_redis_has_lost_is_relayed_again(
             " ($1, 'old', 'custom.tick', now() - interval '61 minutes')",
             one.bot_id,
         )
+        await redis.xadd(topology.mailbox(one.bot_id), {"e": "unread"}, id=f"{int(time.time() - 7_200) * 1000}-0")
+        await assembly.bus_watch.look()
         await redis.delete(*[key async for key in redis.scan_iter(match=f"{config.namespace}:*")])
         await eventually(lambda: pending("late"))
+        await eventually(is_told_of_the_unread)
         await eventually(told)
         assert await applied() == before
     finally:
