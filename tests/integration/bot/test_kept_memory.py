@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from itertools import count
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import telegram
+from telegram.ext import ApplicationBuilder
 
 from botctl.bot.database import Database
 from botctl.bot.handling.scope import Scope, current
 from botctl.bot.keeping.drafts import BOT, Draft, NotLoadedError, Owner
 from botctl.bot.keeping.memory import KeptMemory
 from botctl.bot.keeping.persistence import KeepingApplication
-from botctl.bot.sending.bot_api import ScopedApplication
+from botctl.bot.sending.bot_api import OutsideJobQueue, ScopedApplication
 from botctl.bot.vitals.health import Health
 from botctl.errors import VaultError
 from botctl.security.vault import Cipher, DataKey
@@ -132,6 +136,37 @@ async def test_more_than_memory_holds_is_read_when_it_is_needed(bot: Bot) -> Non
         assert one.draft().values(user(1)) == {"n": 1}
         assert one.draft().values(user(777)) == {}
         assert one.draft().values(BOT) == {"seen": 49}
+
+
+async def test_a_conversations_timeout_finds_what_is_kept_though_memory_holds_others_by_then(bot: Bot) -> None:
+    memory = await bot.memory(most_owners=3)
+    draft = memory.draft()
+    draft.values(user(7))["name"] = "Ada"
+    await bot.commit(memory, draft)
+    for number in range(50, 60):
+        draft = memory.draft()
+        await memory.load([user(number)])
+        draft.values(user(number))["n"] = number
+        await bot.commit(memory, draft)
+    assert not memory.whole
+    application = ApplicationBuilder().application_class(ScopedApplication).token("1:x").updater(None).build()
+    assert isinstance(application, ScopedApplication)
+    application.keep(memory)
+    seen: list[Any] = []
+
+    class Timer:
+        """As a ConversationHandler sets it: with the update, and without an id of its own."""
+
+        user_id = chat_id = None
+        data = SimpleNamespace(update=telegram.Update(1, message=telegram.Message(
+            1, datetime.now(UTC), telegram.Chat(7, "private"), from_user=telegram.User(7, "Ada", False)
+        )))  # fmt: skip
+
+        async def run(self, application: Any) -> None:
+            seen.append(application.user_data[7]["name"])
+
+    await OutsideJobQueue.job_callback(cast("Any", SimpleNamespace(application=application)), Timer())
+    assert seen == ["Ada"]
 
 
 async def test_what_was_dropped_unread_is_gone(bot: Bot) -> None:

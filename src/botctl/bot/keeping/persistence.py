@@ -249,6 +249,16 @@ class KeepingApplication(Application[Any, Any, Any, Any, Any, Any]):
             return
         await self._memory.bring([*_owners_of(update), *self._conversations_of(update)])
 
+    async def prepare_timer(self, job: Any) -> None:
+        """The same for a timer of python-telegram-bot's: of whom it was set for, or of the update it is about."""
+        if self._memory is None or self._memory.whole:
+            return
+        users, chats = ([number] if number is not None else [] for number in (job.user_id, job.chat_id))
+        await self.load_data(users=users, chats=chats)
+        update = getattr(job.data, "update", None)
+        if isinstance(update, Update):
+            await self.prepare(update)
+
     async def load_data(self, *, users: Iterable[int] = (), chats: Iterable[int] = ()) -> None:
         """Have `user_data` and `chat_data` of others than those whom an update concerns in memory.
 

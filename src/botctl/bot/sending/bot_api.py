@@ -73,6 +73,8 @@ class OutsideJobQueue(JobQueue[Any]):
     async def job_callback(job_queue: JobQueue[Any], job: Any) -> None:
         """Run a job outside of any scope; the task it runs in may have been begun inside of one."""
         current.set(None)
+        if isinstance(job_queue.application, ScopedApplication):
+            await job_queue.application.prepare_timer(job)
         await JobQueue.job_callback(job_queue, job)
 
 
