@@ -12,7 +12,8 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.storage.tracing import TracedRow, read_rows
+from botctl.storage.traced import TracedRow
+from botctl.storage.tracing import read_rows
 
 KINDS = ("update", "event", "job", "op")
 """What a cause begins with."""

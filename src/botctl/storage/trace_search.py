@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.storage.tracing import TracedRow, in_bots, read_rows
+from botctl.storage.traced import TracedRow
+from botctl.storage.tracing import in_bots, read_rows
 
 FIRST = 50_000
 """Numbers of rows in the first stretch; each further one is twice as long."""

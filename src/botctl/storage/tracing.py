@@ -7,112 +7,11 @@ sealed or clear; whoever shows them opens them. Times are in seconds since the e
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-
-@dataclass(frozen=True, slots=True)
-class TracedRow:
-    """A row of an inbox. `begun_at`: of the attempt that is under way, or that ended well."""
-
-    bot_id: int
-    inbox_id: int
-    cause: str
-    kind: str
-    lane: str
-    state: str
-    attempts: int
-    received_at: float
-    begun_at: float | None
-    next_attempt_at: float | None
-    done_at: float | None
-    last_error: str | None
-    trace_id: str
-    payload: str
-
-
-@dataclass(frozen=True, slots=True)
-class TracedAttempt:
-    """An attempt that did not end well, or what an operator did: see the table `attempts`."""
-
-    inbox_id: int
-    attempt: int
-    outcome: str
-    begun_at: float | None
-    ended_at: float
-    error: str | None
-    traceback: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TracedCompletion:
-    """A recorded answer of a model; `created_at` is when it was there."""
-
-    cause: str
-    step: int
-    model: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int | None
-    retries: int | None
-    finish_reason: str
-    duration_ms: int | None
-    created_at: float
-    response: str
-
-
-@dataclass(frozen=True, slots=True)
-class TracedSend:
-    """A row of the send journal."""
-
-    cause: str
-    n: int
-    mode: str
-    method: str
-    chat_id: int | None
-    state: str
-    attempts: int
-    uncertain: int
-    planned_at: float
-    sent_at: float | None
-    waits_until: float | None
-    error: str | None
-    trace_id: str
-    payload: str
-    result: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class TracedRequest:
-    """What a bot has asked another one. `request_id` is the id of the event that is the request."""
-
-    cause: str
-    request_id: str
-    target: str
-    type: str
-    state: str
-    asked_at: float
-    deadline: float
-    answered_at: float | None
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class TracedEvent:
-    """A row of an outbox."""
-
-    bot_id: int
-    event_id: str
-    type: str
-    version: int
-    occurred_at: float
-    relayed_at: float | None
-    correlation_id: str
-    causation_id: str
-    data: str
-
+from botctl.storage.traced import TracedAttempt, TracedCompletion, TracedEvent, TracedRequest, TracedRow, TracedSend
 
 _ROW = (
     "bot_id, inbox_id, cause, kind, lane, state, attempts, extract(epoch FROM received_at)::float8,"

@@ -6,7 +6,7 @@ from attack.sql.ground import MARK, NO_ROW, Ground, declare, run, several, state
 from botctl.storage.guard_rules import OPEN_TABLES
 
 TABLES = sorted(OPEN_TABLES)
-CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "alembic_version", "botctl_admin.logins")
+CLOSED = ("bot_credentials", "bot_keys", "bot_secrets", "forgotten", "alembic_version", "botctl_admin.logins")
 WRITTEN = (
     *("attempts", "chat_states", "completions", "conversations", "inbox", "jobs", "kept_data", "messages"),
     *("once_keys", "outbox", "requests", "sends", "users"),

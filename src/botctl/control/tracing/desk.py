@@ -15,7 +15,7 @@ from botctl.control.tracing.views import ChatBody, ChatLineView, TraceBody
 from botctl.control.tracing.words import address, own_error
 from botctl.errors import BotctlError
 from botctl.storage import trace_search, tracing
-from botctl.storage.tracing import TracedEvent, TracedRow
+from botctl.storage.traced import TracedEvent, TracedRow
 
 _NOT_WHOLE = "older rows were not searched for more of this trace; with --bot NAME all of its inbox is"
 _APART = (

@@ -11,14 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.storage import tracing
-from botctl.storage.tracing import (
-    TracedAttempt,
-    TracedCompletion,
-    TracedEvent,
-    TracedRequest,
-    TracedRow,
-    TracedSend,
-)
+from botctl.storage.traced import TracedAttempt, TracedCompletion, TracedEvent, TracedRequest, TracedRow, TracedSend
 
 LEVELS = 8
 CAUSES = 200

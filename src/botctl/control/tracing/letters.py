@@ -9,7 +9,7 @@ from botctl.control.tracing.contents import Opener
 from botctl.control.tracing.views import DeadLetterView
 from botctl.control.tracing.words import chat_of, own_error
 from botctl.errors import BotctlError, UsageError
-from botctl.storage.tracing import TracedRow
+from botctl.storage.traced import TracedRow
 
 BUS = "bus"
 GONE = "`botctl dead-letters list` shows which there are."

@@ -19,7 +19,7 @@ from botctl.control.tracing.views import (
     TraceBody,
 )
 from botctl.control.tracing.words import UNKNOWN, Standing, chat_of, own_error, why_it_waits
-from botctl.storage.tracing import TracedAttempt, TracedCompletion, TracedEvent, TracedRequest, TracedRow, TracedSend
+from botctl.storage.traced import TracedAttempt, TracedCompletion, TracedEvent, TracedRequest, TracedRow, TracedSend
 
 
 class Teller:
