@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TypeVar
 
 import structlog
@@ -19,6 +20,7 @@ from botctl.bot.group_commit import GroupCommit
 from botctl.bot.tasks import end, stay_in
 from botctl.bot.vitals.health import Health, Trouble
 from botctl.bus.backoff import Backoff
+from botctl.storage.direct import Ask
 
 _T = TypeVar("_T")
 Work = Callable[[AsyncConnection], Awaitable[_T]]
@@ -42,7 +44,7 @@ class Database:
     ) -> None:
         self._engine = engine
         self._single = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._groups = GroupCommit(engine, self._single)
+        self._groups = GroupCommit(engine)
         self._health = health
         self._clock = clock
         self._make_for_handlers = for_handlers
@@ -81,9 +83,12 @@ class Database:
                 self._open.set()
                 return
 
-    async def transaction(self, work: Work[_T]) -> _T:
-        """Do the work in one transaction and commit it. Raises only what is the work's own fault."""
-        return await self._repeat(self._grouped, work)
+    async def transaction(self, work: Work[_T], *, first: Ask | None = None) -> _T:
+        """Do the work in one transaction and commit it. Raises only what is the work's own fault.
+
+        `first`: what the work asks first of all; what several ask at the same time is one round trip.
+        """
+        return await self._repeat(partial(self._grouped, first=first), work)
 
     async def statement(self, work: Work[_T]) -> _T:
         """Do work that is one statement: alone it commits by itself, which saves two round trips."""
@@ -154,8 +159,8 @@ class Database:
         self._health.trouble(Trouble.CONGESTION, "the database keeps refusing work")
         _log.warning("the database keeps refusing work; trying on", error=brief(error))
 
-    async def _grouped(self, work: Work[_T]) -> _T:
-        return await self._groups.run(work)
+    async def _grouped(self, work: Work[_T], *, first: Ask | None = None) -> _T:
+        return await self._groups.run(work, first=first)
 
     async def _next(self, work: Work[_T]) -> _T:
         return await self._groups.run(work, single=True, urgent=True)

@@ -27,6 +27,9 @@ _RETRY_STATES = frozenset({"40001", "40P01", "25P02", "55P03", "57014"})
 
 _LOGIN_CLASS = "28"
 
+_TORN = (OSError, InterfaceError, asyncpg.InterfaceError, asyncpg.InternalClientError, ResourceClosedError)
+"""No word of the server: the connection is of no use, or was in use when it ended."""
+
 _TRACEBACK = 6000
 """Characters of a traceback that are kept; its end tells most."""
 
@@ -40,7 +43,7 @@ def database_away(error: BaseException) -> bool:
     if any(isinstance(cause, PoolTimeoutError) for cause in chain):
         return False
     for cause in chain:
-        if isinstance(cause, OSError | InterfaceError | asyncpg.InterfaceError | ResourceClosedError):
+        if isinstance(cause, _TORN):
             return True
         if isinstance(cause, DBAPIError) and cause.connection_invalidated:
             return True

@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.bot.faults import database_away
 from botctl.bot.tasks import end
+from botctl.storage.direct import Ask, Session
 
 _T = TypeVar("_T")
 Work = Callable[[AsyncConnection], Awaitable[_T]]
@@ -38,6 +39,7 @@ class _Item:
     apart: bool
     """Whether it only reads, and perhaps much: it has its turn, and nobody's commit waits for its end."""
     done: asyncio.Future[Any]
+    first: Ask | None = None
     context: contextvars.Context = field(default_factory=contextvars.copy_context)
 
     def finish(self, result: Any, error: BaseException | None = None) -> None:
@@ -50,22 +52,29 @@ class _Item:
 
 
 class GroupCommit:
-    """`autocommit` is the engine for statements that commit by themselves."""
+    """Works over the connections of an engine."""
 
-    def __init__(self, engine: AsyncEngine, autocommit: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
-        self._autocommit = autocommit
         self._waiting: deque[_Item] = deque()
         self._servers: set[asyncio.Task[None]] = set()
         self._serving = 0
         """Servers that will look at what waits once more; a task that has looked last is done a moment later only."""
 
-    async def run(self, work: Work[_T], *, single: bool = False, apart: bool = False, urgent: bool = False) -> _T:
+    async def run(
+        self,
+        work: Work[_T],
+        *,
+        first: Ask | None = None,
+        single: bool = False,
+        apart: bool = False,
+        urgent: bool = False,
+    ) -> _T:
         """Do the work, perhaps with that of others; it is committed when this returns. Raises what the work raises.
 
-        What is `urgent` is in the next group, before all that waits.
+        What is `urgent` is in the next group, before all that waits. `first` is what the work asks first of all.
         """
-        item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future())
+        item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future(), first)
         (self._waiting.appendleft if urgent else self._waiting.append)(item)
         if self._serving < AT_ONCE:
             self._serving += 1
@@ -106,8 +115,7 @@ class GroupCommit:
     async def _do(self, group: list[_Item]) -> None:
         if len(group) > 1:
             try:
-                async with self._engine.begin() as connection:
-                    results = [await self._in_context(item, connection) for item in group]
+                results = await self._together(group)
             except Exception as error:
                 if database_away(error):
                     for item in group:
@@ -122,16 +130,23 @@ class GroupCommit:
 
     async def _alone(self, item: _Item) -> None:
         try:
-            if item.single:
-                async with self._autocommit.connect() as connection:
-                    result = await self._in_context(item, connection)
-            else:
-                async with self._engine.begin() as connection:
-                    result = await self._in_context(item, connection)
+            (result,) = await self._together([item])
         except Exception as error:
             item.finish(None, error)
         else:
             item.finish(result)
+
+    async def _together(self, group: list[_Item]) -> list[Any]:
+        async with self._engine.connect() as connection:
+            session = Session(connection, transaction=len(group) > 1 or not group[0].single)
+            try:
+                await session.ask_all([item.first for item in group if item.first is not None])
+                results = [await self._in_context(item, session.work(item.first)) for item in group]
+                await session.commit()
+            except BaseException as error:
+                await session.rollback(error)
+                raise
+            return results
 
     @staticmethod
     async def _in_context(item: _Item, connection: AsyncConnection) -> Any:

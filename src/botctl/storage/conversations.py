@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
+from botctl.storage.direct import later
 from botctl.storage.recent_texts import RecentTexts
 from botctl.storage.sealing import SEALED, UNSEALED, Sealing
 
@@ -93,8 +94,7 @@ class Conversations:
                                   telegram_message_id, text, entities, cause, part, trace_id, model, input_tokens,
                                   output_tokens, created_at)
             VALUES ({bot}, $1, $2, $3, $4, $5, $6, $7, $8, $9::text::jsonb, $10, $11, $12, $13, $14, $15, now())
-            ON CONFLICT (bot_id, cause, direction, part) DO NOTHING
-            RETURNING message_id"""
+            ON CONFLICT (bot_id, cause, direction, part) DO NOTHING"""
         self._identify = f"""
             UPDATE messages SET telegram_message_id = $3
             WHERE bot_id = {bot} AND cause = $1 AND direction = 'out' AND part = $2"""
@@ -110,7 +110,8 @@ class Conversations:
 
     async def meet(self, connection: AsyncConnection, person: Person) -> None:
         """Remember a person, or that they were seen again."""
-        await connection.exec_driver_sql(
+        await later(
+            connection,
             self._person,
             (person.user_id, person.first_name, person.last_name, person.username, person.language_code),
         )
@@ -126,12 +127,13 @@ class Conversations:
 
     async def close(self, connection: AsyncConnection, conversation_id: int) -> None:
         """End a conversation; the next message of its chat begins another one."""
-        await connection.exec_driver_sql(self._close, (conversation_id,))
+        await later(connection, self._close, (conversation_id,))
 
     async def add(self, connection: AsyncConnection, messages: Sequence[StoredMessage]) -> None:
         """Keep messages in this order; one that is there already is left alone."""
         for message in messages:
-            await connection.exec_driver_sql(
+            await later(
+                connection,
                 self._add,
                 (
                     message.conversation_id,
@@ -154,7 +156,7 @@ class Conversations:
 
     async def identify(self, connection: AsyncConnection, cause: str, part: int, telegram_message_id: int) -> None:
         """Note the id Telegram gave to a message that went out."""
-        await connection.exec_driver_sql(self._identify, (cause, part, telegram_message_id))
+        await later(connection, self._identify, (cause, part, telegram_message_id))
 
     async def outgoing(self, connection: AsyncConnection, cause: str, part: int) -> StoredMessage | None:
         """A message that was stored to be sent. Raises VaultError when it can't be opened."""

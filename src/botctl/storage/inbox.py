@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
 from botctl.storage.cleaning import clean_text
+from botctl.storage.direct import Ask, found, later
 from botctl.storage.interruptions import MARK
 from botctl.storage.sealing import UNSEALED, Sealing
 
@@ -240,8 +241,11 @@ class Inbox:
 
         `again`: it has begun before, and was stepped back from while it waited for something.
         """
-        result = await connection.exec_driver_sql(self._begin, (inbox_id, attempt, again))
-        return result.first() is not None
+        return await found(connection, self.beginning(inbox_id, attempt, again=again))
+
+    def beginning(self, inbox_id: int, attempt: int, *, again: bool = False) -> Ask:
+        """What `begin_attempt` asks."""
+        return Ask(self._begin, (inbox_id, attempt, again), inbox_id)
 
     async def step_back(self, connection: AsyncConnection, inbox_id: int, attempts: int) -> None:
         """The row is not worked on for now; `attempts` count, without the one that is stepped back from."""
@@ -270,10 +274,9 @@ class Inbox:
             (inbox_id, self._error(error), delay, attempts, attempt, counts, *self._kept(error, traceback)),
         )
 
-    async def done(self, connection: AsyncConnection, inbox_id: int) -> bool:
-        """The row has been handled. False when it was done before."""
-        result = await connection.exec_driver_sql(self._done, (inbox_id,))
-        return bool(result.rowcount)
+    async def done(self, connection: AsyncConnection, inbox_id: int) -> None:
+        """The row has been handled."""
+        await later(connection, self._done, (inbox_id,))
 
     async def dead(
         self, connection: AsyncConnection, inbox_id: int, error: str, *, attempt: int = 0, traceback: str | None = None

@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.errors import VaultError
+from botctl.storage.direct import later
 from botctl.storage.sealing import UNSEALED, Sealing
 
 
@@ -112,7 +113,8 @@ class Sends:
         if not rows:
             return
         first = rows[0]
-        await connection.exec_driver_sql(
+        await later(
+            connection,
             self._plan,
             (
                 first.cause,
@@ -128,23 +130,23 @@ class Sends:
 
     async def begin(self, connection: AsyncConnection, cause: str, n: int) -> None:
         """The call is about to be made."""
-        await connection.exec_driver_sql(self._begin, (cause, n))
+        await later(connection, self._begin, (cause, n))
 
     async def hidden(self, connection: AsyncConnection, cause: str, n: int, error: str, *, again: bool) -> None:
         """The call was made, and nobody knows what came of it; `again`: it is planned anew, else it is given up."""
-        await connection.exec_driver_sql(self._hidden, (cause, n, again, self._error(error)))
+        await later(connection, self._hidden, (cause, n, again, self._error(error)))
 
     async def unbegin(self, connection: AsyncConnection, cause: str, n: int, *, wait: float | None = None) -> None:
         """The call was surely not made after all; `wait`: for so many seconds Telegram wants none."""
-        await connection.exec_driver_sql(self._unbegin, (cause, n, wait))
+        await later(connection, self._unbegin, (cause, n, wait))
 
     async def sent(self, connection: AsyncConnection, cause: str, n: int, result: Any, *, begin_next: bool) -> None:
         """Telegram has answered; with `begin_next` the following deferred send of the cause is begun as well."""
-        await connection.exec_driver_sql(self._sent, (cause, n, self._json("result", result), begin_next))
+        await later(connection, self._sent, (cause, n, self._json("result", result), begin_next))
 
     async def failed(self, connection: AsyncConnection, cause: str, n: int, error: str) -> None:
         """Telegram has refused, for good."""
-        await connection.exec_driver_sql(self._failed, (cause, n, self._error(error)))
+        await later(connection, self._failed, (cause, n, self._error(error)))
 
     async def failed_of_chat(self, connection: AsyncConnection, chat_id: int, error: str) -> int:
         """Nothing that is planned to be sent to this chat can be, but for calls of handlers; returns how many."""

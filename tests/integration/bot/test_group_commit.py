@@ -11,13 +11,13 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from botctl.bot.database import Database
 from botctl.bot.group_commit import MOST
 from botctl.bot.handling.scope import Scope, current
 from botctl.bot.vitals.health import Health
+from botctl.storage.direct import Ask, found, later
 from botctl.storage.engine import bot_engine, connect
 
 _numbers = count(4_900_001)
@@ -50,6 +50,34 @@ class Bench:
     async def stored(self) -> list[int]:
         rows = await self.outside.fetch("SELECT user_id FROM users WHERE bot_id = $1 ORDER BY user_id", self.bot_id)
         return [row[0] for row in rows]
+
+    def later(self, number: int, name: str = "1", *, then: Any = None) -> Any:
+        """Work that puts a row off, and the chat of the same number; then perhaps something else."""
+
+        async def work(connection: AsyncConnection) -> Any:
+            await later(
+                connection,
+                f"INSERT INTO users (bot_id, user_id, first_name) VALUES ({self.bot_id}, $1, $2)"
+                " ON CONFLICT (bot_id, user_id) DO NOTHING",
+                (number, name),
+            )
+            await later(
+                connection,
+                "INSERT INTO conversations (bot_id, chat_id, thread_id, started_at)"
+                f" VALUES ({self.bot_id}, $1, 0, now())"
+                " ON CONFLICT (bot_id, chat_id, thread_id) WHERE closed_at IS NULL DO NOTHING",
+                (number,),
+            )
+            return None if then is None else await then(connection)
+
+        return work
+
+    async def commits(self) -> int:
+        """Transactions that have stored rows."""
+        rows = await self.outside.fetchval(
+            "SELECT count(DISTINCT xmin::text) FROM users WHERE bot_id = $1", self.bot_id
+        )
+        return int(rows)
 
 
 @pytest.fixture
@@ -84,7 +112,7 @@ async def test_who_fails_gets_its_own_error_and_the_others_are_committed(bench: 
     ends = await asyncio.gather(
         *(bench.database.transaction(work(number)) for number in range(40)), return_exceptions=True
     )
-    assert all(isinstance(end, DBAPIError | ZeroDivisionError) for end in ends[::4])
+    assert all(isinstance(end, asyncpg.PostgresError | ZeroDivisionError) for end in ends[::4])
     assert all(isinstance(end, int) for number, end in enumerate(ends) if number % 4)
     assert await bench.stored() == [number for number in range(40) if number % 4]
 
@@ -124,6 +152,26 @@ async def test_when_the_connection_is_lost_all_of_a_group_are_done_once_more(ben
         await asyncio.gather(*(store(number) for number in range(200)))
         await killing
     assert await bench.stored() == sorted(done) == list(range(200))
+
+
+@pytest.mark.parametrize("of", [1, 20])
+@pytest.mark.parametrize("how", ["statement", "transaction"])
+async def test_a_connection_that_ends_in_the_middle_of_work_is_used_no_more(bench: Bench, how: str, of: int) -> None:
+    pids: list[int] = []
+
+    async def cut(connection: AsyncConnection) -> None:
+        if len(pids) >= 20:
+            return
+        found = await connection.exec_driver_sql("SELECT pg_backend_pid()")
+        pids.append(found.scalar_one())
+        await connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+        await connection.exec_driver_sql("SELECT 1")
+
+    run = bench.database.statement if how == "statement" else bench.database.transaction
+    async with asyncio.timeout(30):
+        await asyncio.gather(run(cut), *(run(bench.adding(number)) for number in range(of)))
+    assert len(set(pids)) == len(pids) == 20, "each time another one"
+    assert await bench.stored() == list(range(of))
 
 
 async def test_who_gives_up_takes_nobody_along(bench: Bench) -> None:
@@ -195,3 +243,60 @@ async def test_what_is_urgent_is_done_before_all_that_waits(bench: Bench) -> Non
     await asyncio.sleep(0)
     await asyncio.gather(note(1000, urgent=True), *ordinary)
     assert ends.index(1000) <= 3 * MOST
+
+
+async def test_what_is_put_off_is_committed_with_the_work(bench: Bench) -> None:
+    await bench.database.transaction(bench.later(1))
+    await asyncio.gather(*(bench.database.transaction(bench.later(number)) for number in range(2, 60)))
+    assert await bench.stored() == list(range(1, 60))
+    chats = await bench.outside.fetch("SELECT chat_id FROM conversations WHERE bot_id = $1", bench.bot_id)
+    assert sorted(row[0] for row in chats) == list(range(1, 60))
+    assert await bench.commits() <= 8
+
+
+@pytest.mark.parametrize("of", [1, 30])
+async def test_who_asks_sees_what_the_same_work_has_put_off(bench: Bench, of: int) -> None:
+    async def count_(connection: AsyncConnection) -> list[int]:
+        counted = await connection.exec_driver_sql(
+            f"SELECT (SELECT count(*) FROM users WHERE bot_id = {bench.bot_id} AND user_id = $1),"
+            f" (SELECT count(*) FROM conversations WHERE bot_id = {bench.bot_id} AND chat_id = $1)",
+            (number,),
+        )
+        return list(counted.one())
+
+    number = 7
+    works = [bench.later(7, then=count_), *(bench.later(100 + more) for more in range(of - 1))]
+    seen, *_ = await asyncio.gather(*(bench.database.transaction(work) for work in works))
+    assert seen == [1, 1]
+
+
+@pytest.mark.parametrize("of", [1, 30])
+async def test_a_failure_of_what_was_put_off_is_only_its_owners(bench: Bench, of: int) -> None:
+    works = [bench.later(0, "a\0"), *(bench.later(more) for more in range(1, of))]
+    failure, *others = await asyncio.gather(
+        *(bench.database.transaction(work) for work in works), return_exceptions=True
+    )
+    assert isinstance(failure, asyncpg.PostgresError)
+    assert others == [None] * (of - 1)
+    assert await bench.stored() == list(range(1, of))
+    chats = await bench.outside.fetchval("SELECT count(*) FROM conversations WHERE bot_id = $1", bench.bot_id)
+    assert chats == of - 1
+
+
+@pytest.mark.parametrize("of", [1, 40])
+async def test_first_questions_are_answered_each_to_its_own(bench: Bench, of: int) -> None:
+    def work(ask: Ask) -> Any:
+        async def is_there(connection: AsyncConnection) -> tuple[bool, bool]:
+            first = await found(connection, ask)
+            return first, await found(connection, ask)
+
+        return is_there
+
+    await asyncio.gather(*(bench.database.transaction(bench.adding(number)) for number in range(0, of, 2)))
+    sql = (
+        f"UPDATE users SET first_name = 'seen' WHERE bot_id = {bench.bot_id} AND user_id = $1 AND first_name = '1'"
+        " RETURNING user_id"
+    )
+    asks = [Ask(sql, (number,), number) for number in range(of)]
+    answers = await asyncio.gather(*(bench.database.transaction(work(ask), first=ask) for ask in asks))
+    assert answers == [(number % 2 == 0, False) for number in range(of)]

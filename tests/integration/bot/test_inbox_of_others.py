@@ -49,7 +49,8 @@ class Desk:
         row = self.lanes.take(time.monotonic())
         if row is None:
             return False
-        assert await self.database.statement(lambda connection: self.inbox.done(connection, row.inbox_id)), row
+        assert row.cause not in self.handled, row
+        await self.database.statement(lambda connection: self.inbox.done(connection, row.inbox_id))
         self.handled.append(row.cause)
         self.lanes.release(row.lane, time.monotonic())
         if self.intake.wants_refill:

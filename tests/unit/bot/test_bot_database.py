@@ -16,6 +16,14 @@ from botctl.bot.vitals.health import Health
 
 
 class FakeEngine:
+    """Its own connection, in a pool and out of it."""
+
+    driver_connection = None
+
+    def __init__(self) -> None:
+        self.sync_connection = self.connection = self
+        self.info: dict[str, Any] = {}
+
     def execution_options(self, **options: Any) -> FakeEngine:
         return self
 

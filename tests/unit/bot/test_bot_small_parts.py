@@ -58,6 +58,7 @@ def test_health_says_the_worst_first() -> None:
     [
         (ConnectionRefusedError(), True),
         (asyncpg.AdminShutdownError("stop"), True),
+        (asyncpg.InternalClientError("cannot switch to state 11"), True),
         (asyncpg.TooManyConnectionsError("full"), True),
         (asyncpg.ReadOnlySQLTransactionError("a failover"), True),
         (asyncpg.DeadlockDetectedError("dead"), False),

@@ -59,7 +59,8 @@ class Starter:
             rows = await self._sends.of_cause(connection, row.cause) if row.replayed else []
             return True, rows, events
 
-        waits, rows, events = await self._database.transaction(work)
+        first = self._inbox.beginning(row.inbox_id, scope.attempt)
+        waits, rows, events = await self._database.transaction(work, first=first)
         if not waits:
             return False
         scope.attempt_counted = True
