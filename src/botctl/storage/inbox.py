@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from botctl.storage.cleaning import clean_text
 from botctl.storage.direct import Ask, found, later
 from botctl.storage.interruptions import MARK
 from botctl.storage.sealing import UNSEALED, Sealing
+
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
@@ -143,6 +145,7 @@ class Inbox:
             SELECT {columns} FROM inbox
             WHERE bot_id = {bot} AND state = 'new' AND lane = $1 AND inbox_id <> ALL ($3::bigint[])
             ORDER BY inbox_id LIMIT $2"""
+        self._known = f"SELECT cause, kind, payload::text FROM inbox WHERE bot_id = {bot} AND cause = ANY ($1::text[])"
         self._newest = f"SELECT max(inbox_id) FROM inbox WHERE bot_id = {bot}"
         self._first_of_lane = f"""
             SELECT {columns} FROM inbox
@@ -223,6 +226,15 @@ class Inbox:
         """The first rows of one lane that wait, but for those with these inbox_ids."""
         result = await connection.exec_driver_sql(self._lane, (lane, limit, list(without)))
         return [self._row(values) for values in result]
+
+    async def known(self, connection: AsyncConnection, causes: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Kind and payload of rows that are there, whatever has become of them; without those that can't be opened."""
+        found: dict[str, tuple[str, str]] = {}
+        rows: Any = (await connection.exec_driver_sql(self._known, (list(causes),))).all()
+        for cause, kind, payload in rows:
+            with suppress(VaultError):
+                found[cause] = kind, self._sealing.read_json("inbox", "payload", payload)
+        return found
 
     async def newest(self, connection: AsyncConnection) -> int:
         """The highest inbox_id there is; 0 for none."""

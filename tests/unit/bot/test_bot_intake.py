@@ -27,6 +27,9 @@ class FakeInbox:
                 self.rows[row.cause] = InboxRow(number, row.cause, row.kind, row.lane, row.payload, row.trace_id)
         return new
 
+    async def known(self, connection: Any, causes: list[str]) -> dict[str, tuple[str, str]]:
+        return {cause: (self.rows[cause].kind, self.rows[cause].payload) for cause in causes}
+
     async def waiting(self, connection: Any, limit: int, known: list[int], full: dict[str, int]) -> list[InboxRow]:
         return [
             row
@@ -112,3 +115,23 @@ async def test_rows_that_are_refused_for_another_reason_are_not_taken(error: Exc
     with pytest.raises(type(error)):
         await intake.store([new_row(1), new_row(2)])  # so Telegram is not told that they were received
     assert database.stored == []
+
+
+def said(number: int, text: str, message_id: int) -> NewRow:
+    payload = (
+        f'{{"update_id":{number},"message":{{"message_id":{message_id},"date":5,"chat":{{"id":1}},"text":"{text}"}}}}'
+    )
+    return NewRow(f"update:{number}", number, "message", "chat:1", payload, "t")
+
+
+async def test_another_update_of_a_known_number_is_kept_once_and_a_repeat_is_not() -> None:
+    database: Any = FakeDatabase()
+    inbox: Any = FakeInbox()
+    intake = Intake(database, inbox, Lanes(), lambda: None, lambda: 1.0)
+    await intake.store([said(1, "before the quiet week", 10), said(2, "as well", 11)])
+    assert await intake.store([said(1, "before the quiet week", 10)]) == set()
+    fresh = await intake.store([said(1, "numbers begin anew", 12), said(2, "as well", 11), said(3, "more", 13)])
+    assert len(fresh) == 2
+    assert await intake.store([said(1, "numbers begin anew", 12), said(3, "more", 13)]) == set()
+    texts = [row.payload.split('"text":')[1] for row in inbox.rows.values()]
+    assert sorted(texts) == ['"as well"}}', '"before the quiet week"}}', '"more"}}', '"numbers begin anew"}}']

@@ -16,6 +16,7 @@ from botctl.bot.database import Database
 from botctl.bot.faults import brief, data_refused
 from botctl.bot.receiving.lanes import Lanes
 from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored, harmless
+from botctl.storage.repeats import another, is_repeat
 
 _log = structlog.get_logger("botctl.bot.receiving.intake")
 _READ = 200
@@ -53,15 +54,10 @@ class Intake:
         if not rows:
             return frozenset()
         async with self._lock:
-            try:
-                stored = await self._insert(rows)
-            except Exception as error:
-                if not data_refused(error):
-                    raise
-                _log.warning("a batch was refused; storing row by row", rows=len(rows), error=brief(error))
-                stored = {}
-                for row in rows:
-                    stored |= await self._insert_alone(row)
+            stored = await self._insert_all(rows)
+            if others := await self._others([row for row in rows if row.cause not in stored]):
+                rows = [*rows, *others]
+                stored |= await self._insert_all(others)
             if len(stored) < len(rows):
                 # They were there already: handled, in memory, or just now stored by an INSERT whose answer was lost
                 # and which was then repeated. The database knows.
@@ -153,6 +149,30 @@ class Intake:
 
         for row in await self._database.read(read):
             self._lanes.arrive(row, self._now(), previous=None)
+
+    async def _insert_all(self, rows: Sequence[NewRow]) -> dict[str, Stored]:
+        try:
+            return await self._insert(rows)
+        except Exception as error:
+            if not data_refused(error):
+                raise
+            _log.warning("a batch was refused; storing row by row", rows=len(rows), error=brief(error))
+        stored: dict[str, Stored] = {}
+        for row in rows:
+            stored |= await self._insert_alone(row)
+        return stored
+
+    async def _others(self, rows: Sequence[NewRow]) -> list[NewRow]:
+        """Of updates whose number is known, those that are no repeats, each under a cause of its own."""
+        updates = [row for row in rows if row.update_id is not None and row.dead is None]
+        if not updates:
+            return []
+        causes = [row.cause for row in updates]
+        known = await self._database.read(lambda connection: self._inbox.known(connection, causes))
+        others = [another(row) for row in updates if row.cause in known and not is_repeat(row, *known[row.cause])]
+        for row in others:
+            _log.warning("an update has the number of an earlier one; it is kept beside it", cause=row.cause)
+        return others
 
     async def _insert(self, rows: Sequence[NewRow]) -> dict[str, Stored]:
         async def insert(connection: AsyncConnection) -> dict[str, Stored]:

@@ -10,7 +10,7 @@ from botctl.errors import UsageError
 from botctl.storage.interruptions import MARK
 
 _TRACE = re.compile(r"[0-9a-f]{16}")
-_CAUSE = re.compile(r"(update:\d{1,20}|event:\S{1,150}|job:\S{1,200}|op:\S{1,100})")
+_CAUSE = re.compile(r"(update:\d{1,20}(\.[0-9a-f]{8})?|event:\S{1,150}|job:\S{1,200}|op:\S{1,100})")
 
 UNKNOWN = "unknown"
 """State of a bot while the supervisor doesn't answer."""
