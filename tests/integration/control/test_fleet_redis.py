@@ -82,7 +82,8 @@ async def test_a_bot_dropped_while_its_user_is_made_has_none(stage: Stage) -> No
             await super().ensure_bots(*wanted)
 
     keeper, bot_id = BusKeeper(Slow(stage.redis, stage.topology)), next(new_ids)
-    keeper.load({bot_id: "0" * 64})
+    assert await keeper.settle(5.0)
+    keeper.set(bot_id, "0" * 64)
     settling = asyncio.create_task(keeper.settle(5.0))
     await making.wait()
     dropping = asyncio.create_task(keeper.drop(bot_id))
@@ -223,7 +224,7 @@ async def test_what_a_bot_has_cut_off_its_own_stream_is_relayed_again(
     assembly = Assembly(config, SupervisorDouble())
     stats, out = assembly.router.stats, topology.out(one.bot_id)
     told: list[str] = []
-    assembly.router._on_rejected = lambda rejected: told.append(rejected.reason)
+    assembly.router.complaints.on_rejected = lambda rejected: told.append(rejected.reason)
     assembly.start()
     body = encode_event(Event(id="x", type="custom.tick", occurred_at=1.0))
 
