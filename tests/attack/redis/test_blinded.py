@@ -43,7 +43,7 @@ async def test_an_attack_on_a_blind_router_ends_otherwise(
     monkeypatch.setattr(*GUARDS[function])
     if function == "forged_id":
         monkeypatch.setattr(Seen, "add", lambda seen, keys: seen.__dict__.setdefault("ids", []).extend(keys))
-        ground.router._seen.__dict__["ids"] = []
+        ground.router._rounds.seen.__dict__["ids"] = []
     try:
         outcome = await ATTACKS[name](ground)
     except AssertionError as error:

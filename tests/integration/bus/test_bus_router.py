@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError
 
 from botctl.bus.events import Log, encode_event
 from botctl.bus.reading.dead_letters import DeadLetters
-from botctl.bus.routing import router as router_module
+from botctl.bus.routing import rounds as rounds_module
 from support.bus_steps import logged, start_relay, tick
 
 BRICK = "18446744073709551615-18446744073709551615"
@@ -66,7 +66,7 @@ async def test_a_router_that_loses_redis_around_its_commit_routes_everything_onc
 ) -> None:
     await bus.add_bot(1)
     await bus.add_bot(2, "*")
-    real, failures = router_module.transact, 3
+    real, failures = rounds_module.transact, 3
 
     async def unreliable(*args: Any, **options: Any) -> list[Any]:
         nonlocal failures
@@ -77,7 +77,7 @@ async def test_a_router_that_loses_redis_around_its_commit_routes_everything_onc
             raise ConnectionError("the reply was lost")
         return await real(*args, **options)
 
-    monkeypatch.setattr(router_module, "transact", unreliable)
+    monkeypatch.setattr(rounds_module, "transact", unreliable)
     client = bus.bot_client(1)
     for n in range(250):
         await client.xadd(bus.topology.out(1), {"e": encode_event(tick(str(n)))})

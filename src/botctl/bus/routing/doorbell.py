@@ -51,6 +51,15 @@ class Doorbell:
         self.ready[bot_id] = None
         self.rung.set()
 
+    async def wait(self, seconds: float) -> None:
+        """Until somebody rings, or for so long."""
+        self.rung.clear()
+        try:
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self.rung.wait()
+        except TimeoutError:
+            return
+
     async def run(self) -> None:
         """Listen until cancelled."""
         backoff = Backoff()

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from botctl.bus.caretaking.janitor import Janitor
 
 
 @dataclass
@@ -38,3 +43,11 @@ class RouterStats:
     given_up: int = 0
     group_depths: dict[str, int] = field(default_factory=dict)
     group_pending: dict[str, int] = field(default_factory=dict)
+
+    def tidied(self, janitor: Janitor, groups: Iterable[str]) -> None:
+        """Take over what the janitor has counted."""
+        self.dropped, self.replaced_streams = janitor.dropped, janitor.outs.replaced
+        self.remade_mailboxes = janitor.remade
+        self.taken_over, self.given_up = janitor.groups.taken_over, janitor.groups.given_up
+        self.group_depths = {name: janitor.mailbox_depths.get(name, 0) for name in groups}
+        self.group_pending = dict(janitor.groups.pending)
