@@ -66,6 +66,21 @@ async def test_what_comes_again_is_one_row(stage: IngressStage, client: httpx.As
     assert [row["update_id"] for row in await stage.rows(ALICE)].count(number) == 1
 
 
+@pytest.mark.parametrize("bot_id", [ALICE, SEALED])
+async def test_another_update_under_a_known_number_is_kept_beside_it(
+    stage: IngressStage, client: httpx.AsyncClient, bot_id: int
+) -> None:
+    number = next(_ids)
+    again = message(number, text="numbers have begun anew")
+    again["message"] |= {"message_id": 987_654, "date": 2_000_000_000}
+    for update in (message(number, text="long ago"), again, again):
+        assert (await stage.send(client, bot_id, update)).status_code == 200
+    causes = [row["cause"] for row in await stage.rows(bot_id) if row["update_id"] == number]
+    assert len(causes) == 2
+    assert causes[0] == f"update:{number}"
+    assert causes[1].startswith(f"update:{number}.")
+
+
 async def test_what_comes_together_is_stored_in_the_order_of_its_ids(
     stage: IngressStage, database: Any, client: httpx.AsyncClient
 ) -> None:

@@ -14,11 +14,12 @@ from enum import Enum, auto
 from typing import Any
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.control.ingress.telling import Telling
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason, is_hopeless
-from botctl.storage.inbox import NewRow, columns_of, harmless, insert_of
+from botctl.storage.inbox import Inbox, NewRow, columns_of, harmless, insert_of
+from botctl.storage.repeats import another, is_repeat
 from botctl.storage.sealing import Sealing
 
 _log = structlog.get_logger("botctl.control.ingress")
@@ -154,16 +155,22 @@ class Writer:
     async def _try(self, shares: Sequence[_Share], until: float) -> tuple[_Share | None, BaseException] | None:
         """Commit all or nothing; what the database said if nothing, and of whose rows it said it."""
         fresh: dict[int, set[str]] = {}
+        others: list[tuple[Waiting, NewRow]] = []
         at: _Share | None = None
         try:
             async with asyncio.timeout_at(until), self._engine.begin() as connection:
                 for at in shares:
-                    added: Any = (await connection.exec_driver_sql(insert_of(at.bot_id), at.columns)).all()
-                    fresh[at.bot_id] = {cause for _, cause, _ in added}
+                    fresh[at.bot_id] = await _insert(connection, at.bot_id, at.columns)
+                    if found := await _others(connection, at, fresh[at.bot_id]):
+                        others += found
+                        columns = columns_of([row for _, row in found], at.waiting[0].sealing)
+                        fresh[at.bot_id] |= await _insert(connection, at.bot_id, columns)
                 at = None
         except DATABASE_TROUBLE as error:
             return at, error
         self.problem = None
+        for one, row in others:
+            one.row = row
         for share in shares:
             _settle(share.waiting, fresh, Outcome.KNOWN)
         self._stored(_rows(shares, fresh))
@@ -186,6 +193,24 @@ def _rows(shares: Sequence[_Share], fresh: Mapping[int, set[str]]) -> dict[int, 
         for share in shares
         if (rows := [one.row for one in share.waiting if one.row.cause in fresh[share.bot_id]])
     }
+
+
+async def _insert(connection: AsyncConnection, bot_id: int, columns: tuple[list[Any], ...]) -> set[str]:
+    added: Any = (await connection.exec_driver_sql(insert_of(bot_id), columns)).all()
+    return {cause for _, cause, _ in added}
+
+
+async def _others(connection: AsyncConnection, share: _Share, fresh: set[str]) -> list[tuple[Waiting, NewRow]]:
+    """Of updates whose number is known, those that are no repeats, each under a cause of its own."""
+    asked = [one for one in share.waiting if one.row.cause not in fresh and one.row.dead is None]
+    if not asked:
+        return []
+    known = await Inbox(share.bot_id, share.waiting[0].sealing).known(connection, [one.row.cause for one in asked])
+    return [
+        (one, another(one.row))
+        for one in asked
+        if one.row.cause in known and not is_repeat(one.row, *known[one.row.cause])
+    ]
 
 
 def _settle(batch: Sequence[Waiting], fresh: Mapping[int, set[str]], otherwise: Outcome) -> None:
