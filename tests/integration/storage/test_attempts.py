@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from botctl.storage import dead_letters
+from botctl.storage import dead_letters, deliveries
 from botctl.storage.engine import bot_engine
 from botctl.storage.inbox import Inbox, NewRow
 from botctl.storage.interruptions import Interruptions, Mark, Settled
@@ -163,7 +163,7 @@ async def test_a_retried_dead_letter_waits_at_its_place_and_a_dropped_one_is_kep
         assert await dead_letters.drop(control, BOT, [waiting], "ben") == [waiting]
         assert await _done_at(control, waiting) > died_at, "it is kept from now on, however old it is"
         assert await dead_letters.drop(control, BOT, [waiting], "ben") == []
-        assert await dead_letters.given_up_before(control) == {BOT: 2}
+        assert (await deliveries.dead_letters_ever(control))[BOT] == 2
     assert [row[:3] for row in await _kept(bots)][-3:] == [
         (1, "retried", "ann"),
         (1, "given up", "KeyError: z"),
