@@ -76,11 +76,7 @@ class GroupCommit:
         """
         item = _Item(work, single or apart, apart, asyncio.get_running_loop().create_future(), first)
         (self._waiting.appendleft if urgent else self._waiting.append)(item)
-        if self._serving < AT_ONCE:
-            self._serving += 1
-            server = asyncio.create_task(self._serve(), name="group commit")
-            self._servers.add(server)
-            server.add_done_callback(self._servers.discard)
+        self._see_to_servers()
         result: _T = await item.done
         return result
 
@@ -91,11 +87,19 @@ class GroupCommit:
         self._waiting.clear()
         await end(list(self._servers))
 
+    def _see_to_servers(self) -> None:
+        if self._waiting and self._serving < AT_ONCE:
+            self._serving += 1
+            server = asyncio.create_task(self._serve(), name="group commit")
+            self._servers.add(server)
+            server.add_done_callback(self._servers.discard)
+
     async def _serve(self) -> None:
         try:
             await self._work_off()
         finally:
             self._serving -= 1
+            self._see_to_servers()  # it may have broken
 
     async def _work_off(self) -> None:
         while self._waiting:
