@@ -88,3 +88,30 @@ async def test_a_handling_that_does_not_end_is_told_once_with_its_stack() -> Non
     await end([run])
     await dispatcher.drain(1.0)
     assert dispatcher.stuck() == 0
+
+
+async def test_a_backlog_that_can_not_be_read_is_read_again_though_nothing_else_comes(monkeypatch: Any) -> None:
+    monkeypatch.setattr("botctl.bot.handling.dispatcher._AFTER_FAULT", 0.0)
+    read = asyncio.Event()
+
+    class Backlog:
+        wants_refill = True
+        reads = 0
+
+        async def refill(self) -> None:
+            self.reads += 1
+            if self.reads == 1:
+                raise ValueError("unexpected")
+            self.wants_refill = False
+            read.set()
+
+    async def never(_: Any) -> Any:
+        raise AssertionError
+
+    backlog: Any = Backlog()
+    dispatcher = Dispatcher(Lanes(), backlog, never, never, limits=LiveLimits(1, 5))
+    run = asyncio.create_task(dispatcher.run())
+    async with asyncio.timeout(5):
+        await read.wait()
+    await end([run])
+    assert backlog.reads == 2

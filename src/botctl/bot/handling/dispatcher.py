@@ -27,6 +27,9 @@ _log = structlog.get_logger("botctl.bot.handling.dispatcher")
 
 _AFTER_CANCEL = 5.0
 
+_AFTER_FAULT = 1.0
+"""Seconds after which the backlog is read again when that has failed: nothing else may come that leads to it."""
+
 _AFTER_BREAK = 30.0
 _MOST_BREAKS = 3
 """Attempts at a row that broke by a fault of ours, after which it is left to the next incarnation; its lane goes on."""
@@ -102,6 +105,7 @@ class Dispatcher:
                 task.add_done_callback(self._tasks.discard)
             if self._intake.wants_refill and (self._refill is None or self._refill.done()):
                 self._refill = asyncio.create_task(self._intake.refill(), name="refill")
+                self._refill.add_done_callback(self._refilled)
             wake_at = self._lanes.wake_at()
             timeout = None if wake_at is None else max(wake_at - self._now(), 0.001)
             try:
@@ -123,6 +127,11 @@ class Dispatcher:
         except TimeoutError:
             _log.warning("some updates don't let themselves be interrupted")
         return len(left)
+
+    def _refilled(self, refill: asyncio.Task[None]) -> None:
+        if not refill.cancelled() and (error := refill.exception()) is not None:
+            _log.error("the backlog can't be read; trying again", error=brief(error), exc_info=error)
+            asyncio.get_running_loop().call_later(_AFTER_FAULT, self.wake)
 
     async def _work_off(self, row: InboxRow) -> None:
         structlog.contextvars.bind_contextvars(trace_id=row.trace_id, cause=row.cause, chat_id=chat_of_lane(row.lane))
