@@ -59,9 +59,9 @@ class Allowance:
         self._events.spend(bot_id, entries, now)
 
     def routed(self, bot_id: int, copies: int, looks: int) -> bool:
-        """One event of it has put so many bytes into mailboxes, after a look at so many subscriptions.
+        """Events of it have put so many bytes into mailboxes, after a look at so many subscriptions.
 
-        Whether the next one has to wait.
+        Whether its next one has to wait.
         """
         now = self._clock()
         if copies:

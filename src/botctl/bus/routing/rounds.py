@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from botctl.bus.caretaking.admin import is_busy_group
 from botctl.bus.caretaking.janitor import Janitor
 from botctl.bus.events import Log
+from botctl.bus.routing.allowance import LOOKS
 from botctl.bus.routing.batch import Batch, Batcher, Rejected
 from botctl.bus.routing.complaints import Complaints
 from botctl.bus.routing.doorbell import Doorbell
@@ -36,6 +37,8 @@ _log = structlog.get_logger("botctl.bus.routing.router")
 _CONSUMER = "router"  # One name for every incarnation, so that a new one finds what the last one has left unfinished.
 _TAIL = 5_000
 _PAGE = 200
+_ASK_AFTER = 32 * 1024
+"""Bytes put into mailboxes after which it is asked whether the bot may put more there."""
 
 
 class Rounds:
@@ -137,25 +140,26 @@ class Rounds:
             sizes = [size_of(fields) for _, fields in entries]
             self._turns.portions.took(bot_id, len(entries), sum(sizes))
             self._doorbell.added[bot_id] -= len(entries)
-            done = 0
+            done = copied = looks = 0
             for entry_id, fields in entries:
+                looked_at = self._fanout.looked_at
+                copied += self._batcher.add(batch, bot_id, entry_id, fields)
+                looks += self._fanout.looked_at - looked_at
                 done += 1
-                enough = self._add(batch, bot_id, entry_id, fields)
                 if batch.full:
                     await self._commit(batch, held)
                     batch = Batch()
+                if copied < _ASK_AFTER and looks < LOOKS:
+                    continue
+                enough = self._turns.allowance.routed(bot_id, copied, looks)
+                copied = looks = 0
                 if enough and bot_id and done < len(entries):
                     self.caught_up.discard(bot_id)  # the others stay read and not acknowledged, until it may go on
                     self._doorbell.ring(bot_id)
                     break
+            self._turns.allowance.routed(bot_id, copied, looks)
             self._turns.allowance.spend(bot_id, done, sum(sizes[:done]))
         await self._commit(batch, held)
-
-    def _add(self, batch: Batch, bot_id: int, entry_id: bytes, fields: Any) -> bool:
-        """Whether its next one has to wait."""
-        looked_at = self._fanout.looked_at
-        copies = self._batcher.add(batch, bot_id, entry_id, fields)
-        return self._turns.allowance.routed(bot_id, copies, self._fanout.looked_at - looked_at)
 
     async def _commit(self, batch: Batch, held: Line) -> None:
         if not batch.finished:
