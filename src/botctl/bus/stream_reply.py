@@ -24,6 +24,17 @@ def entry_order(entry_id: str) -> tuple[int, int]:
     return int(ms), int(seq or 0)
 
 
+def entry_after(entry_id: str) -> str:
+    """The smallest id greater than this one."""
+    ms, seq = entry_order(entry_id)
+    return f"{ms}-{seq + 1}" if seq < 2**64 - 1 else f"{ms + 1}-0"
+
+
+def text_of(value: Any) -> str:
+    """A word of a reply; what is no UTF-8 is replaced."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def size_of(fields: Any) -> int:
     """Bytes of an entry's fields and values."""
     return sum(map(len, fields)) if fields else 0

@@ -13,13 +13,14 @@ from redis.exceptions import ConnectionError
 from botctl.bus.caretaking.grants import GROUP
 from botctl.bus.events import Log
 from botctl.bus.reading.mailbox_groups import before, begin_at, field_of
+from botctl.bus.stream_reply import text_of
 from botctl.bus.topology import Topology
 from botctl.bus.wire import execute
 
 MOST_PENDING = 20_000
 """Entries of a log that a group may have read and not acknowledged; each costs the server some 100 bytes."""
 
-MOST_CONSUMERS = 32
+GRANT_CONSUMERS = 32
 """Names that a grantee's programs may read as: each stays."""
 
 LONGEST_CONSUMER = 256
@@ -40,18 +41,18 @@ async def tame(redis: Redis, topology: Topology) -> dict[str, str]:
         if isinstance(groups, BaseException) or not groups:
             continue
         for group in groups:
-            name = _text(field_of(group, "name"))
+            name = text_of(field_of(group, "name"))
             grown = GROUP.fullmatch(name)
             if grown is not None and (what := await _excess(redis, stream, name, group)) is not None:
                 found[grown[1]] = what
-                await begin_group_again(redis, stream, name, _text(field_of(group, "last-delivered-id")))
+                await begin_group_again(redis, stream, name, text_of(field_of(group, "last-delivered-id")))
     return found
 
 
 async def _excess(redis: Redis, stream: str, name: str, group: Any) -> str | None:
     count, pending = int(field_of(group, "consumers") or 0), int(field_of(group, "pending") or 0)
-    if count > MOST_CONSUMERS:
-        return f"{count} consumers in its group; {MOST_CONSUMERS} are allowed"
+    if count > GRANT_CONSUMERS:
+        return f"{count} consumers in its group; {GRANT_CONSUMERS} are allowed"
     if pending > MOST_PENDING:
         return f"{pending} events read and not acknowledged; {MOST_PENDING} are allowed"
     if not count:
@@ -75,7 +76,3 @@ async def begin_group_again(redis: Redis, stream: str, group: str, delivered: st
     for reply in await begin_at(redis, stream, group, start):
         if isinstance(reply, BaseException):
             raise reply
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from botctl.bus.caretaking.admin import BusAdmin, is_busy_group
 from botctl.bus.events import Log
 from botctl.bus.reading.mailbox_groups import before, field_of
-from botctl.bus.stream_reply import entry_order
+from botctl.bus.stream_reply import entry_order, text_of
 from botctl.bus.topology import ServerVersion, Topology
 from botctl.bus.wire import Command, execute
 
@@ -86,7 +86,7 @@ class GrantAdmin:
         """
         version = await self._admin.check_version()
         wanted = {grant.name: grant_rules(self._topology, grant, version) for grant in grants}
-        there = set() if anew else {_text(name) for name in await self._redis.acl_users()}
+        there = set() if anew else {text_of(name) for name in await self._redis.acl_users()}
         changed = {
             name: rules
             for name, rules in wanted.items()
@@ -117,7 +117,7 @@ class GrantAdmin:
 
     async def sweep(self, grants: Collection[Grant]) -> None:
         """Drop users and groups of nobody's among these."""
-        names = [_text(name) for name in await self._redis.acl_users()]
+        names = [text_of(name) for name in await self._redis.acl_users()]
         prefix, ours = grant_user(self._topology, ""), {grant.name for grant in grants}
         rests = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         for stranger in [rest for rest in rests if NAME.fullmatch(rest) and rest not in ours]:
@@ -129,7 +129,7 @@ class GrantAdmin:
             (groups,) = await execute(self._redis, [("XINFO", "GROUPS", stream)])
             if isinstance(groups, BaseException):
                 continue
-            gone = {_text(field_of(group, "name")) for group in groups} - wanted
+            gone = {text_of(field_of(group, "name")) for group in groups} - wanted
             destroy: list[Command] = [
                 ("XGROUP", "DESTROY", stream, one) for one in sorted(gone) if GROUP.fullmatch(one)
             ]
@@ -162,10 +162,10 @@ class GrantAdmin:
     async def _make_group(self, grant: Grant, log: Log, *, end: bool) -> bool:
         stream = self._topology.log(log)
         (groups,) = await execute(self._redis, [("XINFO", "GROUPS", stream)])
-        if not isinstance(groups, BaseException) and grant.group in {_text(field_of(one, "name")) for one in groups}:
+        if not isinstance(groups, BaseException) and grant.group in {text_of(field_of(one, "name")) for one in groups}:
             return False
         (info,) = await execute(self._redis, [("XINFO", "STREAM", stream)])
-        newest = "0-0" if isinstance(info, BaseException) else _text(field_of(info, "last-generated-id"))
+        newest = "0-0" if isinstance(info, BaseException) else text_of(field_of(info, "last-generated-id"))
         # On a server that began anew, with a clock that goes behind, the place would lie in the future.
         begun_anew = isinstance(info, BaseException) or not field_of(info, "entries-added")
         start = "0" if begun_anew and entry_order(grant.start) > entry_order(newest) else grant.start
@@ -187,9 +187,9 @@ class GrantAdmin:
             return 0, 0
         added, length = int(field_of(info, "entries-added")), int(field_of(info, "length"))
         first = field_of(info, "first-entry")
-        if not length or entry_order(after) >= entry_order(_text(field_of(info, "last-generated-id"))):
+        if not length or entry_order(after) >= entry_order(text_of(field_of(info, "last-generated-id"))):
             return added, 0
-        if first and entry_order(after) < entry_order(_text(first[0])):
+        if first and entry_order(after) < entry_order(text_of(first[0])):
             return added, length
         return added, await count_after(self._redis, stream, after)
 
@@ -202,9 +202,5 @@ async def count_after(redis: Redis, stream: str, after: str, until: str = "+") -
         if not page:
             return count
         count += len(page)
-        after = _text(page[-1][0])
+        after = text_of(page[-1][0])
     return None
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -21,8 +21,9 @@ from botctl.bus.caretaking.room import Cut, Room
 from botctl.bus.reading.dead_letters import dead_letter_command
 from botctl.bus.reading.groups import GroupTender
 from botctl.bus.reading.letter_shares import LetterKeeper
-from botctl.bus.reading.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
+from botctl.bus.reading.mailbox_groups import MAILBOX_CONSUMERS, begin_again, field_of
 from botctl.bus.routing.roster import Roster
+from botctl.bus.stream_reply import entry_after, text_of
 from botctl.bus.topology import MAILBOX_GROUP, Receiver, Topology
 from botctl.bus.wire import Command, execute
 
@@ -160,7 +161,7 @@ class Janitor:
                     missing.append(stream)
                 continue  # Nothing was read, so nothing is trimmed.
             consumers = max((int(field_of(group, "consumers") or 0) for group in groups), default=0)
-            crowded = isinstance(receiver, int) and consumers > MOST_CONSUMERS
+            crowded = isinstance(receiver, int) and consumers > MAILBOX_CONSUMERS
             if crowded or int(pending[0] or 0) > 2 * self.mailbox_limit:
                 await begin_again(self._redis, stream)
                 _log.warning("mailbox had too many consumers or unacknowledged events; its group was begun again",
@@ -168,7 +169,7 @@ class Janitor:
                 continue
             delivered = next((field_of(group, "last-delivered-id") for group in groups), None)
             if delivered is not None:
-                first = pending[1] if pending[0] else _after(delivered)
+                first = pending[1] if pending[0] else entry_after(text_of(delivered))
                 trims.append(("XTRIM", stream, "MINID", "=", first))
         await _checked(self._redis, trims)
         await self._make_again(missing)
@@ -208,9 +209,3 @@ async def _checked(redis: Redis, commands: list[Command]) -> None:
     for reply in await execute(redis, commands):
         if isinstance(reply, BaseException) and not isinstance(reply, ResponseError):
             raise reply
-
-
-def _after(entry_id: bytes) -> str:
-    """The smallest id greater than this one."""
-    ms, seq = (int(part) for part in entry_id.split(b"-"))
-    return f"{ms}-{seq + 1}" if seq < 2**64 - 1 else f"{ms + 1}-0"

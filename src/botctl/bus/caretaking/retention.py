@@ -18,7 +18,7 @@ from botctl.bus.caretaking.grant_limits import MOST_PENDING
 from botctl.bus.caretaking.grants import GROUP
 from botctl.bus.events import Log
 from botctl.bus.reading.mailbox_groups import field_of
-from botctl.bus.stream_reply import entry_order
+from botctl.bus.stream_reply import entry_after, entry_order, text_of
 from botctl.bus.topology import Topology
 from botctl.bus.wire import Command, execute
 
@@ -42,7 +42,9 @@ class _Reader:
     @property
     def needs(self) -> str:
         """The first entry that it still needs has this id or a greater one."""
-        return min(self.first_pending, _after(self.last), key=entry_order) if self.pending else _after(self.last)
+        return (
+            min(self.first_pending, entry_after(self.last), key=entry_order) if self.pending else entry_after(self.last)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class Retention:
         }
         asked: list[Command] = [("XRANGE", stream, entry, "+", "COUNT", 1) for (stream, _), entry in late.items()]
         firsts = dict(zip(late, await execute(self._redis, asked), strict=True))
-        found = {key: _text(reply[0][0]) for key, reply in firsts.items() if isinstance(reply, list) and reply}
+        found = {key: text_of(reply[0][0]) for key, reply in firsts.items() if isinstance(reply, list) and reply}
         return {key: entry for key, entry in found.items() if entry_order(entry) < entry_order(oldest)}
 
     async def look(self) -> dict[str, _State]:
@@ -117,20 +119,21 @@ class Retention:
         for stream, info, groups in zip(self._streams, replies, replies, strict=False):
             if isinstance(info, BaseException) or isinstance(groups, BaseException):
                 continue  # There is no such log yet.
-            names = [name for group in groups if GROUP.fullmatch(name := _text(field_of(group, "name")))]
+            names = [name for group in groups if GROUP.fullmatch(name := text_of(field_of(group, "name")))]
             pending = dict(
                 zip(names, await execute(self._redis, [("XPENDING", stream, name) for name in names]), strict=True)
             )
             readers = {
                 name: _reader(group, pending[name])
                 for group in groups
-                if (name := _text(field_of(group, "name"))) in pending and not isinstance(pending[name], BaseException)
+                if (name := text_of(field_of(group, "name"))) in pending
+                and not isinstance(pending[name], BaseException)
             }
             first = field_of(info, "first-entry")
             states[stream] = _State(
                 int(field_of(info, "entries-added")),
                 int(field_of(info, "length")),
-                _text(first[0]) if first else "",
+                text_of(first[0]) if first else "",
                 readers,
             )
         return states
@@ -168,7 +171,7 @@ class Retention:
             if isinstance(page, BaseException) or not page:
                 break
             count += len(page)
-            start = f"({_text(page[-1][0])}"
+            start = f"({text_of(page[-1][0])}"
         return count
 
 
@@ -184,17 +187,8 @@ def reader_of(group: str) -> str:
 def _reader(group: Any, pending: Any) -> _Reader:
     read = field_of(group, "entries-read")
     return _Reader(
-        last=_text(field_of(group, "last-delivered-id")),
+        last=text_of(field_of(group, "last-delivered-id")),
         read=read if isinstance(read, int) else None,
         pending=int(pending[0] or 0),
-        first_pending=_text(pending[1]) if pending[0] else "",
+        first_pending=text_of(pending[1]) if pending[0] else "",
     )
-
-
-def _after(entry_id: str) -> str:
-    ms, seq = entry_order(entry_id)
-    return f"{ms}-{seq + 1}" if seq < 2**64 - 1 else f"{ms + 1}-0"
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

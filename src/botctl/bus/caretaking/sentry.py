@@ -19,7 +19,8 @@ from botctl.bus.caretaking.crowd import MOST_CONNECTIONS, Crowd
 from botctl.bus.caretaking.grant_guard import GrantGuard
 from botctl.bus.caretaking.room import SCARCE
 from botctl.bus.client import AWAY
-from botctl.bus.reading.mailbox_groups import MOST_CONSUMERS, begin_again, field_of
+from botctl.bus.reading.mailbox_groups import MAILBOX_CONSUMERS, begin_again, field_of
+from botctl.bus.stream_reply import text_of
 from botctl.bus.topology import Topology
 from botctl.bus.wire import Command, execute
 
@@ -164,7 +165,7 @@ class Sentry:
             return
         if isinstance(reply, BaseException):
             return
-        users = self._crowd.look(_text(reply), time.monotonic())
+        users = self._crowd.look(text_of(reply), time.monotonic())
         for bot_id in self._bots():
             usage = users.get(self._topology.user(bot_id))
             if usage is not None and (excess := usage.excess()) is not None:
@@ -196,7 +197,7 @@ class Sentry:
             if isinstance(groups, BaseException):
                 continue
             consumers = max((int(field_of(group, "consumers") or 0) for group in groups), default=0)
-            if consumers > MOST_CONSUMERS:
+            if consumers > MAILBOX_CONSUMERS:
                 await self._send_off(bot_id, f"{consumers} consumers in its mailbox")
 
     async def _send_off(self, bot_id: int, what: str) -> None:
@@ -234,9 +235,5 @@ def _numbers(info: Any) -> dict[str, int]:
     """The whole numbers of an answer to INFO."""
     if isinstance(info, BaseException):
         return {}
-    pairs = (line.partition(":") for line in _text(info).splitlines())
+    pairs = (line.partition(":") for line in text_of(info).splitlines())
     return {name: int(value) for name, _, value in pairs if value.isdecimal()}
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -14,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import WatchError
 
-from botctl.bus.stream_reply import entry_order
+from botctl.bus.stream_reply import entry_order, text_of
 from botctl.bus.topology import AGAIN, FIELD, Topology
 from botctl.bus.wire import Command
 from botctl.errors import UsageError
@@ -148,7 +148,7 @@ class DeadLetters:
         if isinstance(added, BaseException):
             await self._redis.xadd(dead, kept)  # deleted all the same: a MULTI goes on
             raise added
-        return _text(added)
+        return text_of(added)
 
     async def drop(self, letter_id: str) -> bool:
         """Delete it; False if it is gone already. Raises UsageError for what is no id."""
@@ -162,9 +162,9 @@ class DeadLetters:
         return self._topology.out(letter.bot_id) if letter.bot_id is not None else ""
 
     def _letter(self, entry_id: Any, fields: Mapping[bytes, bytes] | None) -> DeadLetter:
-        values = {_text(name): value for name, value in (fields or {}).items()}
-        words = {name: _text(value) for name, value in values.items() if name != FIELD}
-        stream, own_id = words.get("stream", ""), _text(entry_id)
+        values = {text_of(name): value for name, value in (fields or {}).items()}
+        words = {name: text_of(value) for name, value in values.items() if name != FIELD}
+        stream, own_id = words.get("stream", ""), text_of(entry_id)
         bot_id = self._topology.bot_of_out(stream)
         return DeadLetter(
             id=own_id,
@@ -205,7 +205,3 @@ def _checked(letter_id: str) -> str:
     if _ID.fullmatch(letter_id) is None:
         raise UsageError(f"{letter_id!r} is no id of a dead letter", hint="They look like 1718000000000-0.")
     return letter_id
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -13,7 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from botctl.bus.reading.mailbox_groups import field_of
-from botctl.bus.stream_reply import entry_order
+from botctl.bus.stream_reply import entry_order, text_of
 from botctl.bus.wire import Command, execute
 
 
@@ -80,19 +80,15 @@ def _counted(place: Place, length: int, groups: Any, pending: Any) -> tuple[int,
     """Unread, pending, the first pending id, the last one handed out; None without a group."""
     if isinstance(groups, BaseException) or isinstance(pending, BaseException):
         return None
-    group = next((one for one in groups if _text(field_of(one, "name")) == place.group), None)
+    group = next((one for one in groups if text_of(field_of(one, "name")) == place.group), None)
     if group is None:
         return None
     waiting = int(pending[0] or 0)
     lag = field_of(group, "lag")
     # After deletions the server doesn't know; what was read and acknowledged is cut off mailboxes soon.
     unread = min(int(lag), length) if isinstance(lag, int) else max(0, length - waiting)
-    return unread, waiting, _text(pending[1]) if waiting else "", _text(field_of(group, "last-delivered-id"))
+    return unread, waiting, text_of(pending[1]) if waiting else "", text_of(field_of(group, "last-delivered-id"))
 
 
 def _id(reply: Any) -> str:
-    return _text(reply[0][0]) if isinstance(reply, list) and reply else ""
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text_of(reply[0][0]) if isinstance(reply, list) and reply else ""

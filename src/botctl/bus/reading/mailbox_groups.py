@@ -14,7 +14,7 @@ from redis.exceptions import OutOfMemoryError
 from botctl.bus.topology import MAILBOX_GROUP
 from botctl.bus.wire import Command, execute, transact
 
-MOST_CONSUMERS = 8
+MAILBOX_CONSUMERS = 8
 """Of a bot's mailbox. Ours reads as one; members of a group have one each, see `groups.py`."""
 
 

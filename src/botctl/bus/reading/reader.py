@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY, BLOCK_MS
 from botctl.bus.events import Event, Log, decode_event
-from botctl.bus.stream_reply import entry_order
+from botctl.bus.stream_reply import entry_order, text_of
 from botctl.bus.topology import FIELD, Topology
 from botctl.bus.wire import Command, execute
 from botctl.errors import ProtocolError, UsageError
@@ -88,7 +88,7 @@ async def _ends(redis: Redis, streams: dict[bytes, Log]) -> dict[bytes, str]:
     for stream, reply in zip(streams, await execute(redis, commands), strict=True):
         if isinstance(reply, BaseException):
             raise reply
-        ends[stream] = _text(reply[0][0]) if reply else "0"
+        ends[stream] = text_of(reply[0][0]) if reply else "0"
     return ends
 
 
@@ -96,12 +96,8 @@ async def _page(redis: Redis, cursors: dict[bytes, str], block: int | None, most
     """The next entries of all streams that can be given in order: up to where the shortest full page ends."""
     wanted: Any = dict(cursors)
     reply: Any = await redis.xread(wanted, count=most, block=block)
-    page = [(_text(entry_id), stream, fields) for stream, entries in reply.items() for entry_id, fields in entries]
-    limits = [entry_order(_text(entries[-1][0])) for entries in reply.values() if len(entries) >= most]
+    page = [(text_of(entry_id), stream, fields) for stream, entries in reply.items() for entry_id, fields in entries]
+    limits = [entry_order(text_of(entries[-1][0])) for entries in reply.values() if len(entries) >= most]
     if limits:
         page = [entry for entry in page if entry_order(entry[0]) <= min(limits)]
     return sorted(page, key=lambda entry: entry_order(entry[0]))
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -18,6 +18,7 @@ from redis.exceptions import ResponseError
 
 from botctl.bus.backoff import Backoff
 from botctl.bus.client import AWAY
+from botctl.bus.stream_reply import text_of
 from botctl.bus.topology import Receiver, Topology
 
 _log = structlog.get_logger("botctl.bus.routing.doorbell")
@@ -115,7 +116,7 @@ class Doorbell:
         """Add to the server's own choice of notifications what is needed: K, E (by key, by event), t (of streams)."""
         try:
             reply = await self._redis.config_get("notify-keyspace-events")
-            flags = _text(next(iter(reply.values()), ""))
+            flags = text_of(next(iter(reply.values()), ""))
             missing = "".join(flag for flag in "KE" if flag not in flags)
             missing += "" if "t" in flags or "A" in flags else "t"
             if missing:
@@ -123,7 +124,3 @@ class Doorbell:
         except ResponseError:
             return False
         return True
-
-
-def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)

@@ -20,7 +20,7 @@ from botctl.bus.caretaking.janitor import Janitor
 from botctl.bus.caretaking.retention import KEEP_SECONDS
 from botctl.bus.caretaking.sentry import Offence, Sentry
 from botctl.bus.client import AWAY, reason
-from botctl.bus.reading.mailbox_groups import MOST_CONSUMERS
+from botctl.bus.reading.mailbox_groups import MAILBOX_CONSUMERS
 from botctl.bus.routing.allowance import Allowance
 from botctl.bus.routing.batch import Rejected
 from botctl.bus.routing.complaints import Complaints
@@ -250,7 +250,7 @@ class Router:
         """Nobody can say which member of a group it was: who shares a group shares this."""
         members = (receiver,) if isinstance(receiver, int) else self._roster().members(receiver)
         self._consumers[receiver] += 1
-        if self._consumers[receiver] > MOST_CONSUMERS + len(members) - 1:
+        if self._consumers[receiver] > MAILBOX_CONSUMERS + len(members) - 1:
             del self._consumers[receiver]
             self._rounds.tampered |= isinstance(receiver, str)
             for bot_id in members:
