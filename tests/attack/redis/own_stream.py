@@ -182,7 +182,7 @@ async def _replaced(ground: Ground) -> str:
     relay, outbox = ground.relay(A)
     outbox.put(tick("after"))
     await ground.until(lambda: ground.router.stats.replaced_streams == 1, 5)
-    await ground.until(lambda: not outbox.rows, 10)
+    await ground.until(lambda: not outbox.rows and relay.healthy, 10)
     await ground.until(lambda: ground.router.stats.routed >= 1, 10)
     told = [one for one in ground.rejected if one.bot_id == A]
     return "replaced within 5 s" if relay.healthy and told else f"{relay.reason}, {told}"

@@ -82,7 +82,8 @@ async def test_a_bot_dropped_while_its_user_is_made_has_none(stage: Stage) -> No
             await super().ensure_bots(*wanted)
 
     keeper, bot_id = BusKeeper(Slow(stage.redis, stage.topology)), next(new_ids)
-    keeper.load({bot_id: "0" * 64})
+    assert await keeper.settle(5.0)
+    keeper.set(bot_id, "0" * 64)
     settling = asyncio.create_task(keeper.settle(5.0))
     await making.wait()
     dropping = asyncio.create_task(keeper.drop(bot_id))
