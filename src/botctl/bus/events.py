@@ -151,7 +151,7 @@ def event_id(bot_id: int, cause: str, n: int) -> str:
     """The id of the n-th event that `cause` (an update, a job, another event) leads to in this bot.
 
     Deterministic: when a crash makes a bot handle the cause again, the same events have the same ids. Whoever knows how
-    can compute another's; so it begins with the bot's own, and the router lets no other bot use it (`batch.py`).
+    can compute another's; so it begins with the bot's own, and the router lets no other bot use it (`batcher.py`).
     """
     return f"{bot_id}:{uuid.uuid5(_NAMESPACE, f'{bot_id}|{cause}|{n}')}"
 

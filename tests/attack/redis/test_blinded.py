@@ -12,7 +12,7 @@ from attack.redis.ground import Ground
 from attack.redis.test_redis import ends_as
 from botctl.bus.caretaking.losses import Losses
 from botctl.bus.caretaking.out_streams import OutStreams
-from botctl.bus.routing import batch
+from botctl.bus.routing import batcher
 from botctl.bus.routing.seen import Seen
 
 
@@ -25,9 +25,10 @@ async def _nothing_async(*_: Any, **__: Any) -> Any:
 
 
 GUARDS: dict[str, tuple[Any, str, Any]] = {
-    "forged_source": (batch, "_stamped", lambda event, bot_id: event),
+    "forged_source": (batcher, "_stamped", lambda event, bot_id: event),
     "forged_id": (Seen, "__contains__", lambda seen, key: key[1] in {one for _, one in seen.__dict__["ids"]}),
-    "fleets_types": (batch, "validate", lambda event, source: event),
+    "coming_ids": (batcher, "may_use", lambda bot_id, event_id: True),
+    "fleets_types": (batcher, "validate", lambda event, source: event),
     "cut": (Losses, "compare", _nothing),
     "brick": (OutStreams, "_replace", _nothing_async),
     "brick_empty": (OutStreams, "check", _nothing_async),

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from botctl.bus.backoff import Backoff
 from botctl.bus.events import Event, decode_event, encode_event, event_id
 from botctl.bus.reading.dead_letters import MAX_BODY
-from botctl.bus.routing.batch import Batch, Batcher
+from botctl.bus.routing.batch import Batch
+from botctl.bus.routing.batcher import Batcher
 from botctl.bus.routing.fanout import Fanout
 from botctl.bus.routing.requests import Switchboard
 from botctl.bus.routing.roster import Roster

@@ -8,7 +8,8 @@ import pytest
 
 from botctl.bus.event_types.subscriptions import Subscription
 from botctl.bus.events import Event, decode_event, encode_event
-from botctl.bus.routing.batch import Batch, Batcher
+from botctl.bus.routing.batch import Batch
+from botctl.bus.routing.batcher import Batcher
 from botctl.bus.routing.fanout import Fanout
 from botctl.bus.routing.requests import LONGEST_TIMEOUT, MOST_OPEN, Refusal, Refused, Switchboard
 from botctl.bus.routing.roster import Member, Roster

@@ -17,7 +17,8 @@ from botctl.bus.caretaking.admin import is_busy_group
 from botctl.bus.caretaking.janitor import Janitor
 from botctl.bus.events import Log
 from botctl.bus.routing.allowance import LOOKS
-from botctl.bus.routing.batch import Batch, Batcher, Rejected
+from botctl.bus.routing.batch import Batch, Rejected
+from botctl.bus.routing.batcher import Batcher
 from botctl.bus.routing.complaints import Complaints
 from botctl.bus.routing.doorbell import Doorbell
 from botctl.bus.routing.fanout import Fanout
