@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from botctl.control.bus import keeper as bus_keeper
+from botctl.control.bus import previous
 from botctl.control.ports import Passwords
 from botctl.fleet import Fleet
 from botctl.storage import logins
@@ -134,7 +134,7 @@ async def test_a_running_bot_has_its_new_credentials_before_the_old_ones_end(
     assert await stage.can_log_in(one.bot_id)
     assert await stage.has_redis_user(one.bot_id)
     assert await stage.has_redis_user(one.bot_id, old)
-    monkeypatch.setattr(bus_keeper, "PREVIOUS_FOR", 0.0)
+    monkeypatch.setattr(previous, "PREVIOUS_FOR", 0.0)
     stage.bus.set(one.bot_id, sha256(new.redis.encode()).hexdigest(), sha256(old.redis.encode()).hexdigest())
     assert await stage.bus.settle(5.0)
     assert await stage.has_redis_user(one.bot_id)

@@ -16,6 +16,7 @@ from botctl.bus.backoff import Backoff
 from botctl.bus.caretaking.admin import BusAdmin
 from botctl.bus.caretaking.identity import Last, Look, Loss, loss
 from botctl.bus.client import AWAY, reason
+from botctl.control.bus.previous import PreviousPasswords
 from botctl.errors import BotctlError
 
 _log = structlog.get_logger("botctl.control.bus")
@@ -24,9 +25,6 @@ CHECK_EVERY = 1.0
 
 FRESH = 30.0
 """Seconds for which a look is believed: the server is asked every second, and answers within ten."""
-
-PREVIOUS_FOR = 60.0
-"""Seconds for which a bot may still log in with the password it had before."""
 
 
 class BusKeeper:
@@ -51,8 +49,7 @@ class BusKeeper:
         self.problem: str | None = "redis: not looked at yet"
         self._admin = admin
         self._changed: set[int] = set()
-        self._previous: dict[int, tuple[str, float]] = {}
-        """Hash of the password before, and until when it is valid."""
+        self._previous = PreviousPasswords()
         self._groups: frozenset[str] | None = None
         """Groups that there shall be; None as long as nobody has said."""
         self._memberships: dict[int, tuple[str, ...]] = {}
@@ -76,9 +73,7 @@ class BusKeeper:
     def set(self, bot_id: int, password_sha256: str, previous_sha256: str = "") -> None:
         """The bot has this password from now on, and the previous one for a while."""
         self.hashes[bot_id] = password_sha256
-        self._previous.pop(bot_id, None)
-        if previous_sha256:
-            self._previous[bot_id] = (previous_sha256, time.monotonic() + PREVIOUS_FOR)
+        self._previous.note(bot_id, previous_sha256)
         self._changed.add(bot_id)
         self._wake.set()
 
@@ -108,7 +103,7 @@ class BusKeeper:
     async def drop(self, bot_id: int) -> None:
         """The bot has no user any more. If Redis is away now, the user goes when it is back."""
         self.hashes.pop(bot_id, None)
-        self._previous.pop(bot_id, None)
+        self._previous.note(bot_id, "")
         self._changed.discard(bot_id)
         try:
             async with self._one_at_a_time:  # as below
@@ -119,7 +114,7 @@ class BusKeeper:
     async def bar(self, bot_id: int) -> None:
         """The bot's user goes, with its connections; its mailbox stays. Raises what Redis raises when it is away."""
         self.hashes.pop(bot_id, None)
-        self._previous.pop(bot_id, None)
+        self._previous.note(bot_id, "")
         self._changed.discard(bot_id)
         async with self._one_at_a_time:  # who is making users now may be making this one
             await self._admin.drop_user(bot_id)
@@ -173,7 +168,7 @@ class BusKeeper:
         self._wake.set()
 
     async def _look_and_repair(self) -> None:
-        self._withdraw()
+        self._changed |= self._previous.withdraw()
         wall, now = time.time(), time.monotonic()
         async with self._admin.look() as look:
             lost = loss(look.sight, self._last, wall, now)
@@ -232,17 +227,6 @@ class BusKeeper:
         if not self._admin.unsaved:
             self._told_unsaved = False
 
-    def _withdraw(self) -> None:
-        """Previous passwords whose time is over."""
-        now = time.monotonic()
-        for bot_id in [bot_id for bot_id, (_, until) in self._previous.items() if until <= now]:
-            del self._previous[bot_id]
-            self._changed.add(bot_id)
-
-    def _accepted(self, bot_id: int, hashed: str) -> list[str]:
-        previous = self._previous.get(bot_id)
-        return [hashed] if previous is None else [hashed, previous[0]]
-
     async def _make_groups(self) -> None:
         if self._groups is not None:
             await self._admin.ensure_groups(self._groups)
@@ -251,7 +235,8 @@ class BusKeeper:
     async def _make(self, wanted: dict[int, str]) -> None:
         if wanted:
             await self._admin.ensure_bots(
-                {bot_id: self._accepted(bot_id, hashed) for bot_id, hashed in wanted.items()}, self._memberships
+                {bot_id: self._previous.accepted(bot_id, hashed) for bot_id, hashed in wanted.items()},
+                self._memberships,
             )
             if leaving := self._leaving & wanted.keys():
                 await self._admin.cut_off(leaving)
