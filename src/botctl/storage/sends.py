@@ -55,7 +55,7 @@ class Sends:
                  AS row (n, method, chat_id, payload, state)
             ON CONFLICT (bot_id, cause, n) DO NOTHING"""
         self._begin = f"""
-            UPDATE sends SET state = 'sending', attempts = attempts + 1
+            UPDATE sends SET state = 'sending', attempts = attempts + 1, waits_until = NULL
             WHERE bot_id = {bot} AND cause = $1 AND n = $2 AND state = 'planned'"""
         self._hidden = f"""
             UPDATE sends SET state = CASE WHEN $3::bool THEN 'planned' ELSE 'skipped' END, uncertain = uncertain + 1,
@@ -67,6 +67,7 @@ class Sends:
                 state = CASE WHEN n = $2 THEN 'sent' ELSE 'sending' END,
                 result = CASE WHEN n = $2 THEN $3::text::jsonb ELSE result END,
                 sent_at = CASE WHEN n = $2 THEN now() ELSE sent_at END,
+                waits_until = NULL,
                 attempts = attempts + CASE WHEN n = $2 THEN 0 ELSE 1 END
             WHERE bot_id = {bot} AND cause = $1
               AND (n = $2 OR ($4::bool AND n = $2 + 1 AND mode = 'deferred' AND state = 'planned'))"""

@@ -54,6 +54,27 @@ async def test_a_bot_is_not_sent_off_for_its_whole_life_when_another_makes_a_cro
     assert len(held) == 60
 
 
+async def test_nobody_is_let_in_while_all_are_shut_out(make_server: Any, make_bus: Any, eventually: Any) -> None:
+    """Whoever makes the server anew holds the gate: a pause that ends meanwhile goes on until it is done."""
+    bus = make_bus(make_server().url)
+    await busy(bus)
+    gate = asyncio.Lock()
+    sentry = Sentry(bus.redis, bus.topology, lambda: [1], lambda offence: None, first_pause=0.0, gate=gate)
+
+    async def state() -> str:
+        return "on" if "on" in (await bus.redis.acl_getuser(bus.topology.user(1)))["flags"] else "off"
+
+    async with gate:
+        sentry.accuse(1, "a test")
+        look = asyncio.create_task(sentry.look())
+        await eventually(lambda: sentry.paused == 1)
+        _, waiting = await asyncio.wait({look}, timeout=0.3)
+        assert waiting == {look}
+        assert await state() == "off"
+    await look
+    assert await state() == "on"
+
+
 async def test_a_server_that_stands_still_puts_nobody_off(make_server: Any, make_bus: Any) -> None:
     server = make_server()
     bus = make_bus(server.url)

@@ -207,9 +207,10 @@ async def test_what_was_not_routed_yet_waits_until_it_is_known_who_is_to_get_it(
 
 @pytest.mark.parametrize("how", ["trimmed", "unusable", "deleted"])
 async def test_what_a_bot_has_cut_off_its_own_stream_is_relayed_again(
-    database: Any, valkey_admin_url: str, tmp_path: Path, how: str
+    database: Any, valkey_admin_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Its stream serves again, its rows go back to its relay, another bot's don't; metric, log and rules hear of it."""
+    monkeypatch.setattr("botctl.bus.routing.router._TIDY_EVERY", 0.5)  # Only the janitor misses a deleted stream.
     config = ControlConfig(
         database=database.control,
         redis_url=valkey_admin_url,

@@ -77,6 +77,28 @@ async def test_each_step_done_twice_is_done_once(
     assert [await state_of(connection, cause) for cause in "abcd"] == outcomes
 
 
+@pytest.mark.parametrize("then", ["begin", "sent"])
+async def test_what_telegram_asked_to_wait_for_is_forgotten_with_its_next_word(
+    connection: AsyncConnection, then: str
+) -> None:
+    sends = Sends(BOT)
+
+    async def waits() -> list[bool]:
+        rows = await connection.exec_driver_sql(
+            f"SELECT waits_until IS NOT NULL FROM sends WHERE bot_id = {BOT} ORDER BY n"
+        )
+        return [row[0] for row in rows]
+
+    await sends.plan(connection, [row("a", n, state="sending", mode="deferred") for n in range(2)])
+    await sends.unbegin(connection, "a", 1, wait=30.0)
+    assert await waits() == [False, True]
+    if then == "begin":
+        await sends.begin(connection, "a", 1)
+    else:
+        await sends.sent(connection, "a", 0, True, begin_next=True)
+    assert await waits() == [False, False]
+
+
 async def test_what_becomes_of_inline_sends_that_nothing_will_finish(connection: AsyncConnection) -> None:
     sends, inbox = Sends(BOT), Inbox(BOT)
     waits, dead = (NewRow(cause, n, "message", "chat:7", "{}", "") for n, cause in enumerate(("waits", "dead")))

@@ -60,7 +60,10 @@ class Offence:
 
 
 class Sentry:
-    """`bots` gives the bots there are. `told` is called for each offence. `redis` needs CLIENT and ACL."""
+    """`bots` gives the bots there are. `told` is called for each offence. `redis` needs CLIENT and ACL.
+
+    `gate` is held while bots are let in again: whoever shuts all of them out holds it too.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,9 @@ class Sentry:
         *,
         first_pause: float = FIRST_PAUSE,
         guard: GrantGuard | None = None,
+        gate: asyncio.Lock | None = None,
     ) -> None:
+        self._gate = gate or asyncio.Lock()
         self._guard = guard
         """Judges programs outside by what is seen here."""
         self.paused = 0
@@ -224,10 +229,11 @@ class Sentry:
         now = time.monotonic()
         for bot_id in [bot_id for bot_id, until in self._until.items() if until <= now]:
             user = self._topology.user(bot_id)
-            (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
-            if known is not None and not isinstance(known, BaseException):
-                await execute(self._redis, [("ACL", "SETUSER", user, "on")], timeout=60)
-                _log.info("bot may use Redis again", bot_id=bot_id)
+            async with self._gate:
+                (known,) = await execute(self._redis, [("ACL", "GETUSER", user)], timeout=60)
+                if known is not None and not isinstance(known, BaseException):
+                    await execute(self._redis, [("ACL", "SETUSER", user, "on")], timeout=60)
+                    _log.info("bot may use Redis again", bot_id=bot_id)
             del self._until[bot_id], self._why[bot_id]  # not before: what is cut short here is done by the next look
 
 

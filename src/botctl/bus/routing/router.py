@@ -93,11 +93,11 @@ class Router:
         self._roster = roster
         self._sweep_every = sweep_every
         self._doorbell = Doorbell(redis, topology, self._consumer_made)
-        self._sentry = Sentry(redis, topology, self._bots, self._offended, guard=guard)
+        self._gate = gate or asyncio.Lock()
+        self._sentry = Sentry(redis, topology, self._bots, self._offended, guard=guard, gate=self._gate)
         self._consumers: Counter[Receiver] = Counter()
         """Consumers made in mailboxes since all were looked at."""
         self._on_lost = on_lost
-        self._gate = gate or asyncio.Lock()
         self._server = Recognition(topology, server)
         self._on_stranger = on_stranger
         self._forgetful = False

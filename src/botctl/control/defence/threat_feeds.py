@@ -14,6 +14,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from botctl.bus.stream_reply import text_of
 from botctl.bus.topology import Topology
 from botctl.bus.wire import transact
 from botctl.control.ports import BotSight, FleetSight
@@ -209,7 +210,7 @@ def _refused(stats: Any) -> int:
     """How much the server has refused by its access lists since its start; 0 from one that doesn't count."""
     if not isinstance(stats, bytes | str):
         return 0
-    return sum(int(number) for number in _COUNTS.findall(_text(stats)))
+    return sum(int(number) for number in _COUNTS.findall(text_of(stats)))
 
 
 def _denial(entry: Mapping[str, str]) -> _Denial:
@@ -220,8 +221,4 @@ def _denial(entry: Mapping[str, str]) -> _Denial:
 def _fields(entry: Any) -> dict[str, str]:
     """A map over RESP3, a flat list over RESP2."""
     pairs = entry.items() if isinstance(entry, Mapping) else zip(entry[::2], entry[1::2], strict=True)
-    return {_text(name): _text(value) for name, value in pairs}
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return {text_of(name): text_of(value) for name, value in pairs}
