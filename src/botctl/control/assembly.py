@@ -26,7 +26,9 @@ from botctl.control.bus.drop_teller import DropTeller, unread_before
 from botctl.control.bus.grant_keeper import GrantKeeper
 from botctl.control.bus.keeper import BusKeeper
 from botctl.control.bus.lag_watch import BusWatch
+from botctl.control.bus.orphan_relay import OrphanRelay
 from botctl.control.bus.resender import Resender, reach
+from botctl.control.bus.stored_outbox import StoredOutbox
 from botctl.control.defence.audit_desk import AuditDesk
 from botctl.control.defence.canary_probe import CanaryProbe
 from botctl.control.defence.quarantine import Quarantine
@@ -37,13 +39,12 @@ from botctl.control.defence.threat_watch import ThreatWatch
 from botctl.control.fleet.applied import FleetSource
 from botctl.control.fleet.historian import Historian
 from botctl.control.fleet.keeper import FleetKeeper
-from botctl.control.fleet.outbox import FleetOutbox
 from botctl.control.fleet.recorder import Recorder
 from botctl.control.fleet.starts import Starts
 from botctl.control.fleet.teller import FleetTeller
 from botctl.control.fleet.wanted import Surroundings, without_userinfo
 from botctl.control.ingress.desk import WebhookDesk
-from botctl.control.ingress.keeper import IngressKeeper, sealing_of
+from botctl.control.ingress.keeper import IngressKeeper
 from botctl.control.ingress.options import target_of, webhook_of
 from botctl.control.ports import WholeSupervisor
 from botctl.control.prices import Prices
@@ -54,6 +55,7 @@ from botctl.control.rollouts.keeper import RolloutKeeper
 from botctl.control.secrets.daily_rotation import CredentialRotation
 from botctl.control.secrets.desk import VaultDesk
 from botctl.control.secrets.master_rotation import MasterRotation
+from botctl.control.secrets.sealing import opening_of, sealing_of
 from botctl.control.secrets.vault import Vault
 from botctl.control.service import Service
 from botctl.control.tracing.dead_letter_desk import DeadLetterDesk
@@ -130,7 +132,11 @@ class Assembly:
         self.credentials = CredentialRotation(self.keeper)
         self.rotation = MasterRotation(self._engine, vault, Path(config.data_dir), self.keeper.hold, names=self._names)
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
-        self.relay = Relay(self._redis, topology, 0, FleetOutbox(self._engine), gate=self.bus.relay_gate)
+        self.relay = Relay(self._redis, topology, 0, StoredOutbox(self._engine, 0), gate=self.bus.relay_gate)
+        self.orphans = OrphanRelay(
+            self._engine, self._redis, self.bus, topology, lambda bot_id: opening_of(vault, bot_id), self._living
+        )
+        self.keeper.orphans = lambda: self.orphans.bots
         self.resender = Resender(self._engine, self.relay.wake)
         self.recorder = Recorder(self._engine, supervisor, self.relay.wake)
         self.teller = FleetTeller(self._engine, supervisor, config.version, lambda: len(self._names()), self.relay.wake)
@@ -270,6 +276,12 @@ class Assembly:
     def _names(self) -> dict[int, str]:
         return {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {}
 
+    async def _living(self) -> set[int] | None:
+        if self.keeper.fleet is None or not self.keeper.vault.loaded:
+            return None
+        wanted = {bot.bot_id for bot in self.keeper.fleet.bots}
+        return wanted | {bot.bot_id for bot in (await self._supervisor.sight()).bots}
+
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""
         found = [self.disk.problem, self.watch.problem, self.bus.problem, self.api_problem, self.audit.problem]
@@ -290,6 +302,7 @@ class Assembly:
             "recorder": self.recorder.run,
             "teller": self._tell,
             "relay": self.relay.run,
+            "orphans": self.orphans.run,
             "resender": self.resender.run,
             "router": self._route,
             "keeper": self.keeper.run,

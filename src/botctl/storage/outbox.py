@@ -41,6 +41,19 @@ class StoredEvent:
     fault: str = ""
     envelope: dict[str, Any] | None = None
 
+    def event_fields(self) -> dict[str, Any]:
+        """The words that `botctl.bus.events.Event` is made of."""
+        return {
+            "id": self.event_id,
+            "type": self.type,
+            "version": self.version,
+            "occurred_at": self.occurred_at,
+            "correlation_id": self.correlation_id,
+            "causation_id": self.causation_id,
+            "data": self.data,
+            **(self.envelope or {}),
+        }
+
 
 class Outbox:
     """The outbox of one bot, or of the fleet itself (bot_id 0). Data go through `sealing`."""
@@ -171,3 +184,12 @@ async def due_again(connection: AsyncConnection, bot_id: int, event_ids: Sequenc
         (list(event_ids),),
     )
     return {str(row[0]) for row in result}
+
+
+async def left_behind(connection: AsyncConnection) -> list[int]:
+    """Removed bots whose outboxes have events that were not relayed. For `control`."""
+    result = await connection.exec_driver_sql(
+        "SELECT bot_id FROM bots WHERE removed_at IS NOT NULL"
+        " AND EXISTS (SELECT FROM outbox WHERE outbox.bot_id = bots.bot_id AND relayed_at IS NULL) ORDER BY bot_id"
+    )
+    return [int(bot_id) for bot_id in result.scalars()]

@@ -10,7 +10,7 @@ import pytest
 
 from botctl.control.fleet.applied import FleetSource
 from botctl.control.fleet.keeper import FleetKeeper
-from botctl.control.ingress.keeper import sealing_of
+from botctl.control.secrets.sealing import sealing_of
 from botctl.control.secrets.vault import Vault
 from botctl.control.tracing.room import DeskRoom
 from botctl.control.tracing.send_desk import LONGEST, SendDesk

@@ -192,13 +192,4 @@ def digest_of(type_: str, data: dict[str, Any]) -> str:
 
 def event_of(stored: StoredEvent) -> Event:
     """The event in a row of the outbox."""
-    return Event(
-        id=stored.event_id,
-        type=stored.type,
-        version=stored.version,
-        occurred_at=stored.occurred_at,
-        correlation_id=stored.correlation_id,
-        causation_id=stored.causation_id,
-        data=stored.data,
-        **(stored.envelope or {}),
-    )
+    return Event(**stored.event_fields())

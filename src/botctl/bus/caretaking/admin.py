@@ -68,7 +68,11 @@ class BusAdmin:
 
     async def ensure_logs(self) -> None:
         """Make the fleet's out stream with its group."""
-        await self._groups([(self.topology.out(0), ROUTER_GROUP)])
+        await self.ensure_out(0)
+
+    async def ensure_out(self, bot_id: int) -> None:
+        """Make the out stream of one who has no user, with its group."""
+        await self._groups([(self.topology.out(bot_id), ROUTER_GROUP)])
 
     async def ensure_bot(self, bot_id: int, password_hashes: Sequence[str]) -> None:
         """Make the bot's streams, groups and user; see `ensure_bots`."""

@@ -111,6 +111,16 @@ class BusKeeper:
         except AWAY:
             self._made_anew = False
 
+    async def open_out(self, bot_id: int) -> bool:
+        """Make the out stream of a bot that has no user. False: not now, the server isn't as it is to be.
+
+        Raises what Redis raises when it is away.
+        """
+        async with self._one_at_a_time:  # not while what was lost is made due again
+            if self.sound:
+                await self._admin.ensure_out(bot_id)
+            return self.sound
+
     async def bar(self, bot_id: int) -> None:
         """The bot's user goes, with its connections; its mailbox stays. Raises what Redis raises when it is away."""
         self.hashes.pop(bot_id, None)

@@ -73,6 +73,8 @@ class FleetKeeper:
         self.credentials.barred = self.shut
         self.before_desire: Callable[[], None] = lambda: None
         """Called before the supervisor is told of the wanted fleet."""
+        self.orphans: Callable[[], frozenset[int]] = frozenset
+        """Gives bots that have long gone and whose events are still to be routed."""
         self._presumed: set[int] = set()
         """Of these, whose reason the registry may know better."""
         self._knows_shut = False
@@ -310,7 +312,7 @@ class FleetKeeper:
 
     def roster(self) -> Roster:
         """Every bot with an out stream and what it subscribes to; the same object as long as nothing has changed."""
-        known = (self.fleet, frozenset(self.credentials.retiring))
+        known = (self.fleet, frozenset(self.credentials.retiring) | self.orphans())
         if self._known_to_router[0] is not known[0] or self._known_to_router[1] != known[1]:
             self._known_to_router, self._roster = known, roster_of(*known)
         return self._roster

@@ -21,14 +21,12 @@ from botctl.control.ingress.leaving import Leaving
 from botctl.control.ingress.metrics import families
 from botctl.control.ingress.secrets import address_of
 from botctl.control.ports import FleetSight
-from botctl.control.secrets.vault import Vault
+from botctl.control.secrets.sealing import sealing_of
 from botctl.control.watching.hearing import WebhookSight
 from botctl.errors import BotctlError, VaultError
 from botctl.fleet import BotSpec, Fleet
 from botctl.fleet.model import Updates
-from botctl.security.vault import Cipher
 from botctl.settings.webhook import WebhookSettings
-from botctl.storage.sealing import Sealing
 
 _log = structlog.get_logger("botctl.control.ingress")
 
@@ -212,10 +210,3 @@ class IngressKeeper:
             house.certificate.context()  # looks at its files
             if self.settings.upload_certificate:
                 await self._keeper.know_certificate(house.certificate.pem)
-
-
-def sealing_of(vault: Vault, bot: BotSpec) -> Sealing:
-    """How rows of a bot are stored, and opened again. Raises VaultError for one that encrypts and has no key."""
-    if bot.encrypt_messages:
-        return Sealing(vault.cipher(bot.bot_id), seals=True)
-    return Sealing(Cipher(bot.bot_id, vault.keys(bot.bot_id)))

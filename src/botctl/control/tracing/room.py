@@ -9,11 +9,11 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.control.ports import FleetSight
+from botctl.control.secrets.sealing import opening_of
 from botctl.control.secrets.vault import Vault
 from botctl.control.tracing.contents import Opener
 from botctl.control.trouble import DATABASE_TROUBLE, DatabaseAwayError
 from botctl.errors import BotctlError, NoSuchBotError
-from botctl.security.vault import Cipher
 from botctl.storage import tracing
 from botctl.storage.sealing import Sealing
 
@@ -105,4 +105,4 @@ class DeskRoom:
             return None
 
     def _sealing(self, bot_id: int) -> Sealing:
-        return Sealing(Cipher(bot_id, self._vault.keys(bot_id)))
+        return opening_of(self._vault, bot_id)
