@@ -8,7 +8,7 @@ router keeps up with it.
 from __future__ import annotations
 
 FIRST = 50
-"""Rows in the first batch, and in each one while the router doesn't keep up: 500 bots' take some 15 MB."""
+"""Rows in a batch while the router doesn't keep up: 500 bots' take some 15 MB."""
 
 MOST = 500
 ROOM = 32 * 1024
@@ -24,7 +24,7 @@ class Pace:
     """Of one relay. `most`: rows of a batch at most."""
 
     def __init__(self, most: int = MOST) -> None:
-        self.rows = min(FIRST, most)
+        self.rows = 1
         """Rows that the next batch may have."""
         self.bytes = FIRST_BYTES
         """Bytes that it may have, about."""
@@ -40,12 +40,22 @@ class Pace:
         if self.crowded:
             self.slow_down()
         elif rows >= self.rows or size >= self.bytes:
-            self.rows, self.bytes = min(self._most, self.rows * 2), min(MOST_BYTES, self.bytes * 2)
+            if self.rows >= FIRST or size >= self.bytes:
+                self.bytes = min(MOST_BYTES, self.bytes * 2)
+            self.rows = min(self._most, self.rows * 2)
 
     def look(self, length: int) -> None:
         """So many entries lie in the out stream now."""
         self.crowded = length > self._allowed
 
     def slow_down(self) -> None:
-        """Begin with little again: after an error, and when the router doesn't keep up."""
-        self.rows, self.bytes = min(FIRST, self._most), FIRST_BYTES
+        """Send little again, since the router doesn't keep up."""
+        self.rows, self.bytes = min(self.rows, FIRST), FIRST_BYTES
+
+    def feel_the_way(self) -> None:
+        """One row alone, after an error.
+
+        What refused a row may end in the middle of a batch (the stream is made, memory is freed): those behind it would
+        then get in before it.
+        """
+        self.rows, self.bytes = 1, FIRST_BYTES

@@ -114,7 +114,7 @@ class Relay:
             try:
                 more = await self._relay_batch()
             except AWAY as error:
-                self._pace.slow_down()
+                self._pace.feel_the_way()
                 await self._wait_out(error, reason(error))
             except Exception as error:
                 await self._wait_out(error.__cause__ or error, "the outbox can't be read or marked")

@@ -11,6 +11,7 @@ from botctl.bus.relay import Relay
 from botctl.bus.routing.allowance import Allowance
 from botctl.bus.routing.portions import FIRST
 from botctl.bus.topology import Topology
+from botctl.bus.wire import execute
 from support.bus_steps import start_relay, tick
 
 
@@ -98,5 +99,33 @@ async def test_the_relay_knows_that_more_waits_than_goes_at_once(bus: Any, new_o
 
     outbox.mark_relayed = marked
     relay = await start_relay(bus, 1, outbox, batch=20)
-    await eventually(lambda: len(seen) == 3 and not relay.behind)
-    assert seen == [False, True, True]
+    await eventually(lambda: len(seen) == 6 and not relay.behind)  # 1, 2, 4, 8, 16 and 14
+    assert seen == [False, True, True, True, True, True]
+
+
+async def test_after_an_error_one_row_goes_alone(bus: Any, new_outbox: Any, eventually: Any, monkeypatch: Any) -> None:
+    """In a larger batch the first could be refused, and those behind it taken, if the reason ends in its midst."""
+    await bus.add_bot(1)
+    sizes: list[int] = []
+
+    async def counted(held: Any, commands: Any, **more: Any) -> list[Any]:
+        if added := sum(command[0] == "XADD" for command in commands):
+            sizes.append(added)
+        return await execute(held, commands, **more)
+
+    monkeypatch.setattr("botctl.bus.relay.execute", counted)
+    outbox = new_outbox()
+    outbox.put(*(tick(str(n)) for n in range(40)))
+    relay = await start_relay(bus, 1, outbox)
+    await eventually(lambda: not outbox.rows)
+    assert sizes == [1, 2, 4, 8, 16, 9]
+    await bus.redis.delete(bus.topology.out(1))
+    sizes.clear()
+    outbox.put(*(tick(f"more-{n}") for n in range(40)))
+    relay.wake()
+    await eventually(lambda: len(sizes) > 3 and not relay.healthy)
+    assert sizes[0] > 1
+    assert set(sizes[1:]) == {1}
+    await bus.admin.ensure_out(1)
+    await eventually(lambda: not outbox.rows)
+    assert sizes[-6:] == [1, 2, 4, 8, 16, 9]

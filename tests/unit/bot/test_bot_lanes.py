@@ -273,6 +273,20 @@ def test_a_held_lane_waits_for_its_release() -> None:
     assert taken.inbox_id == 1
 
 
+def test_what_comes_late_into_a_held_lane_comes_in_its_place() -> None:
+    """Nothing of it is under way yet, so nothing has to stay in front."""
+    lanes = Lanes()
+    lanes.hold("chat:1")
+    lanes.add(row(5), 0.0)
+    lanes.add(row(3), 0.0)
+    lanes.release("chat:1", 0.0, finished=False)
+    order = []
+    while (taken := lanes.take(0.0)) is not None:
+        order.append(taken.inbox_id)
+        lanes.release("chat:1", 0.0)
+    assert order == [3, 5]
+
+
 def test_a_row_that_is_known_already_is_ignored() -> None:
     lanes = Lanes()
     lanes.add(row(1), 0.0)

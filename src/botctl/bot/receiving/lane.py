@@ -31,11 +31,13 @@ class Lane:
     """Its rows count for the reserve."""
     prompt: bool = False
     """Nothing waited of it when its first row came: it need not queue behind all who have a backlog."""
+    held: bool = False
+    """Busy with something else of its chat: none of its rows is under way."""
 
     @property
     def begun(self) -> bool:
         """Whether its first row was begun, or waits for its next attempt."""
-        return bool(self.rows) and (self.state is LaneState.BUSY or self.rows[0].attempts > 0)
+        return bool(self.rows) and ((self.state is LaneState.BUSY and not self.held) or self.rows[0].attempts > 0)
 
     @property
     def last(self) -> int:

@@ -154,7 +154,7 @@ class Lanes:
     def hold(self, name: str) -> None:
         """Keep a lane back until it is released, for work of its chat that comes first."""
         lane = self._lanes.setdefault(name, Lane())
-        lane.state = LaneState.BUSY
+        lane.state, lane.held = LaneState.BUSY, True
         self._hungry.pop(name, None)
 
     def take(self, now: float) -> InboxRow | None:
@@ -186,7 +186,7 @@ class Lanes:
             self._forget(lane, row)
             if left:
                 self._left.add(row.inbox_id)
-        lane.state = LaneState.IDLE
+        lane.state, lane.held = LaneState.IDLE, False
         if lane.rows:
             self._make_ready(name, lane, now)
         else:

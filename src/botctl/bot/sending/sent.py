@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from botctl.storage.conversations import Conversations, StoredMessage
 from botctl.storage.sends import SendRow, Sends
 
 _log = structlog.get_logger("botctl.bot.sending.sent")
+
+_NUMBER = re.compile(r"-?[0-9]{1,20}")
 
 ITEM = 1_000_000
 """The second message of one send, as an album has, is part n + 1,000,000 of its cause, and so on."""
@@ -113,7 +116,7 @@ def place_of(payload: Mapping[str, Any]) -> Place:
     """The chat a call is for: by number, by @name, or none."""
     chat = payload.get("chat_id")
     if isinstance(chat, str):
-        return int(chat) if chat.lstrip("-").isdigit() else chat.lower()
+        return int(chat) if _NUMBER.fullmatch(chat) else chat.lower()
     return chat if isinstance(chat, int) and not isinstance(chat, bool) else None
 
 
