@@ -134,7 +134,7 @@ class Assembly:
         self.rollouts = RolloutKeeper(supervisor, lambda: self.keeper.fleet, code)
         self.relay = Relay(self._redis, topology, 0, StoredOutbox(self._engine, 0), gate=self.bus.relay_gate)
         self.orphans = OrphanRelay(
-            self._engine, self._redis, self.bus, topology, lambda bot_id: opening_of(vault, bot_id), self._living
+            self._engine, self._redis, self.bus, topology, lambda bot_id: opening_of(vault, bot_id), self._no_orphans
         )
         self.keeper.orphans = lambda: self.orphans.bots
         self.resender = Resender(self._engine, self.relay.wake)
@@ -276,11 +276,12 @@ class Assembly:
     def _names(self) -> dict[int, str]:
         return {bot.bot_id: bot.name for bot in self.keeper.fleet.bots} if self.keeper.fleet is not None else {}
 
-    async def _living(self) -> set[int] | None:
-        if self.keeper.fleet is None or not self.keeper.vault.loaded:
+    async def _no_orphans(self) -> set[int] | None:
+        """Who has, or may have again, a process of its own; of whom was shut away nothing is to come any more."""
+        if not await self.keeper.settled() or self.keeper.fleet is None or not self.keeper.vault.loaded:
             return None
         wanted = {bot.bot_id for bot in self.keeper.fleet.bots}
-        return wanted | {bot.bot_id for bot in (await self._supervisor.sight()).bots}
+        return wanted | self.keeper.shut.keys() | {bot.bot_id for bot in (await self._supervisor.sight()).bots}
 
     def problems(self) -> list[str]:
         """What is missing now, in the operator's words."""

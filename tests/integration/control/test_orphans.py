@@ -18,6 +18,7 @@ from botctl.control.fleet.applied import FleetSource
 from botctl.fleet import BotSpec, Fleet
 from botctl.handover import ControlConfig
 from botctl.storage.engine import connect
+from botctl.storage.quarantines import Quarantined
 from support.fleet_stage import SupervisorDouble, bot, eventually
 
 
@@ -135,6 +136,14 @@ async def test_an_outbox_whose_bot_still_ends_or_is_back_is_left_alone(orphaned:
     assert await orphaned.waiting() == 1
     orphaned.supervisor.lingering.clear()
     await orphaned.assembly.keeper.apply(Fleet(bots=(orphaned.remains, orphaned.gone)), FleetSource())
+    await orphaned.look()
+    assert await orphaned.waiting() == 1
+    assert not orphaned.served()
+
+
+async def test_of_a_bot_that_was_shut_away_nothing_comes(orphaned: Orphaned) -> None:
+    await orphaned.commit(1)
+    orphaned.assembly.keeper.shut[orphaned.gone.bot_id] = Quarantined(by="operator", reason="taken over", at=1.0)
     await orphaned.look()
     assert await orphaned.waiting() == 1
     assert not orphaned.served()

@@ -32,7 +32,8 @@ _AT_ONCE = 30.0
 
 
 class OrphanRelay:
-    """`living` gives the bots that are wanted or still have a process, whose outboxes are their own; None: unknown.
+    """`spared` gives the bots whose outboxes are left alone: they are wanted, still have a process, or were shut away;
+    None as long as that isn't known.
 
     `bots` are those whose out streams are to be routed although the fleet has them no more. `sealing` opens rows.
     """
@@ -44,7 +45,7 @@ class OrphanRelay:
         bus: BusKeeper,
         topology: Topology,
         sealing: Callable[[int], Sealing],
-        living: Callable[[], Awaitable[Collection[int] | None]],
+        spared: Callable[[], Awaitable[Collection[int] | None]],
         *,
         look_every: float = LOOK_EVERY,
     ) -> None:
@@ -54,7 +55,7 @@ class OrphanRelay:
         self._bus = bus
         self._topology = topology
         self._sealing = sealing
-        self._living = living
+        self._spared = spared
         self._look_every = look_every
         self._outboxes: dict[int, StoredOutbox] = {}
 
@@ -71,20 +72,20 @@ class OrphanRelay:
 
     async def look(self) -> None:
         """One round. Raises what database and Redis raise."""
-        living = await self._living()
-        if living is None or not self._bus.sound:
+        spared = await self._spared()
+        if spared is None or not self._bus.sound:
             return
         async with self._engine.connect() as connection:
-            waiting = set(await left_behind(connection)) - set(living)
+            waiting = set(await left_behind(connection)) - set(spared)
         for bot_id in sorted(waiting):
             if not await self._bus.open_out(bot_id):
                 return
             self.bots |= {bot_id}
             await self._relay(bot_id)
         for bot_id in self.bots - waiting:
-            if bot_id not in living:
+            if bot_id not in spared:
                 await self._bus.drop(bot_id)  # leaves the stream while there is something in it
-            if bot_id in living or not await self._redis.exists(self._topology.out(bot_id)):
+            if bot_id in spared or not await self._redis.exists(self._topology.out(bot_id)):
                 self.bots -= {bot_id}
                 self._outboxes.pop(bot_id, None)
 
