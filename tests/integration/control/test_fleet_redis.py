@@ -62,6 +62,30 @@ async def test_redis_that_lost_everything_gets_its_users_again(stage: Stage) -> 
         running.cancel()
 
 
+async def test_a_user_that_somebody_takes_away_is_made_again(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server and its data stay: nothing else tells."""
+    monkeypatch.setattr("botctl.control.bus.keeper.USERS_EVERY", 0.0)
+    one, barred = bot("one"), bot("barred")
+    await stage.apply(one, barred)
+    running = asyncio.create_task(stage.bus.run())
+    try:
+
+        async def ready() -> bool:
+            return stage.bus.problem is None
+
+        await eventually(ready)
+        await stage.bus.bar(barred.bot_id)
+        await stage.redis.acl_deluser(stage.topology.user(one.bot_id))
+
+        async def back() -> bool:
+            return await stage.has_redis_user(one.bot_id)
+
+        await eventually(back)
+        assert not await stage.has_redis_user(barred.bot_id)
+    finally:
+        running.cancel()
+
+
 async def test_users_of_bots_nobody_wants_are_dropped(stage: Stage) -> None:
     one = bot("one")
     stranger = next(new_ids)

@@ -23,6 +23,9 @@ _log = structlog.get_logger("botctl.control.bus")
 
 CHECK_EVERY = 1.0
 
+USERS_EVERY = 5.0
+"""Seconds after which it is looked whether somebody has taken users away from a server that is the same."""
+
 FRESH = 30.0
 """Seconds for which a look is believed: the server is asked every second, and answers within ten."""
 
@@ -66,6 +69,7 @@ class BusKeeper:
         """Whether all users were made since they were loaded."""
         self._last: Last | None = None
         self._told_unsaved = False
+        self._users_at = -USERS_EVERY
         self._wake = asyncio.Event()
         self._one_at_a_time = asyncio.Lock()
         self._recover = recover
@@ -188,14 +192,26 @@ class BusKeeper:
                     await self._settle_on(look, lost)
             elif not self._made_anew:
                 await self._make_all()
-            elif self._changed or self._groups_changed:
-                await self._make_groups()
-                await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
+            else:
+                await self._look_for_users(now)
+                if self._changed or self._groups_changed:
+                    await self._make_groups()
+                    await self._make({bot_id: self.hashes[bot_id] for bot_id in self._changed if bot_id in self.hashes})
             if self._also is not None:
                 await self._also(False)
             if lost is None:
                 self._last = Last(look.sight, now, await look.beat(wall))
         await self._write_down()
+
+    async def _look_for_users(self, now: float) -> None:
+        """ACL DELUSER, or a file of somebody else's that was loaded: the server goes on with its data."""
+        if now - self._users_at < USERS_EVERY:
+            return
+        self._users_at = now
+        there = await self._admin.known_bots()
+        if missing := self.hashes.keys() - there - self._changed:
+            _log.warning("redis has no users for bots any more; they are made again", bot_ids=sorted(missing))
+            self._changed |= missing
 
     async def _settle_on(self, look: Look, lost: Loss | None) -> None:
         """Make everything on this server, and know it from then on. The order is what nothing is lost by."""
