@@ -10,7 +10,7 @@ import typer
 
 from botctl.cli.client import ApiClient
 from botctl.cli.shared import DataDir, console, data_folder, say, still_waiting
-from botctl.errors import UsageError
+from botctl.errors import BotctlError, UsageError
 
 _TRACE = re.compile(r"[0-9a-f]{16}")
 _TIMEOUT = 60.0
@@ -59,8 +59,10 @@ def trace(
         import json
 
         print(json.dumps(document, indent=2, ensure_ascii=False))
-        return
-    _show(document, chat is not None)
+    else:
+        _show(document, chat is not None)
+    if chat is not None and not document["messages"]:
+        raise BotctlError(f"bot {document['bot']} has nothing of chat {chat}")
 
 
 def _show(document: dict[str, Any], of_chat: bool) -> None:
@@ -74,8 +76,6 @@ def _show(document: dict[str, Any], of_chat: bool) -> None:
     else:
         body = ChatBody.model_validate(document)
         lines = chat_lines(body, screen.width)
-        if not lines:
-            say(f"bot {body.bot} has nothing of chat {body.chat_id}")
     for line in styled(lines):
         screen.print(line, soft_wrap=True)
     if of_chat and lines:

@@ -34,9 +34,12 @@ Requests and replies also have `to`, `deadline`, `reply_to`, `error` and `source
 name); an event that is delivered once more on purpose has `replay`. Subscriptions with conditions, groups that share
 work, requests, and how to declare types of your own: [bus.md](bus.md).
 
-Delivery is at least once and in order for each publisher. A bot gets what its `subscribe:` patterns name: a type, `*`
-for every type, or a type with `*` in place of whole names (`bot.*`, `*.failed`). Its own events it gets only where a
-pattern names the type exactly.
+Delivery is at least once and, for each publisher, in the order in which its events were committed. What a handler sends
+at once is committed before its update ends: `message.sent` then comes before the `message.received` it answers.
+`correlation_id` says what belongs together, `occurred_at` what came first.
+
+A bot gets what its `subscribe:` patterns name: a type, `*` for every type, or a type with `*` in place of whole names
+(`bot.*`, `*.failed`). Its own events it gets only where a pattern names the type exactly.
 
 A bot may publish types of its own: names of the form `shop.order.paid` with free-form data, kept in the `{custom}` log.
 Their first name must not be one of: {reserved}.
