@@ -11,7 +11,7 @@ import pytest
 from botctl.cli.chaos import course
 from botctl.cli.chaos.report import Latency, Report
 from botctl.cli.chaos.stage import Stage
-from botctl.errors import BotctlError
+from botctl.errors import BotctlError, UsageError
 
 REPORT = Report("smoke", 1, 1, 1.0, sent=1, answered=1, latencies=[Latency("all", 1, 1, 0.1, 0.1, 0.1)])
 
@@ -81,8 +81,31 @@ async def lost() -> Report:
 
 @pytest.mark.parametrize("file", ["json_file", "report_file"])
 def test_a_report_that_can_t_be_written_has_been_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], file: str
 ) -> None:
+    folder = tmp_path / "goes"
+    folder.mkdir()
+
+    async def run(*_: object) -> Report:
+        folder.rmdir()
+        return REPORT
+
+    monkeypatch.setattr(course, "run", run)
     with pytest.raises(BotctlError, match="can't be written"):
-        chaos(tmp_path, **{file: tmp_path / "nowhere" / "report"})
+        chaos(tmp_path, **{file: folder / "report"})
     assert "1 sent, 1 answered, 0 lost" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("where", ["nowhere/report", "."])
+@pytest.mark.parametrize("which", ["json_file", "report_file"])
+def test_a_report_that_can_t_be_written_is_refused_before_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, which: str
+) -> None:
+    monkeypatch.setattr(Stage, "start", lambda _: pytest.fail("it has begun"))
+    with pytest.raises(UsageError, match="can't be written"):
+        chaos(tmp_path, **{which: tmp_path / where})
+
+
+def test_a_report_s_file_may_be_new(tmp_path: Path) -> None:
+    assert chaos(tmp_path, json_file=tmp_path / "report.json", report_file=tmp_path / "report.md") == 0
+    assert (tmp_path / "report.json").exists()

@@ -15,7 +15,7 @@ from botctl.cli.chaos.scenario import Scenario
 from botctl.cli.chaos.scenario_file import FLEET, check_names, find, load_scenario, shipped
 from botctl.cli.chaos.stage import Stage
 from botctl.cli.shared import say
-from botctl.errors import BotctlError
+from botctl.errors import BotctlError, UsageError
 from botctl.fleet import Fleet, load_fleet
 
 
@@ -36,6 +36,9 @@ def run_chaos(
     keep_logs: Path | None,
 ) -> int:
     """Run it; returns the exit code."""
+    for file in (json_file, report_file):
+        if file is not None and (file.is_dir() or not os.access(file.resolve().parent, os.W_OK)):
+            raise UsageError(f"{file} can't be written", hint="Name a file in a folder that is there.")
     scenario = load_scenario(name)
     if seed is not None:
         scenario = scenario.model_copy(update={"seed": seed})
