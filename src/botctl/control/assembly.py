@@ -126,6 +126,8 @@ class Assembly:
         source = master_keys.Source(config.master_source)
         vault = Vault(masters, source, {int(bot_id): key for bot_id, key in config.data_keys.items()})
         self.keeper = FleetKeeper(self._engine, self.bus, supervisor, around, starts.by_change, vault)
+        if bytes(config.applied) == b"null":
+            self.keeper.awaited = _first_fleet(config)
         self.quarantine = Quarantine(
             self._engine, self.keeper, supervisor, file=Path(config.data_dir) / QUARANTINE_FILE
         )
@@ -392,8 +394,7 @@ class Assembly:
                 await self._recover_rollout()
                 return
         await self._close_old_runs()
-        if bytes(self._config.fleet) != b"null":
-            fleet = Fleet.model_validate_json(bytes(self._config.fleet))
+        if (fleet := _first_fleet(self._config)) is not None:
             await self.keeper.start(fleet, FleetSource(self._config.fleet_path, self._config.fleet_env))
 
     async def _recover_rollout(self) -> None:
@@ -417,6 +418,11 @@ class Assembly:
 
     def _client(self, *, blocking: bool) -> Redis:
         return connect(self._config.redis_url, blocking=blocking, steadfast=True)
+
+
+def _first_fleet(config: ControlConfig) -> Fleet | None:
+    """The fleet the daemon was started with."""
+    return Fleet.model_validate_json(bytes(config.fleet)) if bytes(config.fleet) != b"null" else None
 
 
 async def _persist(name: str, job: Callable[[], Awaitable[None]]) -> None:

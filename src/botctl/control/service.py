@@ -121,7 +121,7 @@ class Service:
     async def _status(self) -> views.StatusBody:
         return status_body(
             await self._sight(),
-            self._keeper.fleet,
+            self._keeper.fleet or self._keeper.awaited,
             self._keeper.failed,
             self._problems(),
             version=self._version,

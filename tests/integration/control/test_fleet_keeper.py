@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from pathlib import Path
 
+import msgspec
 import pytest
 from redis.exceptions import NoPermissionError
 
@@ -178,5 +179,25 @@ async def test_an_assembly_lives_and_answers_with_neither_server(tmp_path: Path)
         assert (await assembly.service.status()).daemon.pid == 1
         assert not (await assembly.service.health()).ok
         assert b"botctl_build_info" in await assembly.service.metrics()
+    finally:
+        await assembly.close(1.0)
+
+
+async def test_a_fleet_that_waits_for_the_database_is_in_the_status_already(tmp_path: Path) -> None:
+    config = ControlConfig(
+        database=DatabaseLogin(target=NOWHERE, user="nobody", password="secret"),
+        redis_url="redis://127.0.0.1:1/0",
+        namespace="botctl",
+        data_dir=str(tmp_path),
+        socket=str(tmp_path / "api.sock"),
+        version="0",
+        fleet=msgspec.Raw(Fleet(bots=(bot("one"), bot("two"))).model_dump_json().encode()),
+    )
+    assembly = Assembly(config, SupervisorDouble())
+    try:
+        shown = (await assembly.service.status()).bots
+        assert [(one.name, one.state, one.reason) for one in shown] == [
+            (name, "configured", "being prepared") for name in ("one", "two")
+        ]
     finally:
         await assembly.close(1.0)

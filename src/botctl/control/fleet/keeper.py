@@ -63,6 +63,8 @@ class FleetKeeper:
     ) -> None:
         self.vault = vault or Vault()
         self.fleet: Fleet | None = None
+        self.awaited: Fleet | None = None
+        """A daemon's first fleet, which is the wanted one once the database has taken it."""
         self.failed: dict[str, str] = {}
         self.generation = 0
         self.credentials = CredentialKeeper(engine, bus, supervisor.rotate)
