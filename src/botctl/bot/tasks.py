@@ -14,16 +14,19 @@ _FRAMES = 50
 def stack_of(task: asyncio.Task[Any]) -> str:
     """Where a task is, down to what it awaits, the innermost last; `Task.get_stack` knows its outermost coroutine only.
 
-    Lines as in a traceback; empty when the task has ended.
+    A task that it awaits belongs to it. Lines as in a traceback; empty when the task has ended.
     """
     awaited: Any = task.get_coro()
     lines: list[str] = []
     while awaited is not None and len(lines) < _FRAMES:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
-        if frame is None:
+        if frame is not None:
+            lines += traceback.format_list([(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None)])
+            awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
+        elif isinstance(waiter := getattr(task, "_fut_waiter", None), asyncio.Task):
+            task, awaited = waiter, waiter.get_coro()
+        else:
             break
-        lines += traceback.format_list([(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, None)])
-        awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
     return "".join(lines)
 
 

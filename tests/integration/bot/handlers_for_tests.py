@@ -82,6 +82,13 @@ def poison(app: App, bot: BotContext) -> None:
             future = asyncio.get_running_loop().create_future()
             future.cancel()
             await future
+        if update.message.text.startswith("cancels itself"):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            if update.message.text.endswith("and returns"):
+                return
+            await asyncio.sleep(0)
         if update.message.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if update.message.text == "die when two":

@@ -304,15 +304,25 @@ async def test_an_update_that_keeps_failing_becomes_a_dead_letter_and_the_lane_g
     await bot.heartbeat(lambda beat: beat.counters["dead_letters"] == 1)
 
 
-async def test_a_handler_that_awaits_what_was_cancelled_has_failed_like_any_other(bot: Any) -> None:
+async def test_a_handler_that_is_cancelled_has_failed_like_any_other(bot: Any) -> None:
     bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
     await bot.ready()
-    await bot.telegram.say_many(bot.bot_id, [(100, "cancelled"), (100, "after")])
-    assert await bot.answers(1) == ["echo after"]
-    await bot.settled(2)
-    row = (await bot.rows("SELECT state, attempts, last_error FROM inbox WHERE bot_id = {bot} ORDER BY inbox_id"))[0]
-    assert (row["state"], row["attempts"]) == ("dead", 2)
-    assert "cancelled" in row["last_error"]
+    ways = ["cancelled", "cancels itself", "cancels itself and returns"]
+    await bot.telegram.say_many(
+        bot.bot_id, [(100 + number, text) for number, way in enumerate(ways) for text in (way, "after")]
+    )
+    for number in range(len(ways)):
+        assert await bot.answers(1, 100 + number) == ["echo after"]
+    await bot.settled(2 * len(ways))
+    for number in range(len(ways)):
+        row, after = await bot.rows(
+            f"SELECT state, attempts, last_error FROM inbox WHERE bot_id = {{bot}} AND lane = 'chat:{100 + number}'"
+            " ORDER BY inbox_id"
+        )
+        assert (row["state"], row["attempts"], after["state"]) == ("dead", 2, "done"), ways[number]
+        assert row["last_error"].startswith("HandlerCancelledError: "), ways[number]
+    told = {str(row["outcome"]) for row in await bot.rows("SELECT outcome FROM attempts WHERE bot_id = {bot}")}
+    assert told <= {"failed", "given up"}
 
 
 async def test_random_kills_under_load_lose_nothing(bot: Any) -> None:

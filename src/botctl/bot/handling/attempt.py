@@ -57,7 +57,7 @@ _NOT_OF_USERS = frozenset({"event", "job", "operation"})
 
 
 class HandlerCancelledError(Exception):
-    """A handler ended with CancelledError though nobody has cancelled its handling."""
+    """Handlers ended with CancelledError though the process goes on: it was the bot's own code that cancelled."""
 
 
 @dataclass(frozen=True)
@@ -123,8 +123,8 @@ class Handling:
             return await self._attempt(row, scope)
         except asyncio.CancelledError as error:
             if not _is_cancelled():
-                # A handler awaited a task or a future that somebody has cancelled.
-                failure = HandlerCancelledError("what the handler was waiting for has been cancelled")
+                # The bot's own code has cancelled the handlers' task, or something that they were waiting for.
+                failure = HandlerCancelledError("the handler, or what it was waiting for, has been cancelled")
                 failure.__cause__ = error
                 return await self._failed(row, scope, failure)
             if scope.attempt_counted and not scope.closed:
@@ -175,7 +175,8 @@ class Handling:
             await self._application.load_data(chats=[scope.chat_id])
         try:
             with suppress(NotRepeatedError):  # of a job, say; python-telegram-bot's own are among the errors
-                await work()
+                # In a task of its own: handlers may cancel their task, and must not hit what is stored afterwards.
+                await asyncio.create_task(_run(work), name=f"handlers of {row.cause}")
             while pending := [task for task in scope.tasks if not task.done()]:
                 await asyncio.wait(pending)
         finally:
@@ -269,6 +270,10 @@ class Handling:
         await self._committer.bury(scope, error, reason)
         _log.error("became a dead letter", attempt=scope.attempt, reason=reason, exc_info=error)
         return Handled()
+
+
+async def _run(work: Callable[[], Awaitable[None]]) -> None:
+    await work()
 
 
 async def _plan(call: tuple[str, dict[str, Any]]) -> None:
