@@ -144,7 +144,7 @@ class Dispatcher:
             try:
                 handled = await self._handle(row)
             except asyncio.CancelledError:
-                # The end of the process; or the bot's own code cancels all tasks there are, and the row comes once more.
+                # The end of the process; or the bot's own code cancels every task, and the row comes once more.
                 again = dataclasses.replace(row, next_attempt_at=self._now() + _AFTER_CANCEL, replayed=True)
                 raise
             except Exception:
