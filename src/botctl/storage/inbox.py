@@ -228,10 +228,11 @@ class Inbox:
         return [self._row(values) for values in result]
 
     async def known(self, connection: AsyncConnection, causes: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Kind and payload of rows that are there, whatever has become of them; without those that can't be opened."""
+        """Kind and payload of rows that are there, whatever has become of them; "" for what can't be opened."""
         found: dict[str, tuple[str, str]] = {}
         rows: Any = (await connection.exec_driver_sql(self._known, (list(causes),))).all()
         for cause, kind, payload in rows:
+            found[cause] = kind, ""
             with suppress(VaultError):
                 found[cause] = kind, self._sealing.read_json("inbox", "payload", payload)
         return found

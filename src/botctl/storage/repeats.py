@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Container, Sequence
 from typing import Any
 
 import msgspec
 
-from botctl.storage.inbox import NewRow
+from botctl.storage.inbox import NewRow, harmless
 
 _NAMES = ("message_id", "id", "inline_message_id", "date", "edit_date", "poll_id", "query", "boost_id")
 """Keys of an update's content that say which one it is, with who and where."""
@@ -21,21 +22,42 @@ _WHERE = ("chat", "from", "user")
 
 
 def is_repeat(row: NewRow, kind: str, payload: str) -> bool:
-    """Whether a row is the update that is stored already, with this kind and payload."""
+    """Whether a row is the update that is stored already, with this kind and payload.
+
+    What nobody can tell of counts as another one: that costs a row too many, where the other mistake loses an update.
+    """
     try:
         new, stored = msgspec.json.decode(row.payload), msgspec.json.decode(payload)
     except (msgspec.DecodeError, RecursionError):
-        return True  # nobody can tell
-    if new == stored or (isinstance(stored, dict) and stored.keys() == {"raw"}):
-        return True  # what is kept as its text was refused as it is
+        return row.payload == payload
+    if new == stored:
+        return True
+    if isinstance(stored, dict) and stored.keys() == {"raw"}:  # kept as its text, because it was refused as it is
+        return bool(msgspec.json.decode(harmless(row, "").payload) == stored)
     names = _names(new, row.kind)
     return row.kind == kind and names is not None and names == _names(stored, kind)
 
 
+def to_compare(rows: Sequence[NewRow], fresh: Container[str]) -> list[NewRow]:
+    """Of rows that came at once: updates under a number that has, or may have, another row; `fresh` are new causes.
+
+    Of several rows of one cause the first is the one that was stored.
+    """
+    first: dict[str, NewRow] = {}
+    return [
+        row
+        for row in rows
+        if (first.setdefault(row.cause, row) is not row or row.cause not in fresh) and row.update_id is not None
+    ]
+
+
 def another(row: NewRow) -> NewRow:
     """The row of another update of the same number: under a cause of its own, the same whenever it comes."""
-    digest = hashlib.sha256(msgspec.json.encode(msgspec.json.decode(row.payload), order="sorted")).hexdigest()[:8]
-    return dataclasses.replace(row, cause=f"{row.cause}.{digest}")
+    try:
+        text = msgspec.json.encode(msgspec.json.decode(row.payload), order="sorted")
+    except (msgspec.DecodeError, RecursionError):
+        text = row.payload.encode()
+    return dataclasses.replace(row, cause=f"{row.cause}.{hashlib.sha256(text).hexdigest()[:8]}")
 
 
 def _names(update: Any, kind: str) -> list[Any] | None:

@@ -153,3 +153,45 @@ async def test_a_flood_of_bad_updates_does_not_flood_the_log(
         "an unreadable update became a dead letter",
         "an update can't be used and is dropped",
     ]
+
+
+async def test_updates_of_one_number_that_come_at_once_are_all_kept(
+    stage: IngressStage, database: Any, client: httpx.AsyncClient
+) -> None:
+    number = next(_ids)
+    holder = await connect(database.admin)
+    try:
+        async with holder.transaction():
+            await holder.execute("LOCK TABLE inbox IN SHARE MODE")
+            sent = [asyncio.create_task(stage.send(client, BOB, message(next(_ids))))]
+            await eventually(lambda: stage.house.room.requests == 1, "one is being stored")
+            broken = b'{"update_id": %d, "message": {"te' % number
+            for update in (message(number, text="one"), message(number, chat=6, text="two"), broken):
+                sent.append(asyncio.create_task(stage.send(client, ALICE, update)))
+            await eventually(lambda: stage.house.room.requests == 4, "all are there")
+        assert {answer.status_code for answer in await asyncio.gather(*sent)} == {200}
+    finally:
+        await holder.close()
+    again = await stage.send(client, ALICE, broken)
+    assert again.status_code == 200
+    rows = [row for row in await stage.rows(ALICE) if row["update_id"] == number]
+    assert sorted(row["state"] for row in rows) == ["dead", "new", "new"]
+
+
+async def test_an_update_with_the_number_of_one_that_can_not_be_opened_is_kept(
+    stage: IngressStage, database: Any, client: httpx.AsyncClient
+) -> None:
+    number = next(_ids)
+    assert (await stage.send(client, SEALED, message(number, text="one"))).status_code == 200
+    admin = await connect(database.admin)
+    try:
+        await admin.execute(
+            "UPDATE inbox SET payload = jsonb_set(payload, '{$sealed}', '\"AAAA\"', false)"
+            " WHERE bot_id = $1 AND update_id = $2",
+            SEALED,
+            number,
+        )
+    finally:
+        await admin.close()
+    assert (await stage.send(client, SEALED, message(number, chat=6, text="two"))).status_code == 200
+    assert len([row for row in await stage.rows(SEALED) if row["update_id"] == number]) == 2

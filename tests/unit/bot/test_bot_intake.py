@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import pytest
 from botctl.bot.receiving.intake import Intake
 from botctl.bot.receiving.lanes import Lanes
 from botctl.storage.inbox import InboxRow, NewRow, Stored
+from botctl.storage.updates import read_update
 
 
 class FakeInbox:
@@ -135,3 +137,16 @@ async def test_another_update_of_a_known_number_is_kept_once_and_a_repeat_is_not
     assert await intake.store([said(1, "numbers begin anew", 12), said(3, "more", 13)]) == set()
     texts = [row.payload.split('"text":')[1] for row in inbox.rows.values()]
     assert sorted(texts) == ['"as well"}}', '"before the quiet week"}}', '"more"}}', '"numbers begin anew"}}']
+
+
+async def test_whatever_has_the_number_of_another_update_is_kept() -> None:
+    database: Any = FakeDatabase()
+    inbox: Any = FakeInbox()
+    intake = Intake(database, inbox, Lanes(), lambda: None, lambda: 1.0)
+    unreadable = read_update(b'{"update_id":1,"message":{"text":"cut', "t")
+    assert len(await intake.store([said(1, "first", 10), said(1, "at once with it", 11), said(1, "first", 10)])) == 2
+    assert len(await intake.store([unreadable])) == 1
+    assert await intake.store([unreadable, said(1, "first", 10)]) == set()
+    inbox.rows["update:1"] = dataclasses.replace(inbox.rows["update:1"], payload="")  # its key is lost
+    assert len(await intake.store([said(1, "later", 12)])) == 1
+    assert len(inbox.rows) == 4

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
 import pytest
 
-from botctl.storage.inbox import NewRow
-from botctl.storage.repeats import another, is_repeat
+from botctl.storage.inbox import NewRow, harmless
+from botctl.storage.repeats import another, is_repeat, to_compare
+from botctl.storage.updates import read_update
 
 
 def row(kind: str, content: Any) -> NewRow:
@@ -44,7 +46,30 @@ def test_another_kind_is_another_update() -> None:
 
 
 def test_what_was_refused_as_it_is_and_kept_as_its_text_is_not_taken_again() -> None:
-    assert is_repeat(row("message", MESSAGE), "message", '{"raw": "..."}')
+    new = row("message", MESSAGE)
+    assert is_repeat(new, "message", harmless(new, "too deep").payload)
+    assert not is_repeat(new, "message", '{"raw": "..."}')
+
+
+def test_what_no_parser_takes_is_compared_as_its_text() -> None:
+    broken, other = (read_update(b'{"update_id":7,"message":{"text":"%s' % text, "t") for text in (b"a", b"b"))
+    assert broken.dead is not None
+    assert is_repeat(broken, broken.kind, broken.payload)
+    assert not is_repeat(broken, other.kind, other.payload)
+    assert not is_repeat(broken, "message", row("message", MESSAGE).payload)
+    assert not is_repeat(row("message", MESSAGE), broken.kind, broken.payload)
+
+
+def test_what_can_not_be_opened_counts_as_another_update() -> None:
+    assert not is_repeat(row("message", MESSAGE), "message", "")
+
+
+def test_of_updates_that_come_at_once_the_first_of_a_number_is_the_stored_one() -> None:
+    first, other = row("message", MESSAGE), row("message", {**MESSAGE, "message_id": 5})
+    event = dataclasses.replace(first, cause="event:1", update_id=None)
+    assert to_compare([first, other, event, event], {"update:7", "event:1"}) == [other]
+    assert to_compare([first, other, event], {"event:1"}) == [first, other]
+    assert to_compare([first], {"update:7"}) == []
 
 
 def test_another_update_has_the_same_cause_whenever_it_comes() -> None:
@@ -52,3 +77,8 @@ def test_another_update_has_the_same_cause_whenever_it_comes() -> None:
     assert one.cause == again.cause != "update:7"
     assert one.cause.startswith("update:7.")
     assert another(row("message", {**MESSAGE, "message_id": 5})).cause != one.cause
+
+
+def test_what_can_not_be_read_has_a_cause_of_its_own_as_well() -> None:
+    odd = dataclasses.replace(row("message", MESSAGE), payload='{"a":')
+    assert another(odd).cause.startswith("update:7.")

@@ -16,7 +16,7 @@ from botctl.bot.database import Database
 from botctl.bot.faults import brief, data_refused
 from botctl.bot.receiving.lanes import Lanes
 from botctl.storage.inbox import Inbox, InboxRow, NewRow, Stored, harmless
-from botctl.storage.repeats import another, is_repeat
+from botctl.storage.repeats import another, is_repeat, to_compare
 
 _log = structlog.get_logger("botctl.bot.receiving.intake")
 _READ = 200
@@ -55,7 +55,7 @@ class Intake:
             return frozenset()
         async with self._lock:
             stored = await self._insert_all(rows)
-            if others := await self._others([row for row in rows if row.cause not in stored]):
+            if others := await self._others(to_compare(rows, stored)):
                 rows = [*rows, *others]
                 stored |= await self._insert_all(others)
             if len(stored) < len(rows):
@@ -63,8 +63,9 @@ class Intake:
                 # and which was then repeated. The database knows.
                 self._behind = True
             previous: dict[str, int] = {}
+            firsts = {row.cause: row for row in reversed(rows)}
             for row in rows:
-                if (one := stored.get(row.cause)) is None or row.dead is not None:
+                if (one := stored.get(row.cause)) is None or row.dead is not None or firsts[row.cause] is not row:
                     continue
                 fresh = InboxRow(one.inbox_id, row.cause, row.kind, row.lane, row.payload, row.trace_id, replayed=False)
                 before = previous.get(row.lane, one.previous)
@@ -164,12 +165,11 @@ class Intake:
 
     async def _others(self, rows: Sequence[NewRow]) -> list[NewRow]:
         """Of updates whose number is known, those that are no repeats, each under a cause of its own."""
-        updates = [row for row in rows if row.update_id is not None and row.dead is None]
-        if not updates:
+        if not rows:
             return []
-        causes = [row.cause for row in updates]
+        causes = [row.cause for row in rows]
         known = await self._database.read(lambda connection: self._inbox.known(connection, causes))
-        others = [another(row) for row in updates if row.cause in known and not is_repeat(row, *known[row.cause])]
+        others = [another(row) for row in rows if row.cause in known and not is_repeat(row, *known[row.cause])]
         for row in others:
             _log.warning("an update has the number of an earlier one; it is kept beside it", cause=row.cause)
         return others

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from botctl.control.ingress.telling import Telling
 from botctl.control.trouble import DATABASE_TROUBLE, database_reason, is_hopeless
 from botctl.storage.inbox import Inbox, NewRow, columns_of, harmless, insert_of
-from botctl.storage.repeats import another, is_repeat
+from botctl.storage.repeats import another, is_repeat, to_compare
 from botctl.storage.sealing import Sealing
 
 _log = structlog.get_logger("botctl.control.ingress")
@@ -202,7 +202,8 @@ async def _insert(connection: AsyncConnection, bot_id: int, columns: tuple[list[
 
 async def _others(connection: AsyncConnection, share: _Share, fresh: set[str]) -> list[tuple[Waiting, NewRow]]:
     """Of updates whose number is known, those that are no repeats, each under a cause of its own."""
-    asked = [one for one in share.waiting if one.row.cause not in fresh and one.row.dead is None]
+    compared = {id(row) for row in to_compare([one.row for one in share.waiting], fresh)}
+    asked = [one for one in share.waiting if id(one.row) in compared]
     if not asked:
         return []
     known = await Inbox(share.bot_id, share.waiting[0].sealing).known(connection, [one.row.cause for one in asked])
