@@ -18,14 +18,20 @@ import pytest
 from botctl.control.defence.audit_desk import AuditDesk
 from botctl.control.defence.quarantine import Quarantine
 from botctl.control.fleet.applied import FleetSource
+from botctl.control.prices import Prices
 from botctl.control.pulse import ANSWER, DatabaseSilentError, Pulse
 from botctl.control.secrets.desk import VaultDesk
 from botctl.control.secrets.master_rotation import MasterRotation
 from botctl.control.service import Service
+from botctl.control.tracing.dead_letter_desk import DeadLetterDesk
+from botctl.control.tracing.desk import TraceDesk
+from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.send_desk import SendDesk
 from botctl.control.trouble import DatabaseAwayError
 from botctl.fleet import Fleet
 from botctl.security.master_keys import new_keys
 from botctl.storage.bootstrap import prepare
+from botctl.storage.sealing import UNSEALED
 from support.fleet_stage import Stage, bot
 
 ONE = bot("one", 61_001)
@@ -72,6 +78,12 @@ class Commanded:
             **given,
         )
         self.audit = AuditDesk(stage.engine, folder, {}, dict)
+        room = DeskRoom(
+            stage.engine, stage.keeper.vault, lambda: {ONE.bot_id: "one"}, stage.supervisor.sight, lambda *_: None
+        )
+        self.traces = TraceDesk(room, Prices({}))
+        self.letters = DeadLetterDesk(room, given["topology"], lambda _: None)
+        self.sends = SendDesk(room, lambda: stage.keeper.fleet, lambda _: UNSEALED, lambda _: None)
 
 
 @pytest.fixture
@@ -101,11 +113,24 @@ ASKED: dict[str, Callable[[Commanded], Any]] = {
     "audit search": lambda on: on.audit.search(None, {}, 1),
     "audit tail": lambda on: on.audit.follow(None, {}),
     "audit verify": lambda on: on.audit.verify(),
+    "trace": lambda on: on.traces.trace("update:1", "one", text=False, operator=""),
+    "trace --chat": lambda on: on.traces.chat("one", 5, 10, text=False, operator=""),
+    "dead-letters list": lambda on: on.letters.list(None, None, None, False, 10),
+    "dead-letters show": lambda on: on.letters.show("one/1", text=False, operator=""),
+    "dead-letters retry": lambda on: on.letters.retry([], "one", operator=""),
+    "dead-letters drop": lambda on: on.letters.drop(["one/1"], None, operator=""),
+    "send": lambda on: on.sends.send("one", [5], "hello", None, {}),
+    "send --wait": lambda on: on.sends.sent("one", ["1"]),
 }
 
 
 async def _everything(stage: Stage) -> list[list[tuple[Any, ...]]]:
-    tables = {"bots": "name, quarantine, removed_at", "bot_keys": "key_id", "bot_credentials": "generation"}
+    tables = {
+        "inbox": "cause",
+        "bots": "name, quarantine, removed_at",
+        "bot_keys": "key_id",
+        "bot_credentials": "generation",
+    }
     return [await stage.rows(f"SELECT bot_id, {what} FROM {table} ORDER BY 1, 2") for table, what in tables.items()]
 
 

@@ -15,7 +15,7 @@ from botctl.bus.reading.dead_letters import DeadLetters
 from botctl.control.tracing.contents import update_content
 from botctl.control.tracing.letters import BUS, GONE, bus_letter_view, is_of_bus, letter_view, number_of, only_one
 from botctl.control.tracing.masking import masked
-from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.room import DeskRoom, while_it_answers
 from botctl.control.tracing.tree import attempt_view, send_view
 from botctl.control.tracing.views import DeadLetterBody, DeadLettersBody, DeadLettersDone
 from botctl.errors import BotctlError, UsageError
@@ -37,6 +37,7 @@ class DeadLetterDesk:
         self._wake = wake
         self._changed = changed
 
+    @while_it_answers
     async def list(
         self, bot: str | None, since: float | None, kind: str | None, dropped: bool, limit: int
     ) -> DeadLettersBody:
@@ -67,6 +68,7 @@ class DeadLetterDesk:
             del body.letters[limit:]
         return body
 
+    @while_it_answers
     async def show(self, letter_id: str, *, text: bool, operator: str) -> DeadLetterBody:
         """One with all that is kept of it. Raises BotctlError when there is none."""
         place, _, number = letter_id.rpartition("/")
@@ -96,10 +98,12 @@ class DeadLetterDesk:
             )
         return body
 
+    @while_it_answers
     async def retry(self, ids: Sequence[str], bot: str | None, *, operator: str) -> DeadLettersDone:
         """Have them handled again: these, or all of a bot. Raises NoSuchBotError, UsageError."""
         return await self._each(ids, bot, "retry", operator)
 
+    @while_it_answers
     async def drop(self, ids: Sequence[str], bot: str | None, *, operator: str) -> DeadLettersDone:
         """Set them aside for good: these, or all of a bot. Those of the bus are deleted. Raises as `retry`."""
         return await self._each(ids, bot, "drop", operator)

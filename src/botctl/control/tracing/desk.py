@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from botctl.control.prices import Prices
 from botctl.control.tracing.contents import update_content
 from botctl.control.tracing.gathering import Found, Place, deliveries, gather
-from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.room import DeskRoom, while_it_answers
 from botctl.control.tracing.tree import Teller
 from botctl.control.tracing.views import ChatBody, ChatLineView, TraceBody
 from botctl.control.tracing.words import address, own_error
@@ -31,6 +31,7 @@ class TraceDesk:
         self._room = room
         self._prices = prices
 
+    @while_it_answers
     async def trace(self, asked: str, bot: str | None, *, text: bool, operator: str) -> TraceBody:
         """The way of a cause or of a trace. Raises NoSuchBotError, UsageError, and BotctlError for what is unknown."""
         wanted = address(asked)
@@ -75,6 +76,7 @@ class TraceDesk:
             self._room.note(operator, "read.text", f"trace {asked}", bot, {"texts": opened})
         return body
 
+    @while_it_answers
     async def chat(self, bot: str, chat_id: int, limit: int, *, text: bool, operator: str) -> ChatBody:
         """The latest messages of a chat, the newest first. Raises NoSuchBotError."""
         async with self._room.view(text=text) as connection:

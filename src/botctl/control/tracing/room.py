@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from botctl.control.ports import FleetSight
+from botctl.control.pulse import Pulse
 from botctl.control.secrets.sealing import opening_of
 from botctl.control.secrets.vault import Vault
 from botctl.control.tracing.contents import Opener
@@ -19,6 +21,9 @@ from botctl.storage.sealing import Sealing
 
 PATIENCE = 30
 """Seconds after which the server gives up a statement."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 Note = Callable[[str, str, str, str | None, dict[str, Any]], None]
 """Writes into the audit log: operator, action, entity, bot, after."""
@@ -36,6 +41,7 @@ class DeskRoom:
         note: Note,
     ) -> None:
         self.note = note
+        self.pulse = Pulse(engine)
         self._engine = engine
         self._vault = vault
         self._names = names
@@ -106,3 +112,27 @@ class DeskRoom:
 
     def _sealing(self, bot_id: int) -> Sealing:
         return opening_of(self._vault, bot_id)
+
+
+class Desk(Protocol):
+    """What answers questions out of a room."""
+
+    _room: DeskRoom
+
+
+D = TypeVar("D", bound=Desk)
+
+
+def while_it_answers(
+    method: Callable[Concatenate[D, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[D, P], Coroutine[Any, Any, T]]:
+    """Of a desk's method: given up when the database stops answering.
+
+    Raises DatabaseAwayError and DatabaseSilentError besides.
+    """
+
+    @functools.wraps(method)
+    async def within(desk: D, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await desk._room.pulse.within(method(desk, *args, **kwargs))
+
+    return within

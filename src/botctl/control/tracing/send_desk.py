@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field
 
 from botctl.control.tracing.masking import is_refusal
-from botctl.control.tracing.room import DeskRoom
+from botctl.control.tracing.room import DeskRoom, while_it_answers
 from botctl.control.tracing.words import UNKNOWN
 from botctl.control.views import View
 from botctl.control.watching.deafness import LISTENING
@@ -68,6 +68,7 @@ class SendDesk:
         self._sealing_of = sealing_of
         self._wake = wake
 
+    @while_it_answers
     async def send(
         self, bot: str, chats: Sequence[int | str], text: str, operation_id: str | None, more: dict[str, Any]
     ) -> SendBody:
@@ -95,6 +96,7 @@ class SendDesk:
         self._wake(spec.bot_id)
         return await self._with_state(SendBody(sends=sends), spec.bot_id)
 
+    @while_it_answers
     async def sent(self, bot: str, ids: Sequence[str]) -> SendBody:
         """What came of operations. Raises NoSuchBotError, DatabaseAwayError."""
         spec = self._bot(bot)
