@@ -57,7 +57,7 @@ async def test_events_that_wait_in_the_database_are_counted(bot: Any, redis: Any
     assert beat.gauges["lanes"] == 1
 
 
-async def test_an_unreadable_entry_of_the_mailbox_stops_nothing(bot: Any, redis: Any) -> None:
+async def test_an_unreadable_entry_of_the_mailbox_becomes_a_dead_letter_and_stops_nothing(bot: Any, redis: Any) -> None:
     bot.start(handlers="handlers_for_tests:orders", subscribe=["order.*"])
     await bot.ready()
     mailbox = Topology("test").mailbox(bot.bot_id)
@@ -65,6 +65,12 @@ async def test_an_unreadable_entry_of_the_mailbox_stops_nothing(bot: Any, redis:
     event = Event(id="e1", type="order.placed", occurred_at=1.0, data={"chat_id": 100, "item": "a\x00b"})
     await redis.xadd(mailbox, {FIELD: encode_event(event)})
     assert (await bot.answers(1))[0].startswith("news: a�b")
+    (letter,) = await bot.rows(
+        "SELECT payload ->> 'raw' AS text, last_error FROM inbox WHERE bot_id = {bot} AND state = 'dead'"
+    )
+    assert letter["text"] == "{"
+    assert letter["last_error"].startswith("can't be read: ")
+    await bot.heartbeat(lambda beat: beat.counters["dead_letters"] == 1)
 
 
 async def test_buttons_are_answered_and_messages_edited(bot: Any) -> None:

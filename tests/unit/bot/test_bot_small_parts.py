@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import asyncpg
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from telegram.error import BadRequest, Forbidden, InvalidToken, RetryAfter, Time
 
 from botctl.bot.assistant.markdown import render
 from botctl.bot.exchange.publishing import Publisher, event_of
-from botctl.bot.exchange.reactions import Reactions, row_of
+from botctl.bot.exchange.reactions import Reactions, row_of, rows_of
 from botctl.bot.faults import database_away, environmental
 from botctl.bot.handling.scope import Scope
 from botctl.bot.receiving.token_refusal import means_the_token
@@ -19,6 +21,7 @@ from botctl.bot.sending.journal import NotRepeatedError
 from botctl.bot.vitals.health import Health, Trouble
 from botctl.bus.event_types.catalogue import validate
 from botctl.bus.events import Event
+from botctl.bus.reading.mailbox import Entry
 from botctl.errors import ProtocolError
 from botctl.storage.conversations import StoredMessage
 from botctl.storage.outbox import Outbox
@@ -184,3 +187,17 @@ def test_the_row_of_an_event_has_the_trace_of_where_it_began() -> None:
     row = row_of(event)
     assert (row.cause, row.lane, row.kind, row.trace_id) == ("event:e1", "event:bot:1", "event", "trace")
     assert "\\u0000" not in row.payload
+
+
+def test_a_delivery_that_can_not_be_read_becomes_a_dead_letter_with_its_text() -> None:
+    event = Event(id="x", type="a.b", occurred_at=1)
+    entries = [
+        Entry("1-0", event),
+        Entry("2-0", None, "no object", b'["\\u0000", \xff\x00'),
+        Entry("3-0", None, "the entry was trimmed before it was read"),
+    ]
+    readable, dead = rows_of(entries)
+    assert (readable.cause, readable.dead) == ("event:x", None)
+    assert (dead.kind, dead.dead, rows_of(entries)[1].cause) == ("event", "can't be read: no object", dead.cause)
+    assert "\x00" not in dead.payload
+    assert set(json.loads(dead.payload)) == {"raw"}

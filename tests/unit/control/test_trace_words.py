@@ -104,7 +104,8 @@ def test_odd_payloads_are_told_without_breaking() -> None:
         content, written = update_content(opener, "message", payload)
         assert content.text is None
         assert written is None
-    assert update_content(opener, "message", '{"raw": "x"}')[0].type == "unreadable"
+    for kind in ("message", "event"):
+        assert update_content(opener, kind, '{"raw": "x"}')[0].type == "unreadable"
 
 
 def test_a_masked_update_has_no_words_of_people() -> None:

@@ -14,13 +14,13 @@ from collections.abc import Callable
 import structlog
 
 from botctl.bot.database import Database
-from botctl.bot.exchange.reactions import row_of
+from botctl.bot.exchange.reactions import count_stored, rows_of
 from botctl.bot.receiving.intake import Intake
 from botctl.bot.vitals.health import Health
 from botctl.bus.reading.mailbox import Mailbox
 
 STORE_WITHIN = 20.0
-"""Seconds; a third of what `bus.groups.IDLE` allows."""
+"""Seconds; a third of what `IDLE` in `bus/reading/groups.py` allows."""
 
 _AT_ONCE = 20
 """Entries read at once: what one member has read, no other one works on."""
@@ -40,10 +40,7 @@ async def share(mailbox: Mailbox, database: Database, intake: Intake, health: He
             well()
             continue
         read = loop.time() if loop.time() - began < STORE_WITHIN / 2 else began
-        for entry in entries:
-            if entry.event is None:
-                _log.error("an entry of a group's mailbox can't be read", entry=entry.id, reason=entry.error)
-        rows = [row_of(entry.event) for entry in entries if entry.event is not None]
+        rows = rows_of(entries)
         try:
             async with asyncio.timeout_at(read + STORE_WITHIN):
                 stored = await intake.store(rows)
@@ -51,6 +48,6 @@ async def share(mailbox: Mailbox, database: Database, intake: Intake, health: He
             _log.warning("what a group has for this bot could not be stored in time and is left", entries=len(entries))
             mailbox.leave()
             continue
-        health.count("updates", len(stored))
+        count_stored(rows, stored, health)
         await mailbox.ack([entry.id for entry in entries])
         well()

@@ -6,7 +6,8 @@ twice is handled once. A replay on purpose has a cause of its own, `event:<id>@<
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import hashlib
+from collections.abc import Awaitable, Callable, Container, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -17,9 +18,9 @@ from botctl.bot.receiving.turns import PARTY
 from botctl.bot.sending.journal import NotRepeatedError
 from botctl.bot.vitals.health import Health
 from botctl.bus.event_types.subscriptions import Subscription, is_pattern, matches, pattern_of
-from botctl.bus.events import Event, encode_event
-from botctl.bus.reading.mailbox import Mailbox
-from botctl.storage.cleaning import clean
+from botctl.bus.events import MAX_EVENT_BYTES, Event, encode_event
+from botctl.bus.reading.mailbox import Entry, Mailbox
+from botctl.storage.cleaning import clean, clean_text, encode
 from botctl.storage.inbox import NewRow
 
 _log = structlog.get_logger("botctl.bot.exchange.reactions")
@@ -82,16 +83,45 @@ async def collect(
         if not entries:
             well()
             continue
-        for entry in entries:
-            if entry.event is None:
-                _log.error("an entry of the mailbox can't be read", entry=entry.id, reason=entry.error)
-        events = [entry.event for entry in entries if entry.event is not None]
-        if replies := [event for event in events if event.reply_to]:
+        if replies := [entry.event for entry in entries if entry.event is not None and entry.event.reply_to]:
             await take_replies(replies)
-        rows = [row_of(event) for event in events if not event.reply_to]
-        health.count("updates", len(await intake.store(rows)))
+        rows = rows_of([entry for entry in entries if entry.event is None or not entry.event.reply_to])
+        count_stored(rows, await intake.store(rows), health)
         await mailbox.ack([entry.id for entry in entries])
         well()
+
+
+def rows_of(entries: Sequence[Entry]) -> list[NewRow]:
+    """The inbox rows of deliveries; what can't be read becomes a dead letter with its text, if any is left of it."""
+    rows = []
+    for entry in entries:
+        if entry.event is not None:
+            rows.append(row_of(entry.event))
+            continue
+        _log.error("what was delivered can't be read", entry=entry.id, reason=entry.error)
+        if entry.body:
+            rows.append(_unreadable(entry))
+    return rows
+
+
+def count_stored(rows: Sequence[NewRow], stored: Container[str], health: Health) -> None:
+    """Count the rows that were new; `stored` are their causes."""
+    new = [row for row in rows if row.cause in stored]
+    health.count("updates", len(new))
+    health.count("dead_letters", sum(row.dead is not None for row in new))
+
+
+def _unreadable(entry: Entry) -> NewRow:
+    digest = hashlib.sha256(entry.body).hexdigest()[:16]
+    return NewRow(
+        cause=f"event:unread-{digest}",
+        update_id=None,
+        kind="event",
+        lane="other",
+        payload=encode({"raw": clean_text(entry.body[:MAX_EVENT_BYTES].decode("utf-8", "replace"))}),
+        trace_id=digest,
+        dead=f"can't be read: {entry.error}",
+    )
 
 
 def row_of(event: Event) -> NewRow:

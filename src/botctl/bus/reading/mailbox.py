@@ -28,9 +28,9 @@ _FIELD = FIELD.encode()
 
 @dataclass(frozen=True)
 class Entry:
-    """One delivery. `event` is None when the entry can't be read; `error` then says why, and it is to be acknowledged.
+    """One delivery. `event` is None when the entry can't be read; `error` then says why.
 
-    `body` are the bytes as they came, for the dead letters.
+    `body` are the bytes as they came, for the dead letters; empty when there are none.
     """
 
     id: str

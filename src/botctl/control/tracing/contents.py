@@ -79,7 +79,7 @@ def update_content(opener: Opener, kind: str, payload: str) -> tuple[ContentView
     value, content = opener.json("inbox", "payload", payload)
     if not isinstance(value, dict):
         return content, None
-    if kind == "event":
+    if kind == "event" and "raw" not in value:
         return content.model_copy(update={"type": str(value.get("type", ""))}), _number(value.get("occurred_at"))
     if kind == "operation" and isinstance(value.get("parameters"), dict):
         text = value["parameters"].get("text")
