@@ -168,7 +168,7 @@ class Relay:
         *replies, length = await execute(held, [*commands, ("XLEN", self._stream)])
         for seq, reply in zip(seqs, replies, strict=True):
             if not isinstance(reply, bytes):
-                # What follows may have got through; it goes again after this one, in order.
+                # What follows may have got through, and then comes twice: before this one, and again after it.
                 failed = reply if isinstance(reply, BaseException) else ResponseError("the bot's stream isn't made yet")
                 break
             done.append(seq)

@@ -49,6 +49,19 @@ async def found(connection: AsyncConnection, bot_ids: Iterable[int], inbox_id: i
     )
 
 
+async def retried(connection: AsyncConnection, bot_ids: Iterable[int], inbox_id: int) -> str | None:
+    """The state of the row of this number, if it was a dead letter and is no more, for it was tried again."""
+    bots = ", ".join(str(int(bot_id)) for bot_id in bot_ids) or "NULL"
+    result = await connection.exec_driver_sql(
+        f"SELECT state FROM inbox WHERE bot_id IN ({bots}) AND inbox_id = $1 AND state IN ('new', 'done') AND EXISTS"
+        " (SELECT FROM attempts WHERE attempts.bot_id = inbox.bot_id AND attempts.inbox_id = inbox.inbox_id"
+        " AND outcome = 'retried') LIMIT 1",
+        (inbox_id,),
+    )
+    state: str | None = result.scalar_one_or_none()
+    return state
+
+
 async def all_of(connection: AsyncConnection, bot_id: int) -> list[int]:
     """The numbers of all dead letters of a bot."""
     result: Any = await connection.exec_driver_sql(

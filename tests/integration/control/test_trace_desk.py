@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from botctl.cli.trace_view import trace_lines
 from botctl.control.ports import BotSight, FleetSight
 from botctl.control.prices import Price, Prices
 from botctl.control.secrets.vault import Vault
+from botctl.control.tracing import dead_letter_desk
 from botctl.control.tracing.dead_letter_desk import DeadLetterDesk
 from botctl.control.tracing.desk import TraceDesk
 from botctl.control.tracing.room import DeskRoom
@@ -267,6 +269,8 @@ async def test_dead_letters_are_listed_shown_retried_and_dropped(ground: Ground,
     assert done.done == [f"nora/{number}"]
     assert set(done.left) == {"gus/999999", "nonsense"}
     assert ground.told.woken == [NORA]
+    again = await ground.letters.retry([f"nora/{number}"], None, operator="ann")
+    assert (again.done, again.left) == ([], {f"nora/{number}": f"dead letter nora/{number} is being handled again"})
     dropped = await ground.letters.drop([], "gus", operator="ann")
     assert dropped.done == [f"gus/{other}"]
     assert ground.told.entries == [
@@ -303,7 +307,9 @@ async def test_a_call_that_a_letter_died_of_is_made_again_by_a_retry(ground: Gro
     assert {n: states["update:6", n] for n in rows} == rows
 
 
-async def test_those_of_the_bus_are_among_them(ground: Ground, valkey_admin_url: str) -> None:
+async def test_those_of_the_bus_are_among_them(
+    ground: Ground, valkey_admin_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     redis = connect_redis(valkey_admin_url, blocking=False)
     topology = Topology(f"t{NORA}")
     await redis.xadd(topology.out(NORA), {"event": "x"})
@@ -316,9 +322,16 @@ async def test_those_of_the_bus_are_among_them(ground: Ground, valkey_admin_url:
         "type": "cake.ordered",
     }
     await redis.xadd(topology.dead_letters, {**fields, "attempts": 1, "e": body, "size": len(body)})
-    await redis.aclose()
     (letter,) = (await ground.letters.list(None, None, "bus", False, 10)).letters
     assert (letter.bot, letter.cause, letter.error) == ("nora", "event:e1", "unknown type")
+    monkeypatch.setattr(dead_letter_desk, "_PAGE", 2)
+    for _ in range(5):
+        await redis.xadd(topology.dead_letters, {**fields, "stream": topology.out(GUS), "attempts": 1, "size": 0})
+    await redis.aclose()
+    (found,) = (await ground.letters.list("nora", None, "bus", False, 1)).letters
+    assert found.id == letter.id, "those of others are not counted"
+    assert len((await ground.letters.list(None, None, "bus", False, 4)).letters) == 4
+    assert (await ground.letters.list("nora", time.time() + 60, "bus", False, 9)).letters == []
     shown = await ground.letters.show(letter.id, text=False, operator="ann")
     assert "secret" not in shown.payload
     assert (await ground.letters.drop([letter.id], None, operator="ann")).done == [letter.id]

@@ -7,11 +7,13 @@ its chat that still wait; its journal remains, so that what was sent isn't sent 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from botctl.bus.client import AWAY, reason
-from botctl.bus.reading.dead_letters import DeadLetters
+from botctl.bus.reading.dead_letters import DeadLetter, DeadLetters
 from botctl.control.tracing.contents import update_content
 from botctl.control.tracing.letters import BUS, GONE, bus_letter_view, is_of_bus, letter_view, number_of, only_one
 from botctl.control.tracing.masking import masked
@@ -20,6 +22,10 @@ from botctl.control.tracing.tree import attempt_view, send_view
 from botctl.control.tracing.views import DeadLetterBody, DeadLettersBody, DeadLettersDone
 from botctl.errors import BotctlError, UsageError
 from botctl.storage import dead_letters, deliveries, tracing
+from botctl.storage.traced import TracedRow
+
+_PAGE = 500
+"""Of the bus, so many are read at a time."""
 
 
 class DeadLetterDesk:
@@ -56,13 +62,12 @@ class DeadLetterDesk:
             body.waiting = {names.get(bot_id, str(bot_id)): count for bot_id, count in waiting.items()}
         if kind in (None, BUS) and not dropped:
             try:
-                refused = await self._bus.list(limit)
+                wanted = await self._of_bus(only, since or 0.0, limit)
                 if count := await self._bus.count():
                     body.waiting[BUS] = count
             except AWAY as error:
                 body.notes.append(f"those of the bus can't be read: {reason(error)}")
-                refused = []
-            wanted = [one for one in refused if (only is None or one.bot_id in only) and one.at >= (since or 0)]
+                wanted = []
             body.letters += [bus_letter_view(one, names) for one in wanted]
             body.letters.sort(key=lambda one: one.at, reverse=True)
             del body.letters[limit:]
@@ -77,8 +82,7 @@ class DeadLetterDesk:
         async with self._room.view(text=text) as connection:
             names = await self._room.names(connection)
             bots = [self._room.find(names, place)] if place else list(names)
-            rows = await dead_letters.found(connection, bots, number_of(number, letter_id))
-            row = only_one(rows, letter_id, names)
+            row = await _found(connection, bots, letter_id, names)
             attempts = await tracing.attempts_of(connection, row.bot_id, [row.inbox_id])
             sends = await tracing.sends_of(connection, row.bot_id, [row.cause])
         opener = self._room.opener(text=text)(row.bot_id)
@@ -117,15 +121,13 @@ class DeadLetterDesk:
                 bot_id = self._room.find(names, bot or "")
                 by[bot_id] = {n: f"{names[bot_id]}/{n}" for n in await dead_letters.all_of(connection, bot_id)}
             for letter_id in dict.fromkeys(ids):
-                place, _, number = letter_id.rpartition("/")
                 if is_of_bus(letter_id):
                     continue
+                place = letter_id.rpartition("/")[0]
                 try:
                     where = place or bot
                     bots = [self._room.find(names, where)] if where else list(names)
-                    row = only_one(
-                        await dead_letters.found(connection, bots, number_of(number, letter_id)), letter_id, names
-                    )
+                    row = await _found(connection, bots, letter_id, names)
                 except BotctlError as error:
                     done.left[letter_id] = error.message
                 else:
@@ -164,6 +166,17 @@ class DeadLetterDesk:
             done.done.append(letter_id)
             self._room.note(operator, f"dead-letter.{verb}", "bus", None, {"id": number})
 
+    async def _of_bus(self, only: Container[int] | None, since: float, limit: int) -> Sequence[DeadLetter]:
+        """The newest so many, `only` those of some bots."""
+        found: list[DeadLetter] = []
+        after = None
+        while True:
+            page = await self._bus.list(_PAGE, after)
+            found += [one for one in page if one.at >= since and (only is None or one.bot_id in only)]
+            if len(found) >= limit or len(page) < _PAGE or page[-1].at < since:
+                return found[:limit]
+            after = page[-1].id
+
     async def _show_of_bus(self, number: str, letter_id: str, *, text: bool, operator: str) -> DeadLetterBody:
         try:
             found = await self._bus.show(number)
@@ -183,3 +196,13 @@ class DeadLetterDesk:
         if text:
             self._room.note(operator, "read.text", f"dead letter {letter_id}", None, {"texts": 1})
         return body
+
+
+async def _found(
+    connection: AsyncConnection, bots: Sequence[int], letter_id: str, names: Mapping[int, str]
+) -> TracedRow:
+    """The dead letter of this id, at one of these bots. Raises BotctlError."""
+    number = number_of(letter_id.rpartition("/")[2], letter_id)
+    rows = await dead_letters.found(connection, bots, number)
+    retried = await dead_letters.retried(connection, bots, number) if not rows else None
+    return only_one(rows, letter_id, names, retried)

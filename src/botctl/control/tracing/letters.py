@@ -75,8 +75,13 @@ def number_of(number: str, letter_id: str) -> int:
     return int(number)
 
 
-def only_one(rows: list[TracedRow], letter_id: str, names: Mapping[int, str]) -> TracedRow:
-    """The one that was meant. Raises BotctlError for none, UsageError for several."""
+def only_one(rows: list[TracedRow], letter_id: str, names: Mapping[int, str], retried: str | None = None) -> TracedRow:
+    """The one that was meant. Raises BotctlError for none, UsageError for several.
+
+    `retried` is the state of one that was tried again, and so is none any more.
+    """
+    if not rows and retried is not None:
+        raise BotctlError(f"dead letter {letter_id} {'is being' if retried == 'new' else 'has been'} handled again")
     if not rows:
         raise BotctlError(f"there is no dead letter {letter_id}", hint=GONE)
     if len(rows) > 1:
