@@ -21,6 +21,10 @@ async def test_people_send_every_kind_of_thing(bot: Bot, operator: SandboxClient
         "sticker": {"emoji": "🐳"},
         "location": {"latitude": 1.0, "longitude": 2.0},
         "contact": {"phone_number": "+49123", "first_name": "Bob"},
+        "venue": {"location": {"latitude": 1.0, "longitude": 2.0}, "title": "a pub", "address": "a lane"},
+        "dice": {"emoji": "🎲", "value": 3},
+        "poll": {"id": "5", "question": "who?", "options": [{"text": "me", "voter_count": 0, "persistent_id": "1"}]},
+        "story": {"id": 1, "chat": {"id": 7, "type": "channel"}},
     }
     for name, content in things.items():
         await operator.say(bot.id, CHAT, "see" if name == "photo" else None, ADA, **{name: content})
@@ -32,6 +36,13 @@ async def test_people_send_every_kind_of_thing(bot: Bot, operator: SandboxClient
     assert (updates[0].message.caption, updates[0].message.text) == ("see", None)
     with pytest.raises(SandboxError, match="text is required and is a string, or one of photo"):
         await operator.say(bot.id, CHAT, None)
+
+
+@pytest.mark.parametrize("name", ["location", "venue", "contact", "dice", "poll", "story"])
+async def test_things_that_telegram_would_never_send_are_refused(name: str, bot: Bot, operator: SandboxClient) -> None:
+    with pytest.raises(SandboxError, match=f": {name} lacks "):
+        await operator.say(bot.id, CHAT, None, **{name: {}})
+    assert await bot.get_updates() == ()
 
 
 async def test_an_album_comes_as_updates_of_their_own(bot: Bot, operator: SandboxClient) -> None:

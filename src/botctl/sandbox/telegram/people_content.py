@@ -11,8 +11,27 @@ from botctl.sandbox.telegram.bots import Bot
 from botctl.sandbox.telegram.detection import detect_entities
 from botctl.sandbox.telegram.media import KINDS, Kind
 
-_PLAIN = ("location", "venue", "contact", "dice", "poll", "story")
-"""Objects that go into the message as they are given."""
+_PLAIN = {
+    "location": ("latitude", "longitude"),
+    "venue": ("location", "title", "address"),
+    "contact": ("phone_number", "first_name"),
+    "dice": ("emoji", "value"),
+    "poll": ("id", "question", "options"),
+    "story": ("chat", "id"),
+}
+"""Objects that go into the message as they are given, with what Telegram never leaves out of them
+(https://core.telegram.org/bots/api#available-types)."""
+
+_POLL = {
+    "total_voter_count": 0,
+    "is_closed": False,
+    "is_anonymous": True,
+    "type": "regular",
+    "allows_multiple_answers": False,
+    "allows_revoting": False,
+    "members_only": False,
+}
+"""What a poll has besides, if it isn't given."""
 
 
 def fill(bot: Bot, raw: dict[str, Any], body: dict[str, Any]) -> None:
@@ -25,7 +44,9 @@ def fill(bot: Bot, raw: dict[str, Any], body: dict[str, Any]) -> None:
     for name in kinds:
         body.update(_shown(bot, KINDS[name], raw[name]))
     for name in plain:
-        body[name] = raw[name]
+        if missing := [key for key in _PLAIN[name] if key not in raw[name]]:
+            raise OperatorError(f"{name} lacks {', '.join(missing)}")
+        body[name] = {**_POLL, **raw[name]} if name == "poll" else raw[name]
     if isinstance(text, str):
         name = "caption" if any(kind in body for kind in KINDS) else "text"
         body[name] = text
