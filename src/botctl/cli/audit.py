@@ -60,15 +60,15 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Show the entries that match, oldest first."""
-    now = time.time()
+    begin, end = span(since, until, time.time())
     wanted = {
         "bot": bot,
         "actor": actor,
         "action": action,
         "entity": entity,
         "text": text,
-        "since": moment(since, now, "--since"),
-        "until": moment(until, now, "--until"),
+        "since": begin,
+        "until": end,
         "limit": limit,
     }
     found = _asked(ApiClient.of(data_folder(data_dir)), wanted)
@@ -120,6 +120,16 @@ def moment(text: str | None, now: float, option: str) -> float | None:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):
         raise UsageError(f"{option} {text!r} is neither a time nor an age", hint="2026-05-01T12:00, or 7d.") from None
+
+
+def span(since: str | None, until: str | None, now: float) -> tuple[float | None, float | None]:
+    """What --since and --until say, in seconds since the epoch. Raises UsageError, also when they are upside down."""
+    begin, end = moment(since, now, "--since"), moment(until, now, "--until")
+    if begin is not None and end is not None and begin > end:
+        raise UsageError(
+            f"--since {since} is later than --until {until}", hint="From 2h ago up to 1h ago: --since 2h --until 1h."
+        )
+    return begin, end
 
 
 def _asked(client: ApiClient, wanted: dict[str, Any]) -> list[dict[str, Any]]:

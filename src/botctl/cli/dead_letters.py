@@ -107,9 +107,10 @@ def retry(
     data_dir: DataDir = None,
     bot: Bot = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the bot.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Have them handled again, at their places: what they have sent already is not sent twice."""
-    _do("retry", "to be handled again", data_dir, ids, bot, everything)
+    _do("retry", "to be handled again", data_dir, ids, bot, everything, as_json=as_json)
 
 
 @app.command()
@@ -119,6 +120,7 @@ def drop(
     bot: Bot = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the bot.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Don't ask.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Set them aside for good. Their rows are kept (`list --dropped`); those of the bus are deleted."""
     _check(ids, bot, everything)
@@ -126,7 +128,7 @@ def drop(
         if not sys.stdin.isatty():
             raise UsageError("nobody is there to be asked", hint="Say --yes if they are to be dropped.")
         typer.confirm(f"Drop {f'all of {bot}' if everything else ', '.join(ids or [])}?", abort=True)
-    _do("drop", "dropped", data_dir, ids, bot, everything)
+    _do("drop", "dropped", data_dir, ids, bot, everything, as_json=as_json)
 
 
 def _check(ids: list[str] | None, bot: str | None, everything: bool) -> None:
@@ -136,19 +138,31 @@ def _check(ids: list[str] | None, bot: str | None, everything: bool) -> None:
         raise UsageError("--all is of one bot", hint="Name it with --bot.")
 
 
-def _do(verb: str, words: str, data_dir: Any, ids: list[str] | None, bot: str | None, everything: bool) -> None:
+def _do(
+    verb: str,
+    words: str,
+    data_dir: Any,
+    ids: list[str] | None,
+    bot: str | None,
+    everything: bool,
+    *,
+    as_json: bool,
+) -> None:
     _check(ids, bot, everything)
     request = {"ids": ids or [], **({"bot": bot} if bot is not None else {})}
     with still_waiting():
         answer = ApiClient.of(data_folder(data_dir)).post(f"/v1/dead-letters/{verb}", request, timeout=_TIMEOUT)
-    for letter in answer["done"]:
-        print(letter)
-    sys.stdout.flush()
-    if answer["done"]:
-        say(f"{len(answer['done'])} {words}")
-    elif not answer["left"]:
-        say("there are none")
-    for letter, why in answer["left"].items():
-        say(f"{letter}: {why}")
+    if as_json:
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
+    else:
+        for letter in answer["done"]:
+            print(letter)
+        sys.stdout.flush()
+        if answer["done"]:
+            say(f"{len(answer['done'])} {words}")
+        elif not answer["left"]:
+            say("there are none")
+        for letter, why in answer["left"].items():
+            say(f"{letter}: {why}")
     if answer["left"]:
         raise typer.Exit(int(ExitCode.FAILED))

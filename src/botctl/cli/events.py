@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from botctl.cli import looking
-from botctl.cli.audit import moment
+from botctl.cli.audit import moment, span
 from botctl.cli.client import ApiClient
 from botctl.cli.shared import Commands, DataDir, data_folder, say
 from botctl.errors import BotctlError, ExitCode, UsageError
@@ -21,7 +21,7 @@ app = typer.Typer(
     cls=Commands, invoke_without_command=True, help="The fleet's events: show them, let others read, give them again."
 )
 
-_ENTRY = re.compile(r"[0-9]+-[0-9]+")
+_ENTRY = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 
 AsJson = Annotated[bool, typer.Option("--json", help="As JSON, for scripts.")]
 PASSWORD_VARIABLE = "BOTCTL_EVENTS_PASSWORD"
@@ -124,9 +124,14 @@ def grants(data_dir: DataDir = None, as_json: AsJson = False) -> None:
 def revoke(
     name: Annotated[str, typer.Argument(help="A grant's name.")],
     data_dir: DataDir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Take a grant back: its connections end at once."""
-    say(ApiClient.of(data_folder(data_dir)).post("/v1/events/revoke", {"name": name})["message"])
+    answer = ApiClient.of(data_folder(data_dir)).post("/v1/events/revoke", {"name": name})
+    if as_json:
+        print(json.dumps(answer, indent=2))
+    else:
+        say(answer["message"])
 
 
 @app.command()
@@ -134,7 +139,7 @@ def replay(
     to: Annotated[str, typer.Option("--to", help="A bot, group:NAME, or grant:NAME.")],
     data_dir: DataDir = None,
     since: Annotated[str | None, typer.Option(help="From a time on, or an age such as 30m, 12h, 7d.")] = None,
-    first: Annotated[str | None, typer.Option("--from", help="From this entry on.")] = None,
+    first: Annotated[str | None, typer.Option("--from", help="From this entry on; 0 for all.")] = None,
     until: Annotated[str | None, typer.Option(help="Up to a time or an age, or this entry.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="Of this type or pattern only.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many.")] = False,
@@ -143,13 +148,8 @@ def replay(
     """Give events of the logs once more to one consumer. A bot gets what it subscribes to."""
     if (since is None) is (first is None):
         raise UsageError("say where to begin", hint="--since 2h, or --from with an entry of `botctl events --json`.")
-    now = time.time()
-    request: dict[str, Any] = {"to": to, "type": type_, "dry_run": dry_run, "first": first}
-    request["since"] = moment(since, now, "--since")
-    if until is not None and _ENTRY.fullmatch(until):
-        request["last"] = until
-    else:
-        request["until"] = moment(until, now, "--until")
+    request: dict[str, Any] = {"to": to, "type": type_, "dry_run": dry_run}
+    request |= replay_span(since, first, until, time.time())
     last: dict[str, Any] = {}
     for line in ApiClient.of(data_folder(data_dir)).lines("/v1/events/replay", {}, body=request):
         last = json.loads(line)
@@ -161,6 +161,22 @@ def replay(
         raise BotctlError("the daemon has not ended its answer", hint="`botctl logs control` says more.")
     if not as_json:
         _tell_replay(last)
+
+
+def replay_span(since: str | None, first: str | None, until: str | None, now: float) -> dict[str, Any]:
+    """What of the logs a replay gives, as the API is asked for it. Raises UsageError."""
+    asked: dict[str, Any] = {}
+    if first is not None and first != "0":
+        if not _ENTRY.fullmatch(first):
+            raise UsageError(
+                f"--from {first!r} is no entry",
+                hint="They look like 1718000000000-0; `botctl events --json` has them, and 0 is the beginning.",
+            )
+        asked["first"] = first
+    if until is not None and _ENTRY.fullmatch(until):
+        asked["last"], until = until, None
+    begin, end = span(since, until, now)
+    return asked | {"since": begin, "until": end}
 
 
 @app.command()
