@@ -113,7 +113,7 @@ class RequestTimeoutError(RequestError):
 
 
 class RequestRefusedError(RequestError):
-    """The request was not delivered, or not answered; `why` is a word of `bus.requests.Refusal`.
+    """The request was not delivered, or not answered; `why` is a word of `Refusal` in `bus/routing/requests.py`.
 
     `failed`: the other bot's handler has raised; `unhandled`: it has none; all others: it never got there.
     """

@@ -105,7 +105,7 @@ def advice(failure: str | None, *, exit: str | None = None, cause: str = "") -> 
 _NO_ROOM = "Make room on the disk (`df`, and the data folder in `botctl status`); it goes on by itself then."
 
 KEPT_OFF_REDIS = "kept off Redis by botctl"
-"""How the status begins that of a bot which took too much of Redis (`bus.sentry`)."""
+"""How the status begins that of a bot which took too much of Redis (`bus.caretaking.sentry`)."""
 
 _TROUBLES = {
     KEPT_OFF_REDIS: (

@@ -15,7 +15,7 @@ from botctl.fleet import BotSpec, Fleet
 from botctl.storage.quarantines import Quarantined
 
 _AWAY = re.compile(r"redis [^;]*; events wait in the database")
-"""What a bot says that can't use Redis (`bot.bus_link`)."""
+"""What a bot says that can't use Redis (`bot.exchange.bus_link`)."""
 
 
 def status_body(
