@@ -118,8 +118,9 @@ class Stack:
 
     def bot(self, name: str) -> dict[str, Any]:
         """One bot of the status."""
-        found: dict[str, Any] = next(bot for bot in self.status()["bots"] if bot["name"] == name)
-        return found
+        found: dict[str, dict[str, Any]] = {bot["name"]: bot for bot in self.status()["bots"]}
+        assert name in found, f"the status has only {sorted(found)}"
+        return found[name]
 
     async def until_running(self, *names: str, timeout: float = DEADLINE) -> None:
         """Wait for bots to answer their users."""

@@ -55,7 +55,7 @@ class Double:
 def service(double: Double, problems: tuple[str, ...] = ()) -> Service:
     given: dict[str, Any] = dict.fromkeys(("engine", "database", "historian", "topology", "streams", "router_stats"))
     given |= {"supervisor": double, "rollouts": double, "starts": double, "telegram_pending": {}, "version": "9"}
-    keeper = SimpleNamespace(fleet=None, failed={}, shut={}, ignored_now=lambda now: {})
+    keeper = SimpleNamespace(fleet=None, awaited=None, failed={}, shut={}, ignored_now=lambda now: {})
     told = {("bad_events", "watch"): 3}
     given["quarantine"], given["threats"] = None, SimpleNamespace(told=told, score=lambda bot_id: 0.0)
     given["vault"] = SimpleNamespace(rotated=frozenset())
