@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from typing import Any
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
@@ -89,6 +90,8 @@ def poison(app: App, bot: BotContext) -> None:
             if update.message.text.endswith("and returns"):
                 return
             await asyncio.sleep(0)
+        if update.message.text == "exit":
+            sys.exit("enough")
         if update.message.text == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if update.message.text == "die when two":

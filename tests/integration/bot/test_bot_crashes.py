@@ -177,12 +177,13 @@ async def test_a_divergence_is_counted_and_never_answered_from_the_journal(bot: 
     assert await bot.heard(100) == ["first", "second"]
 
 
-async def test_an_update_that_kills_the_process_becomes_a_dead_letter(bot: Any) -> None:
+@pytest.mark.parametrize(("way", "code"), [("die", -9), ("exit", 1)])
+async def test_an_update_that_ends_the_process_becomes_a_dead_letter(bot: Any, way: str, code: int) -> None:
     bot.start(handlers="handlers_for_tests:poison", limits={"attempts": 2})
     await bot.ready()
-    await bot.telegram.say_many(bot.bot_id, [(100, "die"), (100, "after")])
+    await bot.telegram.say_many(bot.bot_id, [(100, way), (100, "after")])
     for _ in range(2):
-        assert await bot.ended() == -9
+        assert await bot.ended() == code
         bot.start(previous_failure="crash")
     await bot.ready()
     assert await bot.answers(1) == ["echo after"]

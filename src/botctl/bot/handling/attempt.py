@@ -176,7 +176,9 @@ class Handling:
         try:
             with suppress(NotRepeatedError):  # of a job, say; python-telegram-bot's own are among the errors
                 # In a task of its own: handlers may cancel their task, and must not hit what is stored afterwards.
-                await asyncio.create_task(_run(work), name=f"handlers of {row.cause}")
+                ended = await asyncio.create_task(_run(work), name=f"handlers of {row.cause}")
+                if ended is not None:
+                    raise ended
             while pending := [task for task in scope.tasks if not task.done()]:
                 await asyncio.wait(pending)
         finally:
@@ -272,8 +274,13 @@ class Handling:
         return Handled()
 
 
-async def _run(work: Callable[[], Awaitable[None]]) -> None:
-    await work()
+async def _run(work: Callable[[], Awaitable[None]]) -> BaseException | None:
+    """What ends the process is handed over: a task that raises it stops the event loop before anybody has seen it."""
+    try:
+        await work()
+    except (SystemExit, KeyboardInterrupt) as error:
+        return error
+    return None
 
 
 async def _plan(call: tuple[str, dict[str, Any]]) -> None:
